@@ -1,0 +1,551 @@
+"""The vocabulary of razorbench: what is asked, what is answered, and how it went. Imports numpy only.
+
+A singular record is one thing; its plural is columns of it, one row a thing. Tasks see *values*, methods see *codes*:
+the string a language model said and its token ids, the motion a robot made and its bins.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
+from hashlib import blake2b
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+Column = Any
+"""Rows along the leading axis: an ndarray, a torch tensor, a list, or a mapping of names to columns."""
+
+
+class Refused(Exception):
+    """What the user gave cannot be used. The message says what was found and, in one sentence, the cure."""
+
+
+# --- columns ----------------------------------------------------------------------------------------------------------
+
+
+def take(column: Column, index: np.ndarray) -> Column:
+    """Rows `index` [k] of a column, with repeats if asked; None and a single string (the same for all rows) stay."""
+    if column is None or isinstance(column, str):
+        return column
+    if isinstance(column, Mapping):
+        return {name: take(inner, index) for name, inner in column.items()}
+    if isinstance(column, list):
+        return [column[i] for i in index]
+    if isinstance(column, np.ndarray):
+        return column.take(index, axis=0)
+    return column[index]  # a torch tensor
+
+
+def row(column: Column, i: int) -> Any:
+    """Row `i` of a column."""
+    if column is None or isinstance(column, str):
+        return column
+    if isinstance(column, Mapping):
+        return {name: row(inner, i) for name, inner in column.items()}
+    return column[i]
+
+
+def stack(rows: Sequence[Any]) -> Column:
+    """One column from single values: an array of arrays (of one shape) or numbers, else a list; None of Nones."""
+    if all(value is None for value in rows):
+        return None
+    if all(isinstance(value, np.ndarray | np.generic | int | float | bool) for value in rows):
+        arrays = [np.asarray(value) for value in rows]
+        if len({array.shape for array in arrays}) == 1:
+            return np.stack(arrays)
+    return list(rows)
+
+
+# --- randomness is a number -------------------------------------------------------------------------------------------
+
+
+def mix(*columns: Any) -> np.ndarray:
+    """Hash integers or integer columns (broadcast) into uint64: chained splitmix64 finalisers (Steele et al. 2014)."""
+    state = np.uint64(0)
+    with np.errstate(over="ignore"):
+        for column in columns:
+            word = np.asarray(column).astype(np.uint64)
+            state = (state ^ word) * np.uint64(0xD1342543DE82EF95) + np.uint64(0x9E3779B97F4A7C15)
+            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            state = state ^ (state >> np.uint64(31))
+    return np.asarray(state)
+
+
+def uniform(key: np.ndarray, elements: int) -> np.ndarray:
+    """Uniform numbers in (0, 1), [n, elements] float64, from keys [n]: the same key gives the same numbers, always."""
+    bits = mix(np.asarray(key)[:, None], np.arange(elements)[None, :])
+    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def keys_of(ids: Column) -> np.ndarray:
+    """A uint64 key for each id, [n]; ids are integers or strings."""
+    ids = np.asarray(ids)
+    if ids.dtype.kind in "iu":
+        return mix(ids)
+    return np.array([int.from_bytes(blake2b(str(i).encode(), digest_size=8).digest()) for i in ids], np.uint64)
+
+
+def occurrence(key: np.ndarray) -> np.ndarray:
+    """How often each key [n] has stood before in the column: 0 for the first, 1 for the second, … [n]."""
+    order = np.argsort(key, kind="stable")
+    ranked = key[order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    count = np.empty(len(key), np.int64)
+    count[order] = np.arange(len(key)) - np.repeat(starts, np.diff(np.r_[starts, len(key)]))
+    return count
+
+
+def in_order(rows: np.ndarray, n: int) -> bool:
+    """Whether rows are 0, 1, … n − 1: everyone, in order."""
+    return len(rows) == n and bool((rows == np.arange(n)).all())
+
+
+# --- what is asked ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One question: its id, its data and a key that seeds everything random about it."""
+
+    id: Any
+    data: Mapping[str, Any]
+    key: int = 0
+
+
+class Gathered(Mapping):
+    """Columns of which some rows are meant; a column is gathered when it is first read, then kept."""
+
+    def __init__(self, columns: Mapping[str, Column], index: np.ndarray | None):
+        self.columns, self.index, self.read = columns, index, {}
+
+    def __getitem__(self, name: str) -> Column:
+        if self.index is None:
+            return self.columns[name]
+        if name not in self.read:
+            self.read[name] = take(self.columns[name], self.index)
+        return self.read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Questions of a task: `id` [n] (integers or strings, unique within a task) and the columns they point into.
+
+    `columns` is the whole source; `index` says which of its rows are meant (None: all, in order), so that taking a
+    batch of indices copies nothing until `data[name]` is read.
+    """
+
+    id: np.ndarray
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    index: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, np.ndarray):
+            object.__setattr__(self, "id", np.asarray(self.id))
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def __iter__(self) -> Iterator[Instance]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: int) -> Instance:
+        source = i if self.index is None else int(self.index[i])
+        return Instance(self.id[i], {name: row(c, source) for name, c in self.columns.items()}, int(self.key[i]))
+
+    @cached_property
+    def data(self) -> Gathered:
+        """The columns of these rows, gathered when read."""
+        return Gathered(self.columns, self.index)
+
+    @cached_property
+    def key(self) -> np.ndarray:
+        """uint64 keys [n], a hash of the ids."""
+        return keys_of(self.id)
+
+    def take(self, index: np.ndarray) -> "Instances":
+        """The instances at `index` [k], with repeats if asked. They keep their keys, so they play as before."""
+        index = np.asarray(index)
+        taken = Instances(self.id[index], self.columns, index if self.index is None else self.index[index])
+        taken.__dict__["key"] = self.key[index]
+        return taken
+
+    @staticmethod
+    def join(first: "Instances", second: "Instances") -> "Instances":
+        """The instances of both, of one source, the first's first."""
+        if first.columns is not second.columns:
+            raise ValueError("only instances of one source can be joined")
+        index = [np.arange(len(part)) if part.index is None else part.index for part in (first, second)]
+        return Instances(np.concatenate([first.id, second.id]), first.columns, np.concatenate(index))
+
+
+# --- what is seen, done and got ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the agent perceives in one turn. `state` is an array; `role` is who speaks (user, tool)."""
+
+    text: str | None = None
+    images: tuple[np.ndarray, ...] | None = None
+    state: Any = None
+    role: str = "user"
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Columns of observations. `rows` [n] says whom of the batch they are for (None: everyone, in order)."""
+
+    text: Column = None
+    images: Column = None
+    state: Column = None
+    role: Column = "user"
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        for column in (self.state, self.text, self.images):
+            if column is not None:
+                return len(column)
+        raise ValueError("observations hold no text, no images and no state")
+
+    def take(self, index: np.ndarray) -> "Observations":
+        """The observations at `index` [k]; whom they are for is dropped."""
+        return Observations(*(take(c, index) for c in (self.text, self.images, self.state, self.role)))
+
+    def __getitem__(self, i: int) -> Observation:
+        return Observation(*(row(c, i) for c in (self.text, self.images, self.state, self.role)))
+
+    @staticmethod
+    def stack(singles: Sequence[Observation], rows: np.ndarray | None = None) -> "Observations":
+        """Columns from single observations, for the episodes `rows`."""
+        text, images, state, role = zip(*((o.text, o.images, o.state, o.role) for o in singles), strict=True)
+        return Observations(stack(text), stack(images), stack(state), list(role), rows)
+
+
+@dataclass(frozen=True)
+class Action:
+    """What an agent did: the value that the task sees, and the code that the policy sampled (None: not known)."""
+
+    value: Any
+    code: Any = None
+
+
+@dataclass(frozen=True)
+class Actions:
+    """Columns of actions. `code` is an array or tensor [n, T, …], or a list of n sequences of unequal length."""
+
+    value: Column
+    code: Column = None
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __getitem__(self, i: int) -> Action:
+        return Action(row(self.value, i), row(self.code, i))
+
+    def take(self, index: np.ndarray) -> "Actions":
+        """The actions at `index` [k]."""
+        return Actions(take(self.value, index), take(self.code, index))
+
+    def lengths(self) -> np.ndarray:
+        """How many elements each action has, [n]: tokens, bins, 1 for a class."""
+        if self.code is None:
+            raise ValueError("these actions have no codes; encode them with the policy first")
+        if isinstance(self.code, list):
+            return np.array([len(code) for code in self.code], np.int64)
+        return np.full(len(self.code), self.code.shape[1], np.int64)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an episode ended. A reward of NaN is unscored: never a zero, always counted."""
+
+    reward: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Columns of outcomes: `reward` [n] float (NaN: unscored), `metrics` of [n] each, `error` a list or None."""
+
+    reward: np.ndarray
+    metrics: Mapping[str, Column] = field(default_factory=dict)
+    error: list[str | None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: int) -> Outcome:
+        return Outcome(float(self.reward[i]), row(dict(self.metrics), i), self.error[i] if self.error else None)
+
+    def take(self, index: np.ndarray) -> "Outcomes":
+        """The outcomes at `index` [k]."""
+        return Outcomes(take(self.reward, index), take(dict(self.metrics), index), take(self.error, index))
+
+    @staticmethod
+    def stack(singles: Sequence[Outcome]) -> "Outcomes":
+        """Columns from single outcomes; a metric that an outcome lacks is NaN there."""
+        names = dict.fromkeys(name for single in singles for name in single.metrics)
+        metrics = {name: np.array([single.metrics.get(name, np.nan) for single in singles]) for name in names}
+        errors = [single.error for single in singles]
+        return Outcomes(
+            np.array([single.reward for single in singles], np.float64), metrics, errors if any(errors) else None
+        )
+
+
+# --- the record of a conversation -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One call of `act`: the episodes `rows` [n] saw this and did that."""
+
+    rows: np.ndarray
+    seen: Observations
+    done: Actions | None = None
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One conversation, whole: observations and actions in turn, then the outcome (None while it runs)."""
+
+    instance: Instance
+    observations: list[Observation]
+    actions: list[Action]
+    outcome: Outcome | None = None
+
+
+@dataclass
+class Episodes:
+    """A log of act calls over a batch. Columnar for who reads turns, `episodes[i]` for who reads conversations."""
+
+    instances: Instances
+    turns: list[Turn] = field(default_factory=list)
+    outcome: Outcomes | None = None
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[i] for i in range(len(self)))
+
+    @cached_property
+    def reward(self) -> np.ndarray:
+        """Rewards [N] of the finished episodes, NaN where unscored."""
+        if self.outcome is None:
+            raise ValueError("the episodes have not ended yet")
+        return np.asarray(self.outcome.reward, np.float64)
+
+    def __getitem__(self, i: int) -> Episode:
+        seen, done = [], []
+        for turn in self.turns:
+            for at in np.flatnonzero(turn.rows == i).tolist():
+                seen.append(turn.seen[at])
+                if turn.done is not None:
+                    done.append(turn.done[at])
+        return Episode(self.instances[i], seen, done, self.outcome[i] if self.outcome else None)
+
+    def lengths(self) -> np.ndarray:
+        """How many elements the policy chose in each episode, [N]."""
+        total = np.zeros(len(self), np.int64)
+        for turn in self.turns:
+            if turn.done is not None:
+                total[turn.rows] += turn.done.lengths()
+        return total
+
+    def take(self, index: np.ndarray) -> "Episodes":
+        """The episodes at `index` [k], with repeats if asked."""
+        index, turns = np.asarray(index), []
+        for turn in self.turns:
+            if in_order(turn.rows, len(self)):
+                at, rows = index, np.arange(len(index))  # no need to look anyone up
+            else:
+                place = np.full(len(self), -1)
+                place[turn.rows] = np.arange(len(turn.rows))
+                rows = np.flatnonzero(place[index] >= 0)
+                at = place[index][rows]
+            if len(rows):
+                turns.append(Turn(rows, turn.seen.take(at), turn.done and turn.done.take(at)))
+        return Episodes(self.instances.take(index), turns, self.outcome and self.outcome.take(index))
+
+    @staticmethod
+    def join(first: "Episodes", second: "Episodes") -> "Episodes":
+        """Both batches as one, the first's episodes first."""
+        return Episodes(
+            Instances.join(first.instances, second.instances),
+            first.turns + [Turn(turn.rows + len(first), turn.seen, turn.done) for turn in second.turns],
+            first.outcome and second.outcome and Outcomes.stack([*first.outcome, *second.outcome]),
+        )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `act` is given: what is seen now, by which episodes, and the keys of their randomness."""
+
+    episodes: Episodes
+    rows: np.ndarray
+    now: Observations
+    key: np.ndarray
+    turn: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Episode]:
+        """The conversations so far; each ends with the observation that waits for an answer."""
+        return (self.episodes[int(i)] for i in self.rows)
+
+    @cached_property
+    def instances(self) -> Instances:
+        """The instances that are asked, [n]."""
+        if in_order(self.rows, len(self.episodes)):
+            return self.episodes.instances
+        return self.episodes.instances.take(self.rows)
+
+    def uniform(self, elements: int) -> np.ndarray:
+        """Uniform numbers [n, elements] that depend on (seed, instance, repeat, turn, element) and on nothing else."""
+        return uniform(mix(self.key, self.turn), elements)
+
+
+# --- who asks and who answers -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a reader should know of a task before trusting a number: shown by `razorbench tasks`."""
+
+    asks: str
+    """What the agent is asked, in one sentence."""
+    rule: str
+    """When an episode scores, in one sentence."""
+    source: str
+    """Where the data come from."""
+    licence: str
+    """Licence of the data."""
+    chance: float
+    """Expected score, 0–1, of an agent that guesses at random."""
+    example: str = ""
+    """One question and one right answer."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Played: can be scored and trained on. `@each` lifts a generator of one episode to a batch."""
+
+    card: Card
+
+    def instances(self, split: str) -> Instances:
+        """The questions of `train` or `test`; the two share none."""
+        ...
+
+    def play(self, instances: Instances, /) -> Generator[Observations, Column, Outcomes]:
+        """Yield what a batch of episodes sees, receive the column of values it does, return the outcomes."""
+        ...
+
+
+@runtime_checkable
+class Expert(Protocol):
+    """A task that knows right answers: for demonstrations, and for the check that its oracle scores 100 %."""
+
+    styles: Sequence[str]
+    """Ways of being right, the default first."""
+
+    def solve(self, asked: Asked, style: str) -> Column:
+        """Values [n] that earn the full reward, in one of the styles."""
+        ...
+
+
+@runtime_checkable
+class Guessable(Protocol):
+    """A task that knows its action space: for the check that guessing scores at chance."""
+
+    def guess(self, asked: Asked) -> Column:
+        """Values [n] drawn at random from everything an agent could do."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One scored item of a benchmark that runs its own loop; `score` is NaN and `error` says why where unscored."""
+
+    id: Any
+    score: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+@runtime_checkable
+class Benchmark(Protocol):
+    """Measured: owns its own loop (lm-eval, multiple choice by likelihood)."""
+
+    card: Card
+
+    def evaluate(self, agent: "Agent", limit: int | None = None) -> list[Sample]:
+        """Score the agent on the first `limit` items."""
+        ...
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """Enough to be scored."""
+
+    def act(self, asked: Asked, *, greedy: bool = False) -> Actions:
+        """Answer every row that is asked."""
+        ...
+
+
+def each(
+    play: Callable[[Any, Instance], Generator[Observation, Any, Outcome]],
+) -> Callable[[Any, Instances], Generator[Observations, Column, Outcomes]]:
+    """Lift a generator of one episode to a batch in lock-step. A crash ends one episode, unscored, with its error."""
+
+    @wraps(play)
+    def batch(self, instances: Instances) -> Generator[Observations, Column, Outcomes]:
+        games = [play(self, instance) for instance in instances]
+        ends: list[Outcome] = [Outcome(np.nan, error="the episode did not end")] * len(games)
+
+        def advance(i: int, value: Any) -> Observation | None:
+            try:
+                seen = games[i].send(value)
+                if isinstance(seen, Observation):
+                    return seen
+                ends[i] = Outcome(np.nan, error=f"play yielded {seen!r}, not an Observation")
+            except StopIteration as end:
+                ends[i] = ended(end.value)
+            except Exception as error:
+                ends[i] = Outcome(np.nan, error=f"{type(error).__name__}: {error}")
+            return None
+
+        try:
+            waiting = [(i, seen) for i in range(len(games)) if (seen := advance(i, None)) is not None]
+            while waiting:
+                rows = np.array([i for i, _ in waiting])
+                values = yield Observations.stack([seen for _, seen in waiting], rows)
+                waiting = [
+                    (i, seen) for at, (i, _) in enumerate(waiting) if (seen := advance(i, row(values, at))) is not None
+                ]
+        finally:
+            for game in games:
+                with suppress(Exception):  # what a game does while it is closed harms no other
+                    game.close()
+        return Outcomes.stack(ends)
+
+    return batch
+
+
+def ended(value: Any) -> Outcome:
+    """What a game returned, if it is an outcome with a number for a reward; else an unscored one that says so."""
+    if isinstance(value, Outcome) and isinstance(value.reward, int | float | np.number):
+        return value
+    return Outcome(np.nan, error=f"play returned {value!r}, not an Outcome with a number for its reward")

@@ -1,0 +1,87 @@
+"""docs/add-a-task.md does what it says: its blocks are written to files, installed and checked."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import registry, scaffold
+from harness.check import check
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "add-a-task.md").read_text(encoding="utf-8")
+BLOCKS = {
+    name or language: text for language, name, text in re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", PAGE, re.M | re.S)
+}
+"""The fenced blocks: file name (or language, where there is none) → text."""
+
+
+def test_the_page_shows_what_the_scaffold_writes(tmp_path):
+    for path in scaffold.new("word-sums", tmp_path):
+        assert BLOCKS[path.name] == path.read_text(encoding="utf-8")
+
+
+def test_the_page_works_as_written(tmp_path):
+    """Every command of the page: `new` and `check` through their functions, pip really, into a folder of its own."""
+    commands = [shlex.split(line) for line in BLOCKS["sh"].splitlines()]
+    assert [command[:3] for command in commands] == [
+        ["razorbench", "task", "new"],
+        ["pip", "install", "-e"],
+        ["razorbench", "task", "check"],
+    ]
+    name, package, id = (command[3] for command in commands)
+    for path in scaffold.new(name, tmp_path):
+        path.write_text(BLOCKS[path.name], encoding="utf-8")
+    site, environment = tmp_path / "site", {**os.environ, "PYTHONPATH": str(ROOT)}
+    install = ["install", "-e", package, "--no-deps", "--no-build-isolation", "--prefix", str(site), "--quiet"]
+    quiet = ["--disable-pip-version-check", "--no-warn-script-location"]
+    pip = [sys.executable, "-m", "pip", *install, *quiet]
+    done = subprocess.run(pip, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    code = f"""
+import json, site
+site.addsitedir({str(next(site.glob("lib*/python*/site-packages")))!r})  # as the interpreter does for its own
+from harness.check import check
+from harness.registry import REGISTERED, find
+print(json.dumps([find("task", {id!r}).__module__, [(c.name, c.ok) for c in check({id!r}, episodes=32)]]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    module, checks = json.loads(done.stdout)
+    assert module == "word_sums"
+    assert len(checks) == 11
+    assert [name for name, ok in checks if ok is not True] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "attribute", "without"),
+    [
+        ("guess_higher.py", "GuessHigher", ["overlap"]),  # its questions are its ids
+        ("sign.py", "Sign", ["crash"]),  # a column of integers holds no poison
+        ("capitals.py", "Capitals", ["chance"]),  # nobody can guess a capital
+    ],
+)
+def test_the_other_examples_pass_the_check(file, attribute, without, tmp_path, monkeypatch):
+    folder = tmp_path / "capitals"
+    folder.mkdir()
+    for split, start in (("train", 0), ("test", 30)):
+        lines = [{"id": i, "country": f"Land {i}", "capital": f"City {i}"} for i in range(start, start + 30)]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    monkeypatch.setenv("RAZORBENCH_DATA", str(tmp_path))
+    scope: dict = {"__name__": attribute}
+    exec(compile(BLOCKS[file], file, "exec"), scope)
+    monkeypatch.setitem(registry.REGISTERED["task"], "example-v1", scope[attribute])
+    checks = check("example-v1", episodes=64)
+    assert [(found.name, found.detail) for found in checks if found.ok is False] == []
+    assert [found.name for found in checks if found.ok is None] == without
+
+
+def test_the_page_lists_every_check():
+    from harness.check import PLAYED
+
+    assert re.findall(r"^\| (\w+) \|", PAGE, re.M)[1:] == list(PLAYED)
