@@ -1,0 +1,114 @@
+"""The paper's perceptron: 785-512-256-10 with ReLU over an image and an indicator (arXiv 2509.04259, B.3)."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.distributions import Categorical
+
+from harness.policy import Prediction, draw
+from harness.types import Actions, Asked, Column, Episodes, Refused, take
+
+SIZES = (785, 512, 256, 10)
+
+
+def network() -> nn.Sequential:
+    """785-512-256-10 with ReLU between, torch's default initialisation."""
+    layers: list[nn.Module] = []
+    for inner, outer in pairwise(SIZES):
+        layers += [nn.Linear(inner, outer), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def inputs(state: Column) -> Tensor:
+    """The network's input [n, 785] float32: pixels scaled to 0–1, then the indicator ±1."""
+    x = torch.empty(len(state["pixels"]), SIZES[0])
+    x[:, :-1] = torch.from_numpy(state["pixels"])
+    x[:, :-1] /= 255
+    x[:, -1] = torch.from_numpy(state["indicator"])
+    return x
+
+
+def shared(key: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Which rows start a run of one instance, [k], and the run of each row, [n]; None where no instance repeats.
+
+    The first observation is a function of the instance, so a group that answers one question costs one forward pass.
+    """
+    new = np.r_[True, key[1:] != key[:-1]]
+    return None if new.all() else (np.flatnonzero(new), np.cumsum(new) - 1)
+
+
+class Mlp:
+    """A policy whose one action is one of ten classes."""
+
+    id = "mlp-785-v1"
+    alphabet = np.arange(SIZES[-1])
+
+    def __init__(self, seed: int = 0):
+        """Random weights from `seed`; they are the base until other weights are loaded as one."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.net = network()
+        self.reference: Mlp | None = None
+
+    def distribution(self, seen: Column, key: np.ndarray) -> Categorical:
+        """Distributions [n, 1] over ten classes for what is seen; equal neighbours in `key` [n] are computed once."""
+        groups = shared(key)
+        logits = self.net(inputs(seen if groups is None else take(seen, groups[0])))  # [k, 10]
+        if groups is not None:
+            logits = logits.index_select(0, torch.from_numpy(groups[1]))  # [n, 10]
+        return Categorical(logits=logits[:, None], validate_args=False)
+
+    def act(self, asked: Asked, *, greedy: bool = False) -> Actions:
+        """The most probable class, or one drawn by the episode's own random number."""
+        with torch.no_grad():
+            dist = self.distribution(asked.now.state, asked.instances.key)
+            code = dist.logits.argmax(-1) if greedy else draw(dist, asked.uniform(1))  # [n, 1]
+        return Actions(code[:, 0].numpy(), code)
+
+    def encode(self, values: Column) -> Tensor:
+        """Codes [n, 1] of classes [n]."""
+        return torch.as_tensor(np.asarray(values), dtype=torch.int64)[:, None]
+
+    def predict(self, episodes: Episodes) -> Iterator[Prediction]:
+        """One micro-batch a turn."""
+        for turn in episodes.turns:
+            assert turn.done is not None, "an episode that waits for an answer cannot be predicted"
+            dist = self.distribution(turn.seen.state, episodes.instances.key[turn.rows])
+            yield Prediction(dist, turn.done.code, None, torch.from_numpy(turn.rows))
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All weights."""
+        return self.net.parameters()
+
+    def base(self) -> "Mlp":
+        """The policy that `copy` was first called on."""
+        return self.reference or self
+
+    def copy(self) -> "Mlp":
+        """The same weights, trained apart; its base is this policy's base."""
+        twin = Mlp()
+        twin.net.load_state_dict(self.net.state_dict())
+        twin.reference = self.base()
+        return twin
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors."""
+        save_file(self.net.state_dict(), path)
+
+    def load(self, path: Path) -> None:
+        """Take over weights; refuses a file that is no safetensors file of exactly this network."""
+        try:
+            weights = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise Refused(f"{path} is not a readable safetensors file ({error}); save the weights again") from None
+        expected = {name: tuple(tensor.shape) for name, tensor in self.net.state_dict().items()}
+        found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        if found != expected:
+            raise Refused(f"{path} holds {found}, and {self.id} has {expected}; bring weights of that network")
+        self.net.load_state_dict(weights)

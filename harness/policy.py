@@ -1,0 +1,106 @@
+"""A trainable policy is a conditional distribution over the elements it chooses: tokens, bins, one class."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Distribution
+
+from harness.types import Actions, Agent, Column, Episodes, Turn
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A policy's teacher-forced distributions over what was done in one micro-batch of episodes.
+
+    `dist` has batch shape [N, T] (rows × elements), `code` [N, T, …] is what was chosen, `mask` [N, T] marks real
+    elements (None: all), and `owner` [N] says which episode of the batch each row belongs to.
+    """
+
+    dist: Distribution
+    code: Tensor
+    mask: Tensor | None
+    owner: Tensor
+
+    @property
+    def logp(self) -> Tensor:
+        """Log-probability of each chosen element, [N, T] nats, 0 where masked."""
+        return self.masked(self.dist.log_prob(self.code))
+
+    def masked(self, x: Tensor) -> Tensor:
+        """`x` [N, T] with 0 where there is no element."""
+        return x if self.mask is None else x.masked_fill(~self.mask, 0.0)
+
+    def per_episode(self, x: Tensor, episodes: int) -> Tensor:
+        """Sums of `x` [N, T] over the elements of each episode, [episodes]."""
+        return x.new_zeros(episodes).index_add(0, self.owner, self.masked(x).sum(-1))
+
+
+@runtime_checkable
+class Policy(Agent, Protocol):
+    """Enough to be trained and compared."""
+
+    def encode(self, values: Column) -> Column:
+        """Codes of values, so that demonstrations become trainable; one row a value."""
+        ...
+
+    def predict(self, episodes: Episodes) -> Iterator[Prediction]:
+        """Teacher-forced predictions in micro-batches of the policy's own size, split alike every time."""
+        ...
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """What is trained."""
+        ...
+
+    def base(self) -> "Policy":
+        """The unadapted self, frozen."""
+        ...
+
+    def copy(self) -> "Policy":
+        """A policy of the same weights that trains apart from this one, with the same base."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors."""
+        ...
+
+    def load(self, path: Path) -> None:
+        """Take over weights written by `save`; the base stays. Raises Refused when they do not fit."""
+        ...
+
+
+@runtime_checkable
+class Enumerable(Policy, Protocol):
+    """A policy of one element whose few possible values can be listed."""
+
+    alphabet: Column
+    """Values of the codes 0, 1, … in order."""
+
+
+def encoded(policy: Policy, episodes: Episodes) -> Episodes:
+    """The same episodes with the policy's codes for what was done."""
+    turns = [Turn(t.rows, t.seen, Actions(t.done.value, policy.encode(t.done.value))) for t in episodes.turns if t.done]
+    return Episodes(episodes.instances, turns, episodes.outcome)
+
+
+def draw(dist: Distribution, u: np.ndarray) -> Tensor:
+    """Codes [n, T] from uniform numbers [n, T] by inverting the distribution function: one number, one element."""
+    if not isinstance(dist, Categorical):
+        raise TypeError(f"cannot draw from {type(dist).__name__} by inversion; only Categorical is supported")
+    cdf = dist.probs.cumsum(-1)  # [n, T, A]
+    # Scaled by the sum, which is 1 but for rounding, so that the last element is never overrun.
+    at = torch.from_numpy(u).to(cdf) * cdf[..., -1]
+    return torch.searchsorted(cdf, at[..., None], right=True)[..., 0].clamp_(max=cdf.shape[-1] - 1)
+
+
+def log_probabilities(policy: Policy, episodes: Episodes) -> Tensor:
+    """Log-probability of each episode's actions under the policy, [N] nats, without gradient."""
+    total = torch.zeros(len(episodes))
+    with torch.no_grad():
+        for part in policy.predict(episodes):
+            total = total.to(part.logp.device) + part.per_episode(part.logp, len(episodes))
+    return total
