@@ -1,0 +1,235 @@
+"""The adaptation loop: one for every method. A step is a function of (weights, optimiser state, seed, step number)."""
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from harness.methods import Batch, Learner, Method
+from harness.policy import Policy, Prediction, log_probabilities
+from harness.rollout import rollout
+from harness.settings import Settings
+from harness.types import Agent, Episodes, Refused, Task, mix
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one step did."""
+
+    step: int
+    """Steps done, this one included."""
+    lr: float
+    loss: float
+    """The surrogate, negated and normalised, plus penalties."""
+    reward: float
+    """Mean reward of the step's episodes; NaN where none is scored."""
+    grad_norm: float
+    """Norm of the gradient before clipping."""
+    episodes: int
+    elements: int
+    """Elements (tokens, bins, classes) that the loss was taken over."""
+    seconds: float
+
+
+def total_steps(settings: Settings, instances: int) -> int:
+    """How many steps an adaptation takes; an epoch is the full batches that the instances make, at least one."""
+    return settings.steps or max(1, round(settings.epochs * max(1, instances // settings.batch)))
+
+
+def learning_rate(settings: Settings, step: int, steps: int) -> float:
+    """Learning rate of step 0, 1, …: linear warm-up, then constant, or a cosine to 0."""
+    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    if settings.schedule == "constant" or step < settings.warmup:
+        return settings.lr * warm
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - settings.warmup) / max(1, steps - settings.warmup)))
+
+
+class Adaptation:
+    """A policy on its way: iterate for one report a step; `save` and `load` go on exactly where it was."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        task: Task,
+        method: Method,
+        settings: Settings,
+        *,
+        seed: int = 0,
+        teacher: Agent | None = None,
+        priors: Sequence[Task] = (),
+    ):
+        """Train `policy` in place. `priors` are the tasks that elastic weight consolidation protects."""
+        self.learner = Learner(policy, task, settings, seed, task.instances("train"), teacher)
+        self.method, self.settings, self.step = method, settings, 0
+        self.steps = total_steps(settings, len(self.learner.instances))
+        self.steps_per_epoch = max(1, len(self.learner.instances) // settings.batch)
+        self.parameters = list(policy.parameters())
+        self.optimizer = torch.optim.AdamW(self.parameters, settings.lr, weight_decay=settings.weight_decay, fused=True)
+        self.anchor = [p.detach().clone() for p in self.parameters] if settings.ewc or settings.l2 else []
+        self.fisher = fisher(policy, priors, seed) if settings.ewc else []
+        self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+
+    def __iter__(self) -> Iterator[Report]:
+        while self.step < self.steps:
+            yield self.advance()
+
+    def prompts(self) -> np.ndarray:
+        """Which training instances this step is about, [P]: each epoch in an order of its own."""
+        epoch, at = divmod(self.step, self.steps_per_epoch)
+        if self.order[0] != epoch:
+            key = mix(self.learner.seed, epoch, self.learner.instances.key)
+            self.order = (epoch, np.argsort(key, kind="stable"))
+        return self.order[1][at * self.settings.batch : (at + 1) * self.settings.batch]
+
+    def advance(self) -> Report:
+        """One step: episodes, weights, and one or more updates on them."""
+        started, learner, settings = time.perf_counter(), self.learner, self.settings
+        if self.method.renews_each_epoch and self.step % self.steps_per_epoch == 0:
+            learner.epoch_start = learner.policy.copy()
+        seed = int(mix(learner.seed, self.step) >> np.uint64(1))
+        torch.manual_seed(seed)  # dropout, where a policy has any
+        episodes, group = self.method.source(learner, self.prompts(), seed)
+        lr, loss, norm = learning_rate(settings, self.step, self.steps), 0.0, 0.0
+        reward = torch.from_numpy(episodes.reward).float()
+        lengths = torch.from_numpy(episodes.lengths()).float()
+        if len(episodes):
+            batch = Batch(
+                reward, torch.from_numpy(group), settings, lambda: log_probabilities(learner.policy, episodes).cpu()
+            )
+            old: list[Tensor] = []
+            for _ in range(settings.iterations):
+                loss, norm = self.update(episodes, self.method.weight(batch), lengths, lr, old)
+        self.step += 1
+        return Report(
+            self.step,
+            lr,
+            loss,
+            float(reward.nanmean()),
+            norm,
+            len(episodes),
+            int(lengths.sum()),
+            time.perf_counter() - started,
+        )
+
+    def update(
+        self, episodes: Episodes, weight: Tensor, lengths: Tensor, lr: float, old: list[Tensor]
+    ) -> tuple[float, float]:
+        """One optimiser update over the micro-batches of the episodes; the loss and the norm of its gradient.
+
+        `old` keeps the log-probabilities of the first update, one tensor [N, T] a micro-batch, for later ones.
+        """
+        settings, policy, first, loss = self.settings, self.learner.policy, not old, 0.0
+        scale = self.method.normaliser(lengths, weight, settings)  # [N]
+        even = self.method.normaliser(lengths, torch.ones_like(weight), settings)  # [N], for the KL penalty
+        self.optimizer.zero_grad(set_to_none=True)
+        base = policy.base().predict(episodes) if settings.kl else None
+        for i, part in enumerate(policy.predict(episodes)):
+            if first and settings.iterations > 1:
+                old.append(part.logp.detach())
+            owner = part.owner.cpu()
+            mine = (weight[owner][:, None]).to(part.logp.device)  # [n, 1]
+            gained = self.method.surrogate(part, mine, old[i] if old else None, settings)  # [n, T]
+            objective = part.masked(gained).sum(-1) @ scale[owner].to(gained)
+            if base is not None:
+                objective = objective - settings.kl * (kl_to(base, part) @ even[owner].to(gained))
+            (-objective).backward()
+            loss -= float(objective.detach())
+        loss += self.penalise()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        return loss, float(norm)
+
+    def penalise(self) -> float:
+        """Add the gradients of the weight penalties to the parameters; their value.
+
+        λ/2 Σ F (θ − θ₀)² (EWC, Kirkpatrick et al. 2017, eq. 3) and λ/2 Σ (θ − θ₀)² (L2 to the base).
+        """
+        value = 0.0
+        for i, anchor in enumerate(self.anchor):
+            weight = self.settings.l2 + (self.settings.ewc * self.fisher[i] if self.fisher else 0.0)
+            away = self.parameters[i].detach() - anchor
+            pull = weight * away
+            gradient = self.parameters[i].grad
+            self.parameters[i].grad = pull if gradient is None else gradient + pull
+            value += 0.5 * float((pull * away).sum())
+        return value
+
+    def save(self, folder: Path) -> None:
+        """Write the whole state to `folder`/state-<step>, all or nothing, and drop older ones."""
+        final = folder / f"state-{self.step:08d}"
+        if final.exists():
+            return
+        fresh = folder / f".{final.name}.{os.getpid()}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        self.learner.policy.save(fresh / "policy.safetensors")
+        if self.learner.epoch_start is not None:
+            self.learner.epoch_start.save(fresh / "epoch_start.safetensors")
+        moments = {
+            f"{i}.{name}": value
+            for i, state in self.optimizer.state_dict()["state"].items()
+            for name, value in state.items()
+        }
+        save_file(moments, fresh / "optimizer.safetensors")
+        os.replace(fresh, final)
+        for other in {*folder.glob("state-*"), *folder.glob(".state-*")} - {final}:
+            shutil.rmtree(other, ignore_errors=True)
+
+    def load(self, folder: Path) -> bool:
+        """Go on from the newest state in `folder`; False where there is none."""
+        found = sorted(folder.glob("state-*"))
+        if not found:
+            return False
+        state = found[-1]
+        self.learner.policy.load(state / "policy.safetensors")
+        if (state / "epoch_start.safetensors").exists():
+            self.learner.epoch_start = self.learner.policy.copy()
+            self.learner.epoch_start.load(state / "epoch_start.safetensors")
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in load_file(state / "optimizer.safetensors").items():
+            i, _, field = name.partition(".")
+            moments.setdefault(int(i), {})[field] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.step = int(state.name.removeprefix("state-"))
+        return True
+
+
+def kl_to(base: Iterator[Prediction], part: Prediction) -> Tensor:
+    """KL(π‖π₀) of the next micro-batch, summed over its elements, [n] nats; exact over the alphabet."""
+    with torch.no_grad():
+        other = next(base)
+    return part.masked(kl_divergence(part.dist, other.dist)).sum(-1)
+
+
+def fisher(policy: Policy, tasks: Sequence[Task], seed: int, episodes: int = 256) -> list[Tensor]:
+    """Diagonal of the Fisher information, one tensor a parameter: the mean squared gradient of log π over own answers.
+
+    On `episodes` training instances of each task (Kirkpatrick et al. 2017, section 2).
+    """
+    if not tasks:
+        raise Refused(
+            "elastic weight consolidation needs prior tasks to protect; this track has none that can be played"
+        )
+    parameters = list(policy.parameters())
+    total = [torch.zeros_like(p) for p in parameters]
+    for task in tasks:
+        instances = task.instances("train")
+        chosen = instances.take(np.argsort(mix(seed, instances.key))[:episodes])
+        for i in range(len(chosen)):
+            one = rollout(policy, task, chosen.take(np.array([i])), seed=seed)
+            logp = sum(part.logp.sum() for part in policy.predict(one))
+            assert isinstance(logp, Tensor)
+            for square, gradient in zip(total, torch.autograd.grad(logp, parameters), strict=True):
+                square += gradient.square() / (len(chosen) * len(tasks))
+    return total

@@ -1,0 +1,100 @@
+"""A policy that is a table and a task that is a lookup: small enough to work out by hand."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.distributions import Categorical
+
+from harness.policy import Prediction, draw
+from harness.types import Actions, Asked, Card, Column, Episodes, Instances, Observations, Outcomes
+
+
+class Table:
+    """Spells `lengths[s]` letters for question s, each from its own row of logits [S, T, A]; micro-batches of two."""
+
+    alphabet = None
+
+    def __init__(self, logits: Tensor, lengths: Sequence[int]):
+        self.logits: Tensor = torch.nn.Parameter(logits.clone())
+        self.lengths, self.reference = list(lengths), None
+
+    def _dist(self, question: np.ndarray) -> Categorical:
+        return Categorical(logits=self.logits[torch.from_numpy(question)], validate_args=False)
+
+    def act(self, asked: Asked, *, greedy: bool = False) -> Actions:
+        question = np.asarray(asked.now.state)
+        with torch.no_grad():
+            dist = self._dist(question)
+            code = dist.logits.argmax(-1) if greedy else draw(dist, asked.uniform(self.logits.shape[1]))
+        return self._actions([row[: self.lengths[q]] for row, q in zip(code.tolist(), question, strict=True)])
+
+    def _actions(self, codes: list[list[int]]) -> Actions:
+        return Actions(["".join("abcd"[letter] for letter in code) for code in codes], codes)
+
+    def encode(self, values: Column) -> list[list[int]]:
+        return [["abcd".index(letter) for letter in value] for value in values]
+
+    def predict(self, episodes: Episodes) -> Iterator[Prediction]:
+        for turn in episodes.turns:
+            assert turn.done is not None
+            question = np.asarray(turn.seen.state)
+            for start in range(0, len(question), 2):
+                rows = np.arange(start, min(start + 2, len(question)))
+                code = torch.zeros(len(rows), self.logits.shape[1], dtype=torch.int64)
+                mask = torch.zeros_like(code, dtype=torch.bool)
+                for i, at in enumerate(rows):
+                    letters = turn.done.code[at]
+                    code[i, : len(letters)], mask[i, : len(letters)] = torch.tensor(letters), True
+                yield Prediction(self._dist(question[rows]), code, mask, torch.from_numpy(turn.rows[rows]))
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        yield self.logits  # type: ignore[misc]
+
+    def base(self) -> "Table":
+        return self.reference or self
+
+    def copy(self) -> "Table":
+        twin = Table(self.logits.detach(), self.lengths)
+        twin.reference = self.base()
+        return twin
+
+    def save(self, path: Path) -> None:
+        save_file({"logits": self.logits.detach()}, path)
+
+    def load(self, path: Path) -> None:
+        with torch.no_grad():
+            self.logits.copy_(load_file(path)["logits"])
+
+
+class Spell:
+    """Question s wants the word `words[s]`; right or wrong, nothing between."""
+
+    card = Card("Spell the word.", "The word is spelt.", "made here", "none", 0.0)
+    styles = ("right",)
+
+    def __init__(self, words: Sequence[str] = ("a", "bb", "ab", "b")):
+        self.words = list(words)
+
+    def instances(self, split: str) -> Instances:
+        n = len(self.words)
+        ids = np.arange(n) + (n if split == "test" else 0)
+        return Instances(ids, {"question": np.arange(n), "word": self.words})
+
+    def play(self, instances: Instances):
+        said = yield Observations(state=instances.data["question"])
+        wanted = instances.data["word"]
+        return Outcomes(np.array([float(a == b) for a, b in zip(said, wanted, strict=True)]))
+
+    def solve(self, asked: Asked, style: str) -> Column:
+        return asked.instances.data["word"]
+
+
+def table(seed: int = 0, words: Sequence[str] = ("a", "bb", "ab", "b"), letters: int = 3) -> Table:
+    """A table policy with random logits for the words of `Spell`."""
+    longest = max(map(len, words))
+    logits = torch.randn(len(words), longest, letters, generator=torch.Generator().manual_seed(seed))
+    return Table(logits, [len(word) for word in words])
