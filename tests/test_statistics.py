@@ -1,0 +1,475 @@
+"""The numbers of `harness.statistics` against hand-worked ones and independent implementations."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.api import OLS, add_constant
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.outliers_influence import OLSInfluence
+
+from harness.statistics import (
+    Estimate,
+    avg_acc,
+    backward_transfer,
+    between_seeds,
+    bootstrap_interval,
+    combine,
+    dirichlet_interval,
+    forgetting_measure,
+    fronts,
+    holm,
+    jeffreys_interval,
+    law,
+    mcnemar,
+    mean,
+    minimum_detectable_effect,
+    paired,
+    paired_test,
+    pairwise_se,
+    sign_flip,
+    spread,
+)
+
+NAN = float("nan")
+
+
+def table(won: int, lost: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Binary base and adapted `[n]` with so many won and lost items; of the others half are right."""
+    base, adapted = np.zeros(n), np.zeros(n)
+    adapted[:won] = 1
+    base[won : won + lost] = 1
+    both = won + lost + (n - won - lost) // 2
+    base[won + lost : both] = adapted[won + lost : both] = 1
+    return base, adapted
+
+
+# Means and paired differences
+
+
+def test_the_value_is_the_mean_of_adapted_minus_base():
+    assert paired(*table(won=3, lost=1, n=20)).value == pytest.approx(0.1)
+
+
+def test_the_bootstrap_interval_agrees_with_scipy_on_continuous_scores():
+    rng = np.random.default_rng(0)
+    base = rng.random(400)
+    adapted = base + rng.exponential(0.1, 400)
+    ours = paired(base, adapted)
+    theirs = stats.bootstrap((adapted - base,), np.mean, n_resamples=9999, method="percentile", rng=1)
+    assert ours.method == "bootstrap"
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.05 * (ours.high - ours.low))
+    assert ours.se == pytest.approx(theirs.standard_error, rel=0.05)
+
+
+def test_the_multinomial_bootstrap_of_binary_scores_agrees_with_scipy():
+    base, adapted = table(won=90, lost=40, n=1000)
+    ours = paired(base, adapted)
+    theirs = stats.bootstrap((adapted - base,), np.mean, n_resamples=9999, method="percentile", batch=500, rng=1)
+    assert ours.method == "bootstrap"
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.05 * (ours.high - ours.low))
+
+
+def test_one_seed_gives_one_interval_and_another_seed_another():
+    rng = np.random.default_rng(0)
+    base, adapted = rng.random(300), rng.random(300)
+    assert paired(base, adapted, seed=1) == paired(base, adapted, seed=1)
+    assert paired(base, adapted, seed=1).low != paired(base, adapted, seed=2).low
+
+
+def test_copies_of_the_items_do_not_narrow_a_clustered_interval():
+    base, adapted = table(won=60, lost=30, n=300)
+    once = paired(base, adapted)
+    copied = paired(np.repeat(base, 5), np.repeat(adapted, 5), np.repeat(np.arange(300), 5))
+    assert (copied.value, copied.low, copied.high, copied.n) == pytest.approx((once.value, once.low, once.high, 300))
+
+
+def test_copies_of_few_binary_items_do_not_narrow_their_posterior():
+    base, adapted = table(won=6, lost=3, n=40)
+    once = paired(base, adapted)
+    copied = paired(np.repeat(base, 5), np.repeat(adapted, 5), np.repeat(np.arange(40), 5))
+    assert (copied.low, copied.high) == pytest.approx((once.low, once.high), abs=1e-6)
+
+
+def test_clusters_of_unequal_size_give_the_ratio_of_sums():
+    estimate = paired([0, 0, 0, 0], [1, 1, 1, 0.5], ["a", "a", "a", "b"])
+    assert estimate.value == pytest.approx(3.5 / 4)  # not (1 + 0.5) / 2
+    assert estimate.n == 2
+
+
+def test_few_continuous_items_get_the_t_interval_of_scipy():
+    rng = np.random.default_rng(0)
+    base, adapted = rng.random(25), rng.random(25)
+    low, high = stats.ttest_1samp(adapted - base, 0).confidence_interval()
+    estimate = paired(base, adapted)
+    assert (estimate.low, estimate.high) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(("won", "lost", "n"), [(0, 0, 30), (5, 2, 30), (30, 0, 30), (3, 9, 1000), (1.5, 0.5, 12.5)])
+def test_the_dirichlet_interval_has_the_quantiles_of_a_sampled_posterior(won, lost, n):
+    cell = np.random.default_rng(0).dirichlet([won + 0.75, lost + 0.75, n - won - lost + 0.75], 400_000)
+    low, high, sd = dirichlet_interval(won, lost, n)
+    expected = np.quantile(cell[:, 0] - cell[:, 1], [0.025, 0.975])
+    raw, tolerance = (won - lost) / n, 0.01 * np.ptp(expected)
+    assert (float(low), float(high)) == pytest.approx((min(expected[0], raw), max(expected[1], raw)), abs=tolerance)
+    assert float(sd) == pytest.approx((cell[:, 0] - cell[:, 1]).std(), rel=0.01)
+
+
+@pytest.mark.parametrize("n", [1, 30, 500])
+def test_equal_binary_pairs_still_leave_a_width(n):
+    estimate = paired(np.ones(n), np.ones(n))
+    assert estimate.low < 0 == estimate.value < estimate.high
+    assert estimate.se > 0
+
+
+def test_many_items_with_few_discordances_get_the_posterior():
+    assert paired(*table(won=10, lost=9, n=1000)).method == "Dirichlet posterior"
+    assert paired(*table(won=10, lost=10, n=1000)).method == "bootstrap"
+
+
+def test_swapping_base_and_adapted_mirrors_the_interval():
+    base, adapted = table(won=7, lost=2, n=50)
+    one, other = paired(base, adapted), paired(adapted, base)
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-9)
+
+
+def test_an_unscored_item_is_dropped_and_counted_and_is_no_zero():
+    base, adapted = table(won=4, lost=1, n=40)
+    gaps = paired(np.append(base, [NAN, 1, NAN]), np.append(adapted, [1, NAN, NAN]))
+    whole = paired(base, adapted)
+    assert gaps.unscored == 3
+    assert (gaps.value, gaps.low, gaps.high, gaps.n) == (whole.value, whole.low, whole.high, 40)
+
+
+def test_nothing_scored_gives_nan_and_not_zero():
+    estimate = paired([NAN, 1], [1, NAN])
+    assert np.isnan([estimate.value, estimate.low, estimate.high]).all()
+    assert (estimate.n, estimate.unscored) == (0, 2)
+
+
+def test_columns_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="one score an item"):
+        paired([0, 1], [0, 1, 1])
+
+
+def test_the_jeffreys_interval_has_the_quantiles_of_the_beta_posterior():
+    low, high, _ = jeffreys_interval(4, 15)
+    assert (float(low), float(high)) == pytest.approx(stats.beta(4.5, 11.5).interval(0.95))
+
+
+def test_the_mean_of_a_column_without_success_reaches_from_zero_upwards():
+    estimate = mean(np.zeros(50))
+    assert estimate.low == 0
+    assert estimate.high == pytest.approx(stats.beta(0.5, 50.5).ppf(0.975))
+
+
+def test_the_mean_of_a_long_column_agrees_with_scipys_bootstrap():
+    values = (np.arange(2000) % 5 == 0).astype(float)
+    ours = mean(values)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=9999, method="percentile", batch=500, rng=1)
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.05 * (ours.high - ours.low))
+
+
+def test_the_clustered_bootstrap_agrees_with_resampling_clusters_by_index():
+    rng = np.random.default_rng(0)
+    sizes = 1.0 + np.arange(250) % 3
+    totals = sizes * rng.normal(size=250)
+    low, high, _ = bootstrap_interval(totals, sizes)
+    drawn = rng.integers(0, 250, (9999, 250))
+    expected = np.quantile(totals[drawn].sum(1) / sizes[drawn].sum(1), [0.025, 0.975])
+    np.testing.assert_allclose((low, high), expected, atol=0.05 * np.ptp(expected))
+
+
+def test_combining_averages_the_values_and_adds_the_variances():
+    one = Estimate(0.2, 0.1, 0.5, 0.03, 10, 1)
+    other = Estimate(-0.4, -0.8, -0.3, 0.04, 20, 2)
+    both = combine([one, other])
+    assert both.value == pytest.approx(-0.1)
+    assert both.se == pytest.approx(0.025)  # √(0.03² + 0.04²) / 2
+    assert both.low == pytest.approx(-0.1 - np.sqrt(0.1**2 + 0.4**2) / 2)
+    assert both.high == pytest.approx(-0.1 + np.sqrt(0.3**2 + 0.1**2) / 2)
+    assert (both.n, both.unscored) == (30, 3)
+
+
+def test_combining_with_an_unknown_estimate_stays_unknown():
+    assert np.isnan(combine([Estimate(0.2, 0.1, 0.3, 0.05, 9), Estimate(NAN, NAN, NAN, NAN, 0)]).value)
+
+
+def test_combining_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        combine([])
+
+
+def test_the_detectable_effect_is_found_with_its_power():
+    effect = minimum_detectable_effect(2.0, power=0.8)
+    assert effect == pytest.approx(2 * (1.959964 + 0.841621), rel=1e-6)
+    assert stats.norm.sf(1.959964 - effect / 2.0) == pytest.approx(0.8, abs=1e-5)
+
+
+def test_seeds_get_students_t_interval():
+    values = [0.61, 0.58, 0.66, 0.60]
+    low, high = stats.ttest_1samp(values, 0).confidence_interval()
+    estimate = between_seeds(values)
+    assert (estimate.low, estimate.high) == pytest.approx((low, high))
+    assert estimate.se == pytest.approx(stats.sem(values))
+    assert spread(values) == pytest.approx(np.std(values, ddof=1))
+
+
+def test_one_seed_has_a_value_but_no_width():
+    estimate = between_seeds([0.7])
+    assert estimate.value == 0.7
+    assert np.isnan([estimate.low, estimate.high, estimate.se, spread([0.7])]).all()
+
+
+# Tests
+
+
+@pytest.mark.parametrize(("won", "lost"), [(0, 0), (1, 0), (5, 5), (9, 2), (30, 61)])
+def test_mcnemar_is_that_of_statsmodels_and_of_the_binomial_test(won, lost):
+    p = mcnemar(*table(won, lost, 120))
+    assert p == pytest.approx(vars(statsmodels_mcnemar([[9, won], [lost, 9]], exact=True))["pvalue"])
+    if won + lost:
+        assert p == pytest.approx(float(stats.binomtest(won, won + lost).pvalue))
+
+
+def test_mcnemar_ignores_unscored_items():
+    base, adapted = table(8, 1, 30)
+    assert mcnemar(np.append(base, NAN), np.append(adapted, 1)) == mcnemar(base, adapted)
+
+
+def test_mcnemar_refuses_partial_credit():
+    with pytest.raises(ValueError, match="sign_flip"):
+        mcnemar([0, 0.5], [1, 1])
+
+
+def test_sign_flip_enumerates_few_differences():
+    assert sign_flip([0, 0, 0], [1, 2, 3]) == pytest.approx(2 / 8)  # only +++ and −−− reach |6|
+    assert sign_flip([0, 0, 0], [1, 2, -3]) == 1
+
+
+@pytest.mark.parametrize("n", [10, 40])
+def test_sign_flip_agrees_with_scipys_permutation_test(n):
+    rng = np.random.default_rng(n)
+    base = rng.random(n)
+    adapted = base + rng.normal(0.1, 0.3, n)
+    theirs = stats.permutation_test(
+        (adapted, base), lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=9999, rng=1
+    )
+    assert sign_flip(base, adapted) == pytest.approx(theirs.pvalue, abs=0.02)
+
+
+def test_sign_flip_stays_exact_among_many_items_that_agree():
+    assert sign_flip(np.zeros(100), np.repeat([0.5, 0], [5, 95])) == pytest.approx(2 / 32)
+
+
+def test_sign_flip_flips_a_cluster_as_one():
+    assert sign_flip(np.zeros(6), np.ones(6), cluster=[1, 1, 1, 2, 2, 2]) == pytest.approx(2 / 4)
+
+
+def test_the_paired_test_uses_mcnemar_for_single_binary_items_only():
+    base, adapted = table(6, 0, 20)
+    assert paired_test(base, adapted) == mcnemar(base, adapted) == pytest.approx(2 / 64)
+    pairs = np.arange(20) // 2  # the six won items are three instances
+    assert paired_test(base, adapted, pairs) == pytest.approx(2 / 8)
+    assert paired_test(base / 2, adapted / 2) == sign_flip(base, adapted)
+
+
+def test_holm_is_that_of_statsmodels():
+    p = np.random.default_rng(0).random(12) ** 3
+    np.testing.assert_allclose(holm(p), np.asarray(multipletests(p, method="holm")[1]))
+
+
+def test_holm_neither_counts_nor_changes_a_nan():
+    np.testing.assert_allclose(holm([0.01, NAN, 0.04]), [0.02, NAN, 0.04])
+
+
+# Fronts
+
+
+def test_pairwise_se_is_that_of_the_paired_difference():
+    scores = np.random.default_rng(0).random((4, 50))
+    se = pairwise_se(scores)
+    for i in range(4):
+        for j in set(range(4)) - {i}:
+            assert se[i, j] == pytest.approx(stats.sem(scores[i] - scores[j]))
+
+
+def test_pairwise_se_uses_the_items_that_both_rows_scored():
+    scores = np.random.default_rng(0).random((3, 30))
+    scores[0, :7], scores[1, 5:9] = NAN, NAN
+    assert pairwise_se(scores)[0, 1] == pytest.approx(stats.sem(scores[0] - scores[1], nan_policy="omit"))
+
+
+@pytest.mark.parametrize(("won", "beaten"), [(5, False), (6, True)])
+def test_a_binary_row_beats_another_when_mcnemar_says_so(won, beaten):
+    base, adapted = table(won, 0, 100)
+    gap, se = adapted.mean() - base.mean(), pairwise_se([adapted, base])[0, 1]
+    assert (gap > 1.96 * se) == beaten == (mcnemar(base, adapted) < 0.05)
+
+
+def test_fronts_peel_points_that_are_far_apart():
+    sure = np.full((5, 5), 0.01)
+    ranks = fronts([1, 2, 3, 1, 0], [3, 2, 1, 1, 0], sure, sure)
+    assert ranks.tolist() == [0, 0, 0, 1, 2]
+
+
+def test_points_within_their_error_are_tied():
+    assert fronts([1, 2], [1, 2], np.full((2, 2), 1.0), np.full((2, 2), 1.0)).tolist() == [0, 0]
+    assert fronts([1, 2], [1, 2], np.full((2, 2), 0.4), np.full((2, 2), 1.0)).tolist() == [1, 0]
+
+
+def test_a_point_that_wins_one_axis_and_loses_the_other_is_tied():
+    assert fronts([1, 2], [2, 1], np.full((2, 2), 0.1), np.full((2, 2), 0.1)).tolist() == [0, 0]
+
+
+def test_points_that_dominate_each_other_in_a_circle_are_tied_and_peeling_ends():
+    x, y = [3, 2, 1, -9], [1, 3, 2, -9]  # 0 beats 1 on x, 1 beats 2 on y, 2 beats 0 on y; every other pair is unsure
+    x_se, y_se = np.full((4, 4), 9.0), np.full((4, 4), 9.0)
+    x_se[0, 1] = x_se[1, 0] = y_se[1, 2] = y_se[2, 1] = y_se[2, 0] = y_se[0, 2] = 0.1
+    x_se[0, 3] = x_se[3, 0] = 0.1
+    assert fronts(x, y, x_se, y_se).tolist() == [0, 0, 0, 1]
+
+
+def test_a_point_without_a_coordinate_has_no_rank_and_beats_nobody():
+    sure = np.full((3, 3), 0.01)
+    assert fronts([9, 1, 2], [NAN, 1, 2], sure, sure).tolist() == [-1, 1, 0]
+
+
+def test_fronts_of_exact_points_are_those_of_plain_peeling():
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 60))
+    expected, left, rank = np.full(60, -1), set(range(60)), 0
+    while left:
+        best = {i for i in left if not any(x[j] > x[i] and y[j] > y[i] for j in left)}
+        expected[list(best)] = rank
+        left, rank = left - best, rank + 1
+    assert fronts(x, y, np.zeros((60, 60)), np.zeros((60, 60))).tolist() == expected.tolist()
+
+
+# Law of forgetting
+
+
+def cloud(m: int = 24) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    drift = rng.uniform(0, 2, m)
+    forgetting = 0.1 - 0.2 * drift - 0.3 * drift**2 + rng.normal(0, 0.1, m)
+    return drift, forgetting, np.array(["sft", "grpo", "kl"])[np.arange(m) % 3], rng.normal(size=m)
+
+
+def test_the_law_is_the_quadratic_fit_of_statsmodels():
+    drift, forgetting, method, _ = cloud()
+    fit = law(drift, forgetting, method)
+    theirs = OLS(forgetting, add_constant(np.column_stack([drift, drift**2]))).fit()
+    np.testing.assert_allclose(fit.coefficients, theirs.params)
+    assert fit.r2 == pytest.approx(theirs.rsquared)
+    np.testing.assert_allclose(fit.residual, theirs.resid, atol=1e-12)
+    np.testing.assert_allclose(fit.leverage, np.asarray(OLSInfluence(theirs).hat_matrix_diag))
+    np.testing.assert_allclose(fit.predict(drift), theirs.fittedvalues)
+
+
+def test_a_method_is_predicted_from_the_others_alone():
+    drift, forgetting, method, _ = cloud()
+    fit = law(drift, forgetting, method)
+    predicted = np.empty_like(drift)
+    for name in ("sft", "grpo", "kl"):
+        out = method == name
+        predicted[out] = np.polyval(np.polyfit(drift[~out], forgetting[~out], 2), drift[out])
+        error = ((forgetting[out] - predicted[out]) ** 2).sum()
+        assert fit.r2_left_out[name] == pytest.approx(1 - error / (np.var(forgetting[out]) * out.sum()))
+    pooled = 1 - ((forgetting - predicted) ** 2).sum() / (np.var(forgetting) * len(drift))
+    assert fit.r2_left_out_pooled == pytest.approx(pooled)
+
+
+def test_a_method_off_the_curve_has_negative_left_out_r2():
+    drift, forgetting, method, _ = cloud()
+    assert law(drift, np.where(method == "kl", forgetting + 5, forgetting), method).r2_left_out["kl"] < 0
+
+
+def test_a_single_method_cannot_be_left_out():
+    drift, forgetting, method, _ = cloud()
+    fit = law(drift, forgetting, np.full_like(method, "sft"))
+    assert np.isnan(fit.r2_left_out["sft"])
+    assert np.isnan(fit.r2_left_out_pooled)
+
+
+def test_others_with_two_drifts_do_not_predict_a_method():
+    fit = law([1, 2, 1, 2, 3, 4], [1, 2, 2, 3, 5, 6], list("aaaabb"))
+    assert np.isnan(fit.r2_left_out["b"])
+
+
+def test_the_baseline_is_fitted_where_it_is_known():
+    drift, forgetting, method, baseline = cloud()
+    baseline[4] = NAN
+    x, y = np.delete(baseline, 4), np.delete(forgetting, 4)
+    expected = OLS(y, add_constant(np.column_stack([x, x**2]))).fit().rsquared
+    assert law(drift, forgetting, method, baseline).baseline_r2 == pytest.approx(expected)
+    assert np.isnan(law(drift, forgetting, method).baseline_r2)
+
+
+def test_a_far_point_has_all_the_leverage():
+    drift = np.array([0.1, 0.2, 0.3, 0.15, 100.0])
+    assert law(drift, drift**2, np.array(list("abcde"))).leverage[4] == pytest.approx(1, abs=1e-6)
+
+
+def test_the_band_is_that_of_refitting_resampled_points():
+    drift, forgetting, method, _ = cloud(60)
+    rng = np.random.default_rng(9)
+    drawn = rng.integers(0, 60, (2000, 60))
+    curves = [np.polyval(np.polyfit(drift[i], forgetting[i], 2), [0.5, 1.5]) for i in drawn]
+    low, high = law(drift, forgetting, method, resamples=4000).band([0.5, 1.5])
+    expected = np.quantile(curves, [0.025, 0.975], axis=0)
+    np.testing.assert_allclose((low, high), expected, atol=0.08 * (expected[1] - expected[0]).max())
+
+
+def test_points_of_one_run_are_resampled_together():
+    drift, forgetting, method, _ = cloud(12)
+    copied = law(np.repeat(drift, 3), np.repeat(forgetting, 3), np.repeat(method, 3), cluster=np.repeat(range(12), 3))
+    np.testing.assert_allclose(copied.band([1.0]), law(drift, forgetting, method).band([1.0]))
+
+
+def test_fewer_than_four_distinct_points_are_refused():
+    with pytest.raises(ValueError, match="found 3 distinct points"):
+        law([1, 2, 3, 3], [1, 2, 3, 3], list("abcd"))
+
+
+def test_a_law_on_one_drift_explains_nothing_and_draws_no_band():
+    fit = law([1, 1, 1, 1], [1, 2, 3, 4], list("abcd"))
+    assert fit.r2 == pytest.approx(0)
+    np.testing.assert_allclose(fit.residual, [-1.5, -0.5, 0.5, 1.5])
+    assert np.isnan(fit.band([1.0])).all()
+
+
+def test_a_point_without_drift_keeps_its_place_and_takes_no_part():
+    drift, forgetting, method, _ = cloud()
+    gap = law(np.insert(drift, 2, NAN), np.insert(forgetting, 2, 9), np.insert(method, 2, "sft"))
+    np.testing.assert_allclose(gap.coefficients, law(drift, forgetting, method).coefficients)
+    assert np.isnan(gap.residual[2])
+    assert (gap.n, len(gap.residual)) == (24, 25)
+
+
+# Sequences
+
+P = [[0.8, 0.1, 0.2], [0.9, 0.7, 0.3], [0.5, 0.6, 0.6]]
+
+
+def test_average_accuracy_is_that_of_the_last_row():
+    assert avg_acc(P) == pytest.approx((0.5 + 0.6 + 0.6) / 3)
+
+
+def test_forgetting_is_measured_from_the_best_that_ever_was():
+    assert forgetting_measure(P) == pytest.approx(((0.5 - 0.9) + (0.6 - 0.7)) / 2)
+
+
+def test_backward_transfer_is_measured_from_the_tasks_own_turn():
+    assert backward_transfer(P) == pytest.approx(((0.5 - 0.8) + (0.6 - 0.7)) / 2)
+
+
+def test_an_unmeasured_future_task_does_not_spoil_forgetting_but_a_missing_end_does():
+    unmeasured = [[0.8, NAN, NAN], [0.9, 0.7, NAN], [0.5, 0.6, 0.6]]
+    assert forgetting_measure(unmeasured) == pytest.approx(((0.5 - 0.9) + (0.6 - 0.7)) / 2)
+    assert np.isnan(forgetting_measure([[0.8, 0.1], [NAN, 0.7]]))
+
+
+def test_a_matrix_that_is_not_square_is_refused():
+    with pytest.raises(ValueError, match="expected \\[T, T\\]"):
+        avg_acc([[1, 2, 3], [4, 5, 6]])
