@@ -1,0 +1,376 @@
+"""Lanes: the same episodes wherever they are played, and one lost simulator loses one episode."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lane_tasks import Counting, Trouble, VectorWalk, Walk
+
+from harness.lanes import Workers
+from harness.registry import REGISTERED
+from harness.rollout import demonstrations, rollout
+from harness.types import Actions, Expert, Guessable, Instances, Refused, Task
+
+
+class Keyed:
+    """An agent whose answers are its random numbers, so that equal answers mean equal randomness."""
+
+    def act(self, asked, *, greedy=False):
+        return Actions(asked.uniform(1)[:, 0])
+
+
+class InTensors:
+    """The same, as a policy in torch answers."""
+
+    def act(self, asked, *, greedy=False):
+        return Actions(torch.as_tensor(asked.uniform(1)))
+
+
+class Fails:
+    """An agent that raises when it is asked for the third time."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def act(self, asked, *, greedy=False):
+        self.asked += 1
+        if self.asked == 3:
+            raise ZeroDivisionError("the policy diverged")
+        return Keyed().act(asked)
+
+
+def alike(one, other):
+    """Whether two records hold the same conversations, with the same rewards and metrics."""
+    same = [
+        [str(o.text) + str(o.state) + o.role for o in a.observations]
+        == [str(o.text) + str(o.state) + o.role for o in b.observations]
+        and [float(x.value) for x in a.actions] == [float(x.value) for x in b.actions]
+        and a.outcome == b.outcome
+        for a, b in zip(one, other, strict=True)
+    ]
+    return all(same)
+
+
+def in_thread(task: Any, seed):
+    """The episodes that lanes should play too."""
+    return rollout(Keyed(), task, task.instances("train"), seed=seed)
+
+
+def errors(episodes) -> Any:
+    return episodes.outcome.error
+
+
+def trouble(*kinds):
+    return Instances(np.arange(len(kinds)), {"trouble": list(kinds)})
+
+
+def pids(pool):
+    return [worker.process.pid for worker in pool.workers]
+
+
+def gone(pid):
+    """Whether a process has ended (a zombie that nobody has reaped yet has), given 20 seconds to do so."""
+    for _ in range(400):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.fixture(scope="module")
+def troubled():
+    """Two lanes that live through all the tests of trouble, so that each also shows that the pool goes on."""
+    with Workers("lane_tasks:Trouble", lanes=2, timeout=3.0) as pool:
+        yield pool
+
+
+# --- the same episodes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lanes", "scenes"), [(1, 1), (3, 1), (2, 4)])
+@pytest.mark.parametrize("task", [Counting, Walk, VectorWalk])
+def test_lanes_play_the_episodes_of_the_thread_and_score_every_one(task, lanes, scenes):
+    with Workers(f"lane_tasks:{task.__name__}", lanes=lanes, scenes=scenes) as pool:
+        episodes = rollout(Keyed(), pool, pool.instances("train"), seed=3)
+    assert np.isfinite(episodes.reward).all()
+    assert alike(episodes, in_thread(task(), seed=3))
+
+
+def test_lingering_changes_the_batches_and_not_the_episodes():
+    with Workers("lane_tasks:Walk", lanes=3, linger=0.05) as pool:
+        episodes = rollout(Keyed(), pool, pool.instances("train"), seed=3)
+    assert alike(episodes, in_thread(Walk(), seed=3))
+
+
+def test_rows_ascend_in_every_turn():
+    with Workers("lane_tasks:Walk", lanes=3, linger=0.05) as pool:
+        episodes = rollout(Keyed(), pool, pool.instances("train"))
+    assert all((np.diff(turn.rows) > 0).all() for turn in episodes.turns)
+
+
+def test_a_subset_of_instances_gives_a_subset_of_episodes():
+    some = np.array([7, 2, 2])
+    whole = in_thread(Walk(), seed=3)
+    with Workers("lane_tasks:Walk", lanes=2) as pool:
+        part = rollout(Keyed(), pool, pool.instances("train").take(some), seed=3)
+    assert alike(part.take(np.array([0, 1])), whole.take(some[:2]))
+    assert part[2].actions[0].value != part[1].actions[0].value  # the repeat draws anew
+
+
+def test_no_instances_give_no_episodes_and_start_no_worker():
+    with Workers("lane_tasks:Walk", lanes=2) as pool:
+        assert len(rollout(Keyed(), pool, pool.instances("train").take(np.arange(0)))) == 0
+        assert pool.workers == []
+
+
+def test_workers_live_on_between_rollouts():
+    with Workers("lane_tasks:Walk", lanes=2) as pool:
+        rollout(Keyed(), pool, pool.instances("train"))
+        before = pids(pool)
+        rollout(Keyed(), pool, pool.instances("train"))
+        assert pids(pool) == before
+
+
+def test_instances_and_observations_bigger_than_a_socket_arrive_whole():
+    with Workers("lane_tasks:Large", lanes=2) as pool:
+        questions = pool.instances("train")
+
+        class Sees:
+            def act(self, asked, *, greedy=False):
+                return Actions(asked.now.state)
+
+        episodes = rollout(Sees(), pool, questions)
+    image = questions.data["image"]
+    expected = image.sum(axis=1, dtype=np.float64) + (image + np.uint8(1)).sum(axis=1, dtype=np.float64)
+    assert episodes.reward.tolist() == expected.tolist()
+
+
+def test_tensors_arrive_as_arrays():
+    with Workers("lane_tasks:Tensors", lanes=2) as pool:
+        episodes = rollout(InTensors(), pool, pool.instances("train"))
+    assert episodes.reward.tolist() == [1.0] * 4
+    assert isinstance(episodes.turns[0].seen.state, np.ndarray)
+
+
+# --- trouble ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [("die", "exit code 3"), ("kill", "SIGKILL"), ("hang", "for 3 s"), ("raise", "RuntimeError: the arm fell off")],
+)
+def test_trouble_costs_exactly_the_episode_that_has_it(troubled, kind, sentence, place):
+    kinds = [kind if i == place else "" for i in range(5)]
+    episodes = rollout(Keyed(), troubled, trouble(*kinds))
+    assert np.flatnonzero(np.isnan(episodes.reward)).tolist() == [place]
+    assert sentence in errors(episodes)[place]
+    assert np.nansum(episodes.reward) == 4.0
+    assert [error for i, error in enumerate(errors(episodes)) if i != place] == [None] * 4
+
+
+def test_trouble_in_every_episode_leaves_them_unscored_and_the_pool_usable(troubled):
+    assert np.isnan(rollout(Keyed(), troubled, trouble("die", "raise", "kill")).reward).all()
+    assert rollout(Keyed(), troubled, trouble("", "", "")).reward.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_trouble_costs_the_scenes_that_are_played_together():
+    with Workers("lane_tasks:Trouble", lanes=2, scenes=2) as pool:
+        reward = rollout(Keyed(), pool, trouble("", "", "die", "", "", "")).reward
+    assert np.isnan(reward).tolist() == [False, False, True, True, False, False]
+
+
+def test_an_answer_that_is_no_outcome_is_unscored():
+    with Workers("lane_tasks:Wrong", lanes=1) as pool:
+        episodes = rollout(Keyed(), pool, pool.instances("train").take(np.arange(1)))
+    assert np.isnan(episodes.reward).all()
+    assert "play returned 'done'" in errors(episodes)[0]
+
+
+def test_a_lane_that_died_while_idle_costs_no_episode():
+    with Workers("lane_tasks:Walk", lanes=2) as pool:
+        rollout(Keyed(), pool, pool.instances("train"))
+        for pid in pids(pool):
+            os.kill(pid, signal.SIGKILL)  # may still be dying when it is fed
+        assert np.isfinite(rollout(Keyed(), pool, pool.instances("train")).reward).all()
+
+
+def test_a_lane_that_hangs_before_reading_blocks_nobody_and_costs_no_episode():
+    with Workers("lane_tasks:Large", lanes=2, timeout=2.0) as pool:
+        questions = pool.instances("train").take(np.arange(2))
+        before = rollout(Keyed(), pool, questions)
+        frozen = pids(pool)[0]
+        os.kill(frozen, signal.SIGSTOP)
+        assert alike(rollout(Keyed(), pool, questions), before)
+        assert frozen not in pids(pool)
+        assert gone(frozen)
+
+
+@pytest.fixture
+def parent(monkeypatch, tmp_path):
+    monkeypatch.setenv("LANE_TASKS_PARENT", str(os.getpid()))
+    monkeypatch.setenv("LANE_TASKS_MARK", str(tmp_path / "mark"))
+    return tmp_path / "mark"
+
+
+def test_a_start_that_hangs_costs_no_episode(parent):
+    with Workers("lane_tasks:FalseStart", lanes=1, patience=5.0) as pool:
+        assert np.isfinite(rollout(Keyed(), pool, pool.instances("train")).reward).all()
+    assert parent.exists()
+
+
+def test_a_task_that_no_worker_can_start_is_refused_with_its_error(parent):
+    pool = Workers("lane_tasks:Stillborn", lanes=2)
+    with pool, pytest.raises(Refused, match="RuntimeError: no display"):
+        rollout(Keyed(), pool, pool.instances("train"))
+    assert pool.workers == []
+
+
+@pytest.mark.parametrize("task", ["Large", "LargeValues"])
+def test_a_policy_slower_than_the_timeout_fails_nobody(task):
+    class Slow:
+        seconds = 0.0
+
+        def act(self, asked, *, greedy=False):
+            time.sleep(
+                self.seconds
+            )  # meanwhile a megabyte is on its way to or from the other lane, and nobody moves it
+            return Actions(np.ones((len(asked), 1 << 20), np.uint8))
+
+    with Workers(f"lane_tasks:{task}", lanes=2, timeout=1.0) as pool:
+        two, agent = pool.instances("train").take(np.arange(2)), Slow()
+        rollout(agent, pool, two)  # now that the workers have started, `timeout` counts and not `patience`
+        agent.seconds = 1.5
+        assert np.isfinite(rollout(agent, pool, two).reward).all()
+
+
+# --- the agent, and the end -------------------------------------------------------------------------------------------
+
+
+def test_an_agent_that_raises_ends_the_busy_lanes_and_leaves_the_pool_usable():
+    with Workers("lane_tasks:Walk", lanes=2) as pool:
+        rollout(Keyed(), pool, pool.instances("train"))
+        before = pids(pool)
+        with pytest.raises(ZeroDivisionError):
+            rollout(Fails(), pool, pool.instances("train"))
+        assert pool.workers == []
+        assert all(gone(pid) for pid in before)
+        assert np.isfinite(rollout(Keyed(), pool, pool.instances("train")).reward).all()
+
+
+def test_closing_ends_the_processes_and_playing_starts_new_ones():
+    pool = Workers("lane_tasks:Walk", lanes=2)
+    for _ in range(2):
+        assert np.isfinite(rollout(Keyed(), pool, pool.instances("train")).reward).all()
+        before = pids(pool)
+        pool.close()
+        assert all(gone(pid) for pid in before)
+
+
+def test_a_second_rollout_at_once_is_refused():
+    with Workers("lane_tasks:Walk", lanes=1) as pool:
+        first = pool.play(pool.instances("train"))
+        next(first)
+        with pytest.raises(RuntimeError, match="two Workers"):
+            next(pool.play(pool.instances("train")))
+        first.close()
+
+
+def test_no_process_outlives_a_parent_that_is_killed():
+    script = """
+import sys, numpy as np
+from harness.lanes import Workers
+pool = Workers("lane_tasks:Parent", lanes=2)
+game = pool.play(pool.instances("train").take(np.arange(2)))
+seen, found = next(game), {}
+while True:
+    found |= dict(zip(seen.rows.tolist(), seen.state.tolist()))
+    if len(found) == 2:
+        print(*sum(found.values(), []), flush=True)  # one worker waits for a value, the other will hang
+    seen = game.send(np.zeros(len(seen)))
+"""
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    ) as process:
+        assert process.stdout
+        started = [int(pid) for pid in process.stdout.readline().split()]
+        process.kill()
+    assert len(started) == 4
+    assert all(gone(pid) for pid in started)
+
+
+# --- another interpreter ----------------------------------------------------------------------------------------------
+
+
+def test_a_worker_imports_no_torch_of_its_own_accord():
+    with Workers("lane_tasks:Imports", lanes=1) as pool:
+        assert rollout(InTensors(), pool, pool.instances("train")).reward.tolist() == [1.0] * 12
+
+
+def test_another_interpreter_without_torch_plays(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['torch'] = None\n")  # import torch now fails
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{tmp_path}" exec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    with Workers("lane_tasks:WithoutTorch", lanes=1, python=str(python)) as pool:
+        assert rollout(Keyed(), pool, pool.instances("train")).reward.tolist() == [1.0] * 12
+
+
+def test_an_interpreter_that_does_not_exist_is_refused():
+    with pytest.raises(Refused, match="no Python interpreter at '/nowhere/python'"):
+        Workers("lane_tasks:Walk", lanes=1, python="/nowhere/python")
+
+
+# --- still the same task ----------------------------------------------------------------------------------------------
+
+
+def test_the_wrapper_can_do_what_the_task_can_and_no_more():
+    walk, troubled = Workers("lane_tasks:Walk", lanes=1), Workers("lane_tasks:Trouble", lanes=1)
+    assert isinstance(walk, Task)
+    assert isinstance(walk, Expert)
+    assert isinstance(walk, Guessable)
+    assert isinstance(troubled, Task)
+    assert not isinstance(troubled, Expert)
+    assert not isinstance(troubled, Guessable)
+    assert troubled.card is Trouble.card
+
+
+def test_demonstrations_are_played_in_the_lanes():
+    with Workers("lane_tasks:Walk", lanes=2) as pool:
+        shown = demonstrations(pool, pool.instances("train"))
+    assert (shown.reward >= 1.0).all()
+
+
+def test_a_registered_task_is_found_by_its_id(monkeypatch):
+    monkeypatch.setitem(REGISTERED["task"], "walk-v1", Walk)
+    with Workers("walk-v1", lanes=1) as pool:
+        assert np.isfinite(rollout(Keyed(), pool, pool.instances("train")).reward).all()
+
+
+def test_an_unknown_task_is_refused():
+    with pytest.raises(Refused, match="unknown task 'wolk-v1'"):
+        Workers("wolk-v1", lanes=1)
+
+
+def test_a_task_of_a_script_is_refused_with_the_cure():
+    with pytest.raises(Refused, match="module of its own"):
+        Workers("__main__:Mine", lanes=1)
+
+
+def test_no_lanes_are_refused():
+    with pytest.raises(Refused, match="1 or more"):
+        Workers("lane_tasks:Walk", lanes=0)
