@@ -1,0 +1,273 @@
+"""The record of one scored checkpoint, as files: `records/<id>/record.json` and its samples beside it as Parquet.
+
+Files are the record and never change; the database of `harness.store` is an index that can be made again from them.
+A number that is not known, or not finite, is None here and null in JSON.
+"""
+
+import json
+import math
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, is_dataclass
+from datetime import datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.types import Refused
+
+T = TypeVar("T")
+
+SCHEMA = 1
+"""Version of record.json and of the event files. A program reads its own version and all before it."""
+
+SAMPLES = pa.schema(
+    {"task": "string", "role": "string", "item": "string", "base": "double", "adapted": "double"}
+    | {"error": "string", "drift": "double"}
+)
+"""Columns of samples.parquet, one row an item: `base` and `adapted` are rewards as the task gives them (0–1; NULL:
+unscored, `error` says why), `drift` is the forward KL of that item in nats an episode, or NULL."""
+
+STALE = 3600.0
+"""Seconds after which an unfinished folder belongs to a killed writer: nobody takes an hour to write some megabytes."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One task or benchmark, base against adapted on the same `n` items. Scores and differences in points (0–100)."""
+
+    task: str
+    role: str
+    """`new` (gain) or `prior` (retention)."""
+    suite: str
+    n: int
+    unscored: int
+    base: float | None
+    adapted: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    se: float | None
+    p: float | None = None
+    p_holm: float | None = None
+    """`p`, corrected over the benchmarks of this record."""
+    mde: float | None = None
+    """Smallest difference that so many items can detect."""
+    interval: str = ""
+    """How `low` and `high` were made."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """KL between base and adapted over `n` episodes of a task, in nats; forward is E_base[log base − log adapted]."""
+
+    task: str
+    direction: str
+    """`forward` or `reverse`."""
+    per: str
+    """`episode` or `element`."""
+    nats: float | None
+    se: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of the training curve; only evaluated checkpoints carry `new`, `prior` and `drift`."""
+
+    step: int
+    end: bool = False
+    """Whether this is the checkpoint that was scored."""
+    lr: float | None = None
+    loss: float | None = None
+    reward: float | None = None
+    grad_norm: float | None = None
+    new: float | None = None
+    """Score on the new task, points."""
+    prior: float | None = None
+    """Mean score over the prior tasks, points."""
+    drift: float | None = None
+    """Forward KL on the new task, nats an episode."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is known of one scored checkpoint but its samples. Gain, retention and their bounds in points."""
+
+    id: str
+    name: str
+    track: str
+    agent: str
+    base: str
+    """The unadapted model, with its revision."""
+    method: str
+    settings: Mapping[str, Any]
+    seed: int | None
+    steps: int | None
+    checkpoint: str
+    """sha256 of the weights."""
+    scores: Sequence[Score]
+    gain: float | None
+    gain_low: float | None
+    gain_high: float | None
+    gain_se: float | None
+    retention: float | None
+    """Mean difference over the prior tasks: 0 = kept, negative = forgot."""
+    retention_low: float | None
+    retention_high: float | None
+    retention_se: float | None
+    drifts: Sequence[Drift]
+    curve: Sequence[Point]
+    cost: Mapping[str, float]
+    """Of adapting and scoring: `adapt_seconds`, `score_seconds`, `episodes`, `tokens` or `elements`."""
+    provenance: Mapping[str, Any]
+    scored_at: str
+    """ISO 8601 with its offset, as in 2025-11-20T12:00:00+00:00."""
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if datetime.fromisoformat(self.scored_at).tzinfo is None:
+            raise ValueError(f"scored_at {self.scored_at!r} has no offset from UTC: add +00:00")
+
+    @property
+    def entry(self) -> str:
+        """Id of what is ranked, from track, agent, base, method and settings: the seeds of one entry share it."""
+        settings = {name: value for name, value in self.settings.items() if name != "seed"}
+        spec = json.dumps(plain([self.track, self.agent, self.base, self.method, settings]), sort_keys=True)
+        return blake2b(spec.encode(), digest_size=6).hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's own types; a record becomes a dict, and what is not finite None."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if is_dataclass(value):
+        value = vars(value)  # asdict would copy everything, ten times slower
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(inner) for inner in value]
+    return plain(value.item()) if isinstance(value, np.generic) else value
+
+
+def to_json(record: Record) -> str:
+    """Strict JSON, one field a line."""
+    return json.dumps(plain(record), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def from_dict(row: Mapping[str, Any]) -> Record:
+    """The record of a parsed record.json. TypeError, KeyError or ValueError if it lacks something."""
+    parts = {"scores": Score, "drifts": Drift, "curve": Point}
+    return Record(**{**row, **{name: tuple(part(**each) for each in row[name]) for name, part in parts.items()}})
+
+
+def folder(home: Path, id: str) -> Path:
+    """Where a record lies."""
+    return Path(home) / "records" / id
+
+
+def write(home: Path, record: Record, samples: Mapping[str, Any]) -> Path:
+    """Write the record and its samples, whole or not at all, and return its folder.
+
+    `samples` are columns as in `SAMPLES`, where `error` and `drift` may be absent. The same content again changes
+    nothing; other content under a known id is Refused, for records never change. OSError if the disk is full.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", record.id):
+        raise Refused(f"the record id {record.id!r} cannot name a folder: use letters, digits, '.', '_' and '-'")
+    target, text, table = folder(home, record.id), to_json(record), _table(samples)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(".*"):
+        with suppress(FileNotFoundError):  # another writer may sweep, or finish, at the same time
+            if time.time() - left.stat().st_mtime > STALE:
+                shutil.rmtree(left)
+    unfinished = target.parent / f".{record.id}.{uuid.uuid4().hex}"
+    try:
+        if not target.exists():
+            unfinished.mkdir()
+            (unfinished / "record.json").write_text(text, encoding="utf-8")
+            pq.write_table(table, unfinished / "samples.parquet", compression="zstd")
+            for path in (*unfinished.iterdir(), unfinished):
+                sync(path)
+            unfinished.rename(target)
+            sync(target.parent)
+            return target
+    except OSError:
+        if not target.exists():  # else another writer of this record was faster
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    if (target / "record.json").read_text(encoding="utf-8") != text or not samples_of(home, record.id).equals(table):
+        raise Refused(f"{target} exists with other content, and records never change: give the new one its own id")
+    return target
+
+
+def read(path: Path) -> Record:
+    """The record in a folder or record.json file. Refused if it is torn, of a newer schema, or not the folder's own."""
+    if not path.is_dir():
+        return load(path, from_dict)
+    record = load(path / "record.json", from_dict)
+    if record.id != path.name:
+        raise Refused(f"{path} holds the record {record.id}: name the folder after its record")
+    return record
+
+
+def all_records(home: Path) -> list[Record]:
+    """All records, by id; what killed writers left is passed over. Refused at the first that is torn."""
+    return [read(path) for path in sorted((Path(home) / "records").glob("[!.]*"))]
+
+
+def samples_of(home: Path, id: str) -> pa.Table:
+    """The samples of a record, columns as in `SAMPLES`."""
+    return pq.ParquetFile(folder(home, id) / "samples.parquet").read()
+
+
+def load(file: Path, build: Callable[[Mapping[str, Any]], T]) -> T:
+    """What `build` makes of a JSON file of ours. Refused, naming the file, if it is torn or of a newer schema."""
+    try:
+        row = json.loads(file.read_text(encoding="utf-8"))
+        if row["schema"] > SCHEMA:
+            raise Refused(f"{file} has schema {row['schema']}, this razorbench knows {SCHEMA}: upgrade razorbench")
+        return build(row)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise Refused(f"{file} is torn or not a file of ours ({why}): restore it from a copy or remove it") from error
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _table(samples: Mapping[str, Any]) -> pa.Table:
+    """The columns as Arrow: text for names, NULL for what is None or not finite."""
+    wrong = {"task", "role", "item", "base", "adapted"} - set(samples) | set(samples) - set(SAMPLES.names)
+    if wrong:
+        raise Refused(f"samples need the columns {', '.join(SAMPLES.names)}: check {', '.join(sorted(wrong))}")
+    columns = {}
+    for field in SAMPLES:
+        values = samples.get(field.name)
+        if values is None:
+            columns[field.name] = [None] * len(samples["item"])
+        elif pa.types.is_floating(field.type):
+            values = np.array(values, np.float64)
+            columns[field.name] = np.where(np.isfinite(values), values, np.nan)
+        else:
+            columns[field.name] = [None if value is None else str(value) for value in values]
+    return pa.table(
+        {field.name: pa.array(columns[field.name], field.type, from_pandas=True) for field in SAMPLES}, schema=SAMPLES
+    )

@@ -1,0 +1,370 @@
+"""The DuckDB index over the records of a home folder: `razorbench.duckdb` to write, `published.duckdb` to read.
+
+DuckDB lets one process hold a file for writing and then refuses everyone else. So a writer takes the lock of the home,
+opens, writes one transaction, closes, and publishes: a copy of the closed file replaces the snapshot that readers open.
+The copy is whole, because the lock keeps writers out and the checkpoint before it leaves no write-ahead log; readers
+keep the snapshot they opened. What a killed writer left out is in the files: `reconcile` or `rebuild` puts it in.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from harness import record as files
+from harness.record import SCHEMA, Record, plain
+from harness.types import Refused
+
+MIGRATIONS = {int(path.name[:4]): path for path in sorted(Path(__file__).with_name("migrations").glob("*.sql"))}
+KINDS = ("hidden", "unhidden", "retracted", "renamed")
+CONFIG: dict[str, Any] = {"autoinstall_known_extensions": False}  # nothing here may reach for the network
+
+
+class StoreError(Exception):
+    """The store could not do its work. The message is one sentence that ends with the cure."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A decision about a submission, appended and never changed. Ids begin with their time and sort by age."""
+
+    id: str
+    submission: str
+    kind: str
+    """One of `KINDS`. Hiding can be undone, a retraction cannot."""
+    reason: str
+    decided_at: str
+    """ISO 8601, UTC."""
+    value: str | None = None
+    """The new name, where it is renamed."""
+    schema: int = SCHEMA
+
+
+class Store:
+    """The index of `home`. Many processes may write and read it at once; `wait` seconds bound every wait for a lock."""
+
+    def __init__(self, home: Path | str, wait: float = 60.0):
+        self.home, self.wait = Path(home).absolute(), wait
+        self.database, self.snapshot = self.home / "razorbench.duckdb", self.home / "published.duckdb"
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def add(self, record: Record) -> bool:
+        """Index a record that `harness.record.write` has written; False if its id is there already."""
+        if not files.folder(self.home, record.id).is_dir():
+            raise StoreError(f"record {record.id} has no files in {self.home}: write it first (harness.record.write)")
+        with self._writing() as con:
+            if con.execute("FROM submissions WHERE id = ?", [record.id]).fetchone():
+                return False
+            _insert(con, [record])
+            return True
+
+    def decide(self, submission: str, kind: str, reason: str, value: str | None = None) -> Event:
+        """Append an event about a submission (its id), as a file and as a row. Refused if it makes no sense."""
+        if kind not in KINDS:
+            raise Refused(f"unknown event {kind!r}: it is one of {', '.join(KINDS)}")
+        if (kind == "renamed") != bool(value):
+            raise Refused("give the new name as the value of a renamed submission, and of no other event")
+        if not files.folder(self.home, submission).is_dir():
+            raise Refused(f"no submission has the id {submission!r} in {self.home}: look it up in `razorbench results`")
+        with self._writing() as con:
+            now = datetime.now(UTC)
+            id = f"{now:%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:8]}"
+            event = Event(id, submission, kind, reason, now.isoformat(), value)
+            path = self.home / "events" / f"{id}.json"
+            path.parent.mkdir(exist_ok=True)
+            _replace(path, lambda new: new.write_text(json.dumps(asdict(event), indent=1) + "\n", encoding="utf-8"))
+            _insert_events(con, [event])
+        return event
+
+    def reconcile(self) -> int:
+        """Add what is in the files and not in the database, publish, and say how many records that were."""
+        with self._writing() as con:
+            return self._catch_up(con)
+
+    def rebuild(self) -> int:
+        """Make the database again from the files, swap it in at once, and say how many records it holds."""
+        with _told(self.database), self._lock():
+            self._create(self._catch_up)
+            _replace(self.snapshot, lambda new: shutil.copyfile(self.database, new))
+        return len(self.rows("FROM submissions"))
+
+    @contextmanager
+    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One transaction under the lock, then a new snapshot. Nothing is changed if it raises."""
+        with _told(self.database), self._lock():
+            if missing := not self.database.exists():
+                self._create()
+            con = self._connect(self.database)
+            try:
+                _migrate(con)
+                con.begin()
+                yield con
+                if missing:  # somebody removed the database; the other records are still here
+                    self._catch_up(con)
+                con.commit()
+                con.execute("CHECKPOINT")
+            finally:
+                con.close()
+            _replace(self.snapshot, lambda new: shutil.copyfile(self.database, new))
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        self.home.mkdir(parents=True, exist_ok=True)
+        with open(self.home / ".lock", "a+") as file:  # closing it lets go, and so does dying
+            deadline = time.monotonic() + self.wait
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        file.seek(0)
+                        who = file.read() or "another process"
+                        raise StoreError(
+                            f"the store is locked by {who}: wait for it or end it, then try again"
+                        ) from None
+                    time.sleep(0.01)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} ({' '.join(sys.argv[:2])}) since {datetime.now(UTC):%H:%M:%S} UTC")
+            file.flush()
+            yield
+
+    def _connect(self, path: Path) -> duckdb.DuckDBPyConnection:
+        """Open a database for writing; wait for other programs to let go of it."""
+        deadline = time.monotonic() + self.wait
+        while True:
+            try:
+                return duckdb.connect(path, config={**CONFIG, "threads": 1})  # rows are few, threads cost more
+            except duckdb.IOException as error:
+                if "Could not set lock" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def _create(self, fill: Callable[[duckdb.DuckDBPyConnection], Any] = lambda con: None) -> None:
+        """Put a new database, filled by `fill`, in the place of the old one."""
+
+        def build(path: Path) -> None:
+            con = self._connect(path)
+            try:
+                _migrate(con)
+                fill(con)
+                con.execute("CHECKPOINT")
+            finally:
+                con.close()
+            self.database.with_name(f"{self.database.name}.wal").unlink(missing_ok=True)  # the log of the old one
+
+        _replace(self.database, build)
+
+    def _catch_up(self, con: duckdb.DuckDBPyConnection) -> int:
+        """Insert the files that have no row; how many records that were."""
+        known = {id for (id,) in con.execute("SELECT id FROM submissions UNION ALL SELECT id FROM events").fetchall()}
+        missing = [path for path in sorted((self.home / "records").glob("[!.]*")) if path.name not in known]
+        events = [path for path in sorted((self.home / "events").glob("[!.]*")) if path.stem not in known]
+        _insert(con, [files.read(path) for path in missing])
+        _insert_events(con, [files.load(path, lambda row: Event(**row)) for path in events])
+        return len(missing)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to the snapshot as it is now. It blocks nobody, and what it shows does not change."""
+        if not self.snapshot.exists():
+            self.reconcile()
+        # Attached to a fresh connection, because duckdb.connect(path) hands out the database that this process has open
+        # under that name, even after the file was replaced.
+        attach = f"ATTACH '{str(self.snapshot).replace(chr(39), chr(39) * 2)}' AS store (READ_ONLY); USE store"
+        with _told(self.snapshot), duckdb.connect(config=CONFIG) as con:
+            con.execute(attach)
+            if _version(con) < max(MIGRATIONS):
+                con.execute("USE memory; DETACH store")
+                self.reconcile()
+                con.execute(attach)
+            yield con
+
+    def rows(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
+        """What a query of the snapshot finds, one dict a row. JSON is parsed; times are UTC without saying so."""
+        with self.read() as con:
+            found = con.execute(sql, parameters)
+            columns = [(column[0], str(column[1]) == "JSON") for column in found.description or ()]
+            return [
+                {
+                    name: json.loads(cell) if parse and cell else cell
+                    for (name, parse), cell in zip(columns, row, strict=True)
+                }
+                for row in found.fetchall()
+            ]
+
+    def tracks(self) -> list[str]:
+        """The tracks that have an entry to show."""
+        return [row["track"] for row in self.rows("SELECT DISTINCT track FROM leaderboard ORDER BY track")]
+
+    def leaderboard(self, track: str) -> list[dict[str, Any]]:
+        """The entries of a track, best gain first: columns of the view `leaderboard` in points, nats, seconds."""
+        return self.rows("FROM leaderboard WHERE track = $track ORDER BY gain DESC NULLS LAST, entry", track=track)
+
+    def runs(self, track: str, all: bool = False) -> list[dict[str, Any]]:
+        """The submissions of a track: columns of the view `runs`. With `all`, hidden and retracted ones too."""
+        sql = """
+            FROM runs WHERE track = $track AND ($all OR NOT (hidden OR retracted))
+            ORDER BY entry, seed NULLS LAST, scored_at, id"""
+        return self.rows(sql, track=track, all=all)
+
+    def submission(self, key: str) -> dict[str, Any]:
+        """The run with this id, or else with this name. Refused if there is none, or the name has several."""
+        found = self.rows("FROM runs WHERE id = $key OR name = $key ORDER BY id <> $key, id", key=key)
+        if not found:
+            names = [row["name"] for row in self.rows("SELECT id AS name FROM runs UNION SELECT name FROM runs")]
+            near = get_close_matches(key, names, n=1)
+            raise Refused(f"no submission {key!r}" + (f": did you mean {near[0]!r}?" if near else f" in {self.home}"))
+        if found[0]["id"] != key and len(found) > 1:
+            ids = ", ".join(row["id"] for row in found[:8])
+            raise Refused(f"{key!r} names {len(found)} submissions: give the id of one of them ({ids})")
+        return found[0]
+
+    def scores(self, *ids: str) -> list[dict[str, Any]]:
+        """The tasks of submissions: columns of `harness.record.Score` and submission."""
+        sql = "FROM scores WHERE list_contains($ids, submission) ORDER BY submission, role, suite, task"
+        return self.rows(sql, ids=ids)
+
+    def drifts(self, *ids: str) -> list[dict[str, Any]]:
+        """The drifts of submissions: columns of `harness.record.Drift` and submission."""
+        sql = "FROM drifts WHERE list_contains($ids, submission) ORDER BY submission, task, direction, per"
+        return self.rows(sql, ids=ids)
+
+    def events(self, id: str | None = None) -> list[dict[str, Any]]:
+        """The events of a submission, or all of them, oldest first."""
+        return self.rows("FROM events WHERE $id IS NULL OR submission = $id ORDER BY id", id=id)
+
+    def curve(self, *ids: str) -> list[dict[str, Any]]:
+        """The training curves of submissions: columns of `harness.record.Point` and submission."""
+        return self.rows("FROM curve WHERE list_contains($ids, submission) ORDER BY submission, step", ids=ids)
+
+    def law_points(self, track: str, end: bool | None = None) -> list[dict[str, Any]]:
+        """Drift (nats an episode) and forgetting (points, positive = forgot): of scored checkpoints (`end` is True), of
+        those evaluated in mid-training (False), or of both (None). `lr_steps` is the learning rate times the steps.
+        """
+        sql = """
+            FROM law WHERE track = $track AND ($end IS NULL OR "end" = $end) ORDER BY entry, submission, step"""
+        return self.rows(sql, track=track, end=end)
+
+    def items(self, groups: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """Samples by item, averaged over the submissions of a group; `groups` maps submission ids to names of groups.
+
+        Columns group, role, task, item and base, adapted (rewards), drift (nats), sorted by the first four. An item
+        counts in a submission where both scored it, and is NaN if none did.
+        """
+        sql = """
+            SELECT
+                "group", role, task, item, avg(drift) AS drift,
+                avg(base) FILTER (adapted IS NOT NULL) AS base, avg(adapted) FILTER (base IS NOT NULL) AS adapted
+            FROM read_parquet($paths, filename = 'path')
+            JOIN (SELECT unnest($paths) AS path, unnest($groups) AS "group") USING (path)
+            GROUP BY ALL ORDER BY ALL"""
+        paths = [str(files.folder(self.home, id) / "samples.parquet") for id in groups]
+        with self.read() as con:
+            columns: dict[str, Any] = con.execute(sql, {"paths": paths, "groups": list(groups.values())}).fetchnumpy()
+        return {
+            name: np.ma.filled(column, np.nan) if column.dtype.kind == "f" else column
+            for name, column in columns.items()
+        }
+
+
+# --- the parts of it --------------------------------------------------------------------------------------------------
+
+
+def _insert(con: duckdb.DuckDBPyConnection, records: Sequence[Record]) -> None:
+    rows = [plain(record) | {"entry": record.entry} for record in records]
+    for table in ("scores", "drifts", "curve"):
+        _append(con, table, [{"submission": row["id"], **part} for row in rows for part in row.pop(table)])
+    for row in rows:
+        row |= {name: json.dumps(row[name]) for name in ("settings", "cost", "provenance")}
+        row["scored_at"] = _utc(row["scored_at"])
+    _append(con, "submissions", rows)
+
+
+def _insert_events(con: duckdb.DuckDBPyConnection, events: Sequence[Event]) -> None:
+    _append(con, "events", [{**asdict(event), "decided_at": _utc(event.decided_at)} for event in events])
+
+
+def _append(con: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        con.register("fresh", pa.Table.from_pylist(rows))
+        con.execute(f"INSERT INTO {table} BY NAME FROM fresh")
+        con.unregister("fresh")
+
+
+def _utc(iso: str) -> datetime:
+    return datetime.fromisoformat(iso).astimezone(UTC).replace(tzinfo=None)
+
+
+def _version(con: duckdb.DuckDBPyConnection) -> int:
+    """The last migration of a database. StoreError if this program does not know it."""
+    (version,) = con.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchall()[0]
+    if version > max(MIGRATIONS):
+        known = max(MIGRATIONS)
+        raise StoreError(f"the store has migration {version} and this razorbench knows {known}: upgrade razorbench")
+    return version
+
+
+def _migrate(con: duckdb.DuckDBPyConnection) -> None:
+    con.execute(
+        "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMP)"
+    )
+    version = _version(con)
+    for number, path in MIGRATIONS.items():
+        if number > version:
+            con.begin()
+            con.execute(path.read_text(encoding="utf-8"))
+            con.execute(
+                "INSERT INTO migrations VALUES (?, ?, ?)", [number, path.stem, datetime.now(UTC).replace(tzinfo=None)]
+            )
+            con.commit()
+
+
+def _replace(path: Path, make: Callable[[Path], Any]) -> None:
+    """Let `make` write a file beside `path`, and put it in its place at once when it is on the disk."""
+    new = path.with_name(f".{path.name}")
+    try:
+        for left in path.parent.glob(f"{new.name}*"):  # of a killed writer
+            left.unlink()
+        make(new)
+        files.sync(new)
+        new.replace(path)
+        files.sync(path.parent)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what disks and broken files do into one sentence with its cure."""
+    try:
+        yield
+    except (OSError, duckdb.Error) as error:
+        why, full = str(error).splitlines()[0], (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if any(os.strerror(number) in str(error) for number in full):
+            raise StoreError(f"the disk does not take {path} ({why}): free some space, then try again") from error
+        if "Could not set lock" in why:
+            raise StoreError(f"{path} is open in another program ({why}): close it there, then try again") from error
+        if isinstance(error, OSError):
+            raise StoreError(f"{path} cannot be used ({why}): check the folder and its permissions") from error
+        if isinstance(error, duckdb.IOException | duckdb.FatalException | duckdb.InternalException):
+            raise StoreError(f"{path} is damaged ({why}): make it again with `razorbench rebuild`") from error
+        raise

@@ -1,0 +1,170 @@
+"""Entries of a track with intervals over items, seeds apart, and ties that are ties."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from harness import record as files
+from harness.record import Record
+from harness.results import COLUMNS, export, show, table
+from harness.store import Store
+from harness.types import Refused
+from tests.test_record import make
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "home")
+
+
+def put(store: Store, record: Record, new: tuple, prior: tuple, drift: list[float] | None = None) -> None:
+    """Add a record with samples: (base, adapted) of the new task and of the one prior task."""
+    parts = [("sums-v1", "new", *new), ("copy-v1", "prior", *prior)]
+    rows = [
+        (task, role, str(i), *pair)
+        for task, role, base, adapted in parts
+        for i, pair in enumerate(zip(base, adapted, strict=True))
+    ]
+    names = ("task", "role", "item", "base", "adapted")
+    samples = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    drifts = None if drift is None else drift + [None] * (len(rows) - len(drift))
+    files.write(store.home, record, samples | {"drift": drifts})
+    store.add(record)
+
+
+FLAT = ([0.0] * 40, [0.0] * 40)
+
+
+def test_an_empty_track_has_no_entries(store: Store):
+    assert table(store, "tiny-v1") == []
+
+
+def test_one_seed_is_shown_as_it_was_recorded(store: Store):
+    put(store, make(), FLAT, FLAT)
+    (entry,) = table(store, "tiny-v1")
+    assert (entry.gain.value, entry.gain.low, entry.gain.high, entry.gain.se) == (50.0, 10.0, 90.0, 20.0)
+    assert (entry.retention.value, entry.drift.value, entry.drift.se) == (-20.0, 0.4, 0.1)
+    assert math.isnan(entry.gain_between)
+    assert [(e.task, e.role, e.suite, e.base, e.adapted, e.difference.value) for e in entry.effects] == [
+        ("sums-v1", "new", "math", 25.0, 75.0, 50.0),
+        ("copy-v1", "prior", "skills", 80.0, 60.0, -20.0),
+    ]
+    assert entry.effects[0].difference.n == 4
+    assert entry.rank == 1
+
+
+def test_seeds_are_averaged_by_item_before_the_interval_is_made(store: Store):
+    prior = ([1.0, 1.0], [1.0, 0.0])
+    put(store, make("s0", seed=0, gain=25.0), ([0, 0, 1, 1], [1, 0, 1, 1]), prior, [0.1, 0.3, 0.1, 0.3])
+    put(store, make("s1", seed=1, gain=50.0), ([0, 0, 1, 1], [1, 1, 1, 1]), prior, [0.3, 0.5, 0.3, 0.5])
+    (entry,) = table(store, "tiny-v1")
+    assert entry.seeds == len(entry.runs) == 2
+    # Differences by item, averaged over seeds: 1, 1/2, 0, 0. Mean 3/8, variance (25 + 1 + 9 + 9) / 64 / 3 = 11/48.
+    assert entry.gain.value == pytest.approx(37.5)
+    assert entry.gain.se == pytest.approx(100 * (11 / 48 / 4) ** 0.5)
+    assert entry.gain.n == 4
+    assert entry.retention.value == pytest.approx(-50.0)
+    # Drift by item: 0.2, 0.4, 0.2, 0.4. Mean 0.3, variance 0.04 / 3.
+    assert entry.drift.value == pytest.approx(0.3)
+    assert entry.drift.se == pytest.approx((0.04 / 3 / 4) ** 0.5)
+    assert entry.gain_between == pytest.approx(25 / 2**0.5)  # sd of the recorded 25 and 50
+    assert [(e.task, e.suite, e.base, e.adapted) for e in entry.effects if e.role == "new"] == [
+        ("sums-v1", "math", 50.0, 87.5)
+    ]
+
+
+def test_an_item_unscored_in_one_seed_counts_by_the_other_and_in_both_is_unscored(store: Store):
+    nan = float("nan")
+    put(store, make("s0", seed=0), ([0, 0, 0], [1, nan, nan]), FLAT)
+    put(store, make("s1", seed=1), ([0, 0, 0], [0, 1, nan]), FLAT)
+    (entry,) = table(store, "tiny-v1")
+    assert (entry.gain.value, entry.gain.n, entry.gain.unscored) == (pytest.approx(75.0), 2, 1)  # mean of 1/2 and 1
+    assert entry.unscored == 2  # as the records say: one each
+
+
+def test_fronts_rank_what_can_be_told_apart_and_tie_what_cannot(store: Store):
+    n, zero = 400, [0.0] * 400
+    won = [1.0] * 200 + [0.0] * 200
+    almost = [1.0] * 199 + [0.0] * 201
+    kept, lost = (zero, zero), ([1.0] * n, [0.0] * n)
+    put(store, make("a", method="a", gain=50.0, retention=0.0), (zero, won), kept)
+    put(store, make("b", method="b", gain=49.75, retention=0.0), (zero, almost), kept)
+    put(store, make("c", method="c", gain=0.0, retention=-100.0), (zero, zero), lost)
+    put(store, make("d", method="d", gain=None, retention=0.0), (zero, zero), kept)
+    assert [(entry.method, entry.rank) for entry in table(store, "tiny-v1")] == [
+        ("a", 1),
+        ("b", 1),
+        ("c", 2),
+        ("d", None),
+    ]
+
+
+def test_hidden_submissions_leave_the_table(store: Store):
+    put(store, make("s0", seed=0), FLAT, FLAT)
+    put(store, make("s1", seed=1), FLAT, FLAT)
+    store.decide("s1", "hidden", "why")
+    (entry,) = table(store, "tiny-v1")
+    assert [run["id"] for run in entry.runs] == ["s0"]
+    store.decide("s0", "retracted", "why")
+    assert table(store, "tiny-v1") == []
+
+
+def test_a_submission_is_shown_whole(store: Store):
+    put(store, make(), FLAT, FLAT)
+    store.decide("r1", "renamed", "typo", "better")
+    shown = show(store, "better")
+    assert shown["run"]["id"] == "r1"
+    assert [len(shown[part]) for part in ("scores", "drifts", "curve", "events")] == [2, 1, 3, 1]
+    assert files.read(Path(shown["folder"])) == make()
+
+
+def test_exports_agree_and_say_null_where_nothing_is_known(store: Store, tmp_path: Path):
+    put(store, make(retention=None), FLAT, FLAT)
+    entries = table(store, "tiny-v1")
+    paths = {name: tmp_path / f"out.{name}" for name in ("json", "csv", "parquet")}
+    for name, path in paths.items():
+        export(entries, name, path)
+    (from_json,) = json.loads(paths["json"].read_text())
+    (from_csv,) = csv.DictReader(paths["csv"].read_text().splitlines())
+    (from_parquet,) = pq.read_table(paths["parquet"]).to_pylist()
+    assert from_json["gain"] == from_parquet["gain"] == float(from_csv["gain"]) == 50.0
+    assert from_json["retention"] is None
+    assert from_parquet["rank"] is None
+    assert from_csv["retention"] == ""
+    assert from_json["settings"] == json.loads(from_parquet["settings"]) == json.loads(from_csv["settings"])
+    assert from_json["task:sums-v1:low"] == 10.0
+    assert from_json["scored_at"] == "2025-11-20T12:00:00Z"
+    assert list(from_json) == list(from_csv) == list(from_parquet)
+
+
+def test_every_exported_column_is_explained(store: Store, tmp_path: Path):
+    put(store, make(), FLAT, FLAT)
+    export(table(store, "tiny-v1"), "json", tmp_path / "out.json")
+    (row,) = json.loads((tmp_path / "out.json").read_text())
+    parts = ("_low", "_high", "_se", "_between")
+    plain = {name for name in row if not name.startswith("task:") and not name.endswith(parts)}
+    assert plain == set(COLUMNS) - {"task:<name>"}
+    assert {name for name in row if name.endswith(parts)} == {
+        e + p for e in ("gain", "retention", "drift") for p in parts
+    }
+
+
+def test_an_unknown_format_is_refused_with_a_guess(tmp_path: Path):
+    with pytest.raises(Refused, match="did you mean 'csv'"):
+        export([], "cvs", tmp_path / "out")
+
+
+def test_repeats_of_an_item_are_one_item(store: Store):
+    twice = ([0, 0, 0, 0], [1, 1, 0, 1])
+    for seed in (0, 1):
+        rows = {"task": ["sums-v1"] * 4, "role": ["new"] * 4, "item": ["x", "x", "y", "y"]}
+        files.write(store.home, make(f"s{seed}", seed=seed), rows | {"base": twice[0], "adapted": np.array(twice[1])})
+    store.reconcile()
+    (entry,) = table(store, "tiny-v1")
+    assert (entry.gain.value, entry.gain.n) == (75.0, 2)
+    assert math.isnan(entry.retention.value)

@@ -1,0 +1,445 @@
+"""The index: nothing lost, nothing doubled, and every failure is one sentence with its cure."""
+
+import errno
+import fcntl
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from harness import record as files
+from harness import store as module
+from harness.record import Drift, Point
+from harness.store import Store, StoreError
+from harness.types import Refused
+from tests.test_record import columns, make
+
+ROOT = Path(__file__).parents[1]
+
+WRITER = """
+import sys
+from harness import record as files
+from harness.store import Store
+from tests.test_record import columns, make
+home, prefix, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+store = Store(home)
+for i in range(count):
+    record = make(f"{prefix}-{i}", seed=i)
+    files.write(store.home, record, columns())
+    print("ready", flush=True)
+    store.add(record)
+"""
+
+HOLDER = """
+import sys, time
+import duckdb
+con = duckdb.connect(sys.argv[1])
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def start(script: str, *arguments: object) -> subprocess.Popen:
+    """A Python process that has said it is ready."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def end(process: subprocess.Popen) -> None:
+    process.kill()
+    process.communicate()
+
+
+def put(store: Store, *records: files.Record) -> None:
+    for record in records:
+        files.write(store.home, record, columns())
+        assert store.add(record)
+
+
+def everything(store: Store) -> dict[str, list]:
+    """All rows of all tables, sorted."""
+    tables = ("submissions", "scores", "drifts", "curve", "events")
+    return {table: sorted(map(repr, store.rows(f"FROM {table}"))) for table in tables}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "home", wait=10)
+
+
+# --- one writer -------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_home_has_an_empty_board(store: Store):
+    assert store.tracks() == []
+    assert store.leaderboard("tiny-v1") == []
+
+
+def test_an_added_record_is_published_with_all_its_parts(store: Store):
+    put(store, make())
+    (run,) = store.runs("tiny-v1")
+    assert (run["id"], run["gain"], run["retention"], run["settings"]) == ("r1", 50.0, -20.0, {"lr": 0.001, "batch": 8})
+    assert (run["drift"], run["drift_se"], run["base_prior"], run["unscored"]) == (0.4, 0.1, 80.0, 1)
+    assert (run["adapt_seconds"], run["score_seconds"]) == (10.0, None)
+    assert [(score["role"], score["task"], score["p"]) for score in store.scores("r1")] == [
+        ("new", "sums-v1", 0.5),
+        ("prior", "copy-v1", None),
+    ]
+    assert [drift["nats"] for drift in store.drifts("r1")] == [0.4]
+    assert [(point["step"], point["end"], point["loss"]) for point in store.curve("r1")] == [
+        (0, False, None),
+        (50, False, 1.5),
+        (100, True, None),
+    ]
+
+
+def test_adding_a_known_id_changes_nothing(store: Store):
+    put(store, make())
+    before = everything(store)
+    assert not store.add(make())
+    assert everything(store) == before
+
+
+def test_a_record_without_files_is_not_added(store: Store):
+    with pytest.raises(StoreError, match="write it first"):
+        store.add(make())
+
+
+def test_what_a_crash_left_between_file_and_database_is_reconciled(store: Store):
+    put(store, make("r1"))
+    files.write(store.home, make("r2", seed=1), columns())
+    assert store.reconcile() == 1
+    assert store.reconcile() == 0
+    assert [run["id"] for run in store.runs("tiny-v1")] == ["r1", "r2"]
+
+
+def test_a_lost_snapshot_comes_back_when_read(store: Store):
+    put(store, make())
+    store.snapshot.unlink()
+    assert len(store.runs("tiny-v1")) == 1
+
+
+def test_a_lost_database_comes_back_whole_with_the_next_record(store: Store):
+    put(store, make("r1"), make("r2"))
+    store.database.unlink()
+    put(store, make("r3"))
+    assert [run["id"] for run in store.runs("tiny-v1")] == ["r1", "r2", "r3"]
+
+
+def test_a_submission_is_found_by_id_or_name_and_near_misses_are_named(store: Store):
+    put(store, make("r1", name="alpha"), make("r2", name="beta"), make("r3", name="beta"))
+    assert store.submission("r2")["id"] == "r2"
+    assert store.submission("alpha")["id"] == "r1"
+    with pytest.raises(Refused, match=r"names 2 submissions.*r2, r3"):
+        store.submission("beta")
+    with pytest.raises(Refused, match="did you mean 'alpha'"):
+        store.submission("alpa")
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+def test_hiding_is_an_event_and_never_an_update(store: Store):
+    put(store, make("r1"), make("r2", seed=1))
+    rows = store.rows("FROM submissions ORDER BY id")
+    store.decide("r1", "hidden", "looks copied")
+    assert [run["id"] for run in store.runs("tiny-v1")] == ["r2"]
+    assert [run["hidden"] for run in store.runs("tiny-v1", all=True)] == [True, False]
+    assert store.leaderboard("tiny-v1")[0]["seeds"] == 1
+    store.decide("r1", "unhidden", "it was not")
+    assert len(store.runs("tiny-v1")) == 2
+    assert [(event["kind"], event["reason"]) for event in store.events("r1")] == [
+        ("hidden", "looks copied"),
+        ("unhidden", "it was not"),
+    ]
+    assert store.rows("FROM submissions ORDER BY id") == rows
+
+
+def test_a_retraction_is_for_good(store: Store):
+    put(store, make())
+    store.decide("r1", "retracted", "wrong weights")
+    store.decide("r1", "unhidden", "please")
+    assert store.tracks() == []
+
+
+def test_the_last_name_counts(store: Store):
+    put(store, make())
+    store.decide("r1", "renamed", "typo", "first")
+    store.decide("r1", "renamed", "again", "second")
+    assert store.submission("second")["id"] == "r1"
+    assert store.leaderboard("tiny-v1")[0]["name"] == "second"
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (("r1", "burnt", "why"), "unknown event 'burnt'"),
+        (("r9", "hidden", "why"), "no submission has the id 'r9'"),
+        (("r1", "renamed", "why"), "give the new name"),
+        (("r1", "hidden", "why", "name"), "give the new name"),
+    ],
+)
+def test_events_that_make_no_sense_are_refused(store: Store, event: tuple, message: str):
+    put(store, make())
+    with pytest.raises(Refused, match=message):
+        store.decide(*event)
+    assert store.events() == []
+
+
+# --- views ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_leaderboard_averages_seeds_and_shows_their_spread(store: Store):
+    put(store, make("a0", seed=0, gain=10.0, retention=-1.0), make("a1", seed=1, gain=14.0, retention=-3.0))
+    put(store, make("b0", method="sft", gain=20.0, scored_at="2025-11-21T01:00:00+02:00"))
+    sft, grpo = store.leaderboard("tiny-v1")
+    assert (sft["method"], sft["seeds"], sft["gain"], sft["gain_between"]) == ("sft", 1, 20.0, None)
+    assert sft["scored_at"].isoformat() == "2025-11-20T23:00:00"
+    assert (grpo["seeds"], grpo["gain"], grpo["retention"]) == (2, 12.0, -2.0)
+    assert grpo["gain_between"] == pytest.approx(8**0.5)  # sd of 10 and 14
+    assert grpo["adapt_seconds"] == 10.0
+
+
+def test_drift_on_prior_tasks_and_of_other_kinds_stays_out_of_the_drift_column(store: Store):
+    drifts = (
+        Drift("sums-v1", "forward", "episode", 0.4, 0.1, 5),
+        Drift("sums-v1", "forward", "element", 0.05, 0.01, 5),
+        Drift("sums-v1", "reverse", "episode", 0.7, 0.2, 5),
+        Drift("copy-v1", "forward", "episode", 9.0, 1.0, 5),
+    )
+    put(store, make(drifts=drifts))
+    (run,) = store.runs("tiny-v1")
+    assert (run["drift"], run["drift_element"], run["reverse"]) == (0.4, 0.05, 0.7)
+
+
+def test_law_points_are_ends_and_evaluated_checkpoints_against_step_zero(store: Store):
+    curve = (
+        Point(0, new=25.0, prior=70.0, drift=0.0),
+        Point(10, lr=0.001, loss=1.0),
+        Point(50, lr=0.001, new=50.0, prior=64.0, drift=0.1),
+        Point(100, end=True, prior=55.0, drift=0.5),
+    )
+    put(store, make(curve=curve))
+    (end,) = store.law_points("tiny-v1", end=True)
+    assert (end["drift"], end["forgetting"], end["step"], end["lr_steps"]) == (0.4, 20.0, 100, pytest.approx(0.1))
+    (middle,) = store.law_points("tiny-v1", end=False)
+    assert (middle["drift"], middle["forgetting"], middle["lr_steps"]) == (0.1, 6.0, pytest.approx(0.05))
+    assert len(store.law_points("tiny-v1")) == 2
+
+
+def test_without_step_zero_a_checkpoint_is_held_against_the_scores_of_the_base(store: Store):
+    put(store, make(curve=(Point(50, prior=64.0, drift=0.1),)))
+    assert [point["forgetting"] for point in store.law_points("tiny-v1", end=False)] == [16.0]  # 80 − 64
+
+
+def test_items_are_averaged_over_the_submissions_of_a_group(store: Store):
+    files.write(store.home, make("r1"), columns([0, 1, 0], [1, 1, None], drift=[0.2, None, None]))
+    files.write(store.home, make("r2"), columns([0, None, 0], [0, 1, None], drift=[0.4, None, None]))
+    store.reconcile()
+    items = store.items({"r1": "g", "r2": "g"})
+    assert list(items["item"]) == ["0", "1", "2"]
+    assert items["base"][:2].tolist() == [0.0, 1.0]
+    assert items["adapted"][:2].tolist() == [0.5, 1.0]
+    assert items["drift"][0] == pytest.approx(0.3)
+    assert all(items[name][2] != items[name][2] for name in ("base", "adapted", "drift"))
+
+
+# --- migrations -------------------------------------------------------------------------------------------------------
+
+
+def test_migrations_run_once_and_are_numbered_from_one(store: Store):
+    put(store, make("r1"))
+    before = store.rows("FROM migrations")
+    put(store, make("r2"))
+    assert store.rows("FROM migrations") == before
+    assert [row["number"] for row in before] == list(range(1, len(module.MIGRATIONS) + 1))
+
+
+def test_a_database_newer_than_this_program_is_refused(store: Store, monkeypatch, tmp_path: Path):
+    newer = tmp_path / "0099_future.sql"
+    newer.write_text("CREATE TABLE future (x INTEGER)")
+    with monkeypatch.context() as future:
+        future.setattr(module, "MIGRATIONS", {**module.MIGRATIONS, 99: newer})
+        put(store, make("r1"))
+    with pytest.raises(StoreError, match=r"migration 99 .*: upgrade razorbench"):
+        store.runs("tiny-v1")
+    with pytest.raises(StoreError, match=r"migration 99 .*: upgrade razorbench"):
+        store.reconcile()
+
+
+def test_an_older_snapshot_is_brought_up_to_date_when_read(store: Store, monkeypatch, tmp_path: Path):
+    put(store, make("r1"))
+    newer = tmp_path / "0099_future.sql"
+    newer.write_text("CREATE TABLE future (x INTEGER)")
+    monkeypatch.setattr(module, "MIGRATIONS", {**module.MIGRATIONS, 99: newer})
+    assert store.rows("FROM future") == []
+    assert len(store.runs("tiny-v1")) == 1
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(store: Store, monkeypatch, tmp_path: Path):
+    put(store, make("r1"))
+    broken = tmp_path / "0099_broken.sql"
+    broken.write_text("CREATE TABLE future (x INTEGER); SELECT no_such_column FROM future")
+    with monkeypatch.context() as future:
+        future.setattr(module, "MIGRATIONS", {**module.MIGRATIONS, 99: broken})
+        with pytest.raises(duckdb.BinderException):
+            store.reconcile()
+    put(store, make("r2"))
+    assert "future" not in {row["name"] for row in store.rows("SHOW TABLES")}
+
+
+# --- many processes ---------------------------------------------------------------------------------------------------
+
+
+def test_four_processes_writing_at_once_lose_nothing_and_double_nothing(store: Store):
+    writers = [start(WRITER, store.home, f"w{k}", 25) for k in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    for writer in writers:
+        writer.communicate()
+    expected = sorted(f"w{k}-{i}" for k in range(4) for i in range(25))
+    assert [row["id"] for row in store.rows("SELECT id FROM submissions ORDER BY id")] == expected
+    assert len(store.rows("FROM scores")) == 200
+    assert store.reconcile() == 0
+
+
+def test_writers_killed_at_any_moment_lose_nothing_and_double_nothing(store: Store):
+    rng = random.Random(0)
+    for k in range(12):
+        writer = start(WRITER, store.home, f"k{k}", 1000)
+        time.sleep(rng.uniform(0, 0.9))  # in creating the database, writing a record, its rows, or the snapshot
+        end(writer)
+        listed = {row["id"] for row in store.rows("SELECT id FROM submissions")}  # readers never see a broken snapshot
+        assert listed <= {record.id for record in files.all_records(store.home)}
+    store.reconcile()
+    ids = sorted(record.id for record in files.all_records(store.home))
+    assert len(ids) >= 12
+    assert [row["id"] for row in store.rows("SELECT id FROM submissions ORDER BY id")] == ids
+    assert len(store.rows("FROM scores")) == 2 * len(ids)
+    kept = everything(store)
+    store.rebuild()
+    assert everything(store) == kept
+
+
+def test_readers_keep_their_snapshot_while_it_is_replaced(store: Store):
+    put(store, make("r1"))
+    with store.read() as old:
+        put(store, make("r2"))
+        assert old.execute("SELECT count(*) FROM submissions").fetchall() == [(1,)]
+        assert len(store.runs("tiny-v1")) == 2
+
+
+def test_a_writer_does_not_keep_readers_waiting(store: Store):
+    put(store, make())
+    holder = start(HOLDER, store.database)
+    try:
+        assert len(Store(store.home, wait=0).runs("tiny-v1")) == 1
+    finally:
+        end(holder)
+
+
+def test_a_lock_that_is_not_given_up_is_named_after_a_while(store: Store):
+    put(store, make())
+    with open(store.home / ".lock") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match=r"the store is locked by process \d+ .*: wait for it or end it"):
+            Store(store.home, wait=0.1).reconcile()
+
+
+def test_a_database_open_elsewhere_is_named_after_a_while(store: Store):
+    put(store, make())
+    holder = start(HOLDER, store.database)
+    try:
+        with pytest.raises(StoreError, match=r"razorbench\.duckdb is open in another program .*: close it"):
+            Store(store.home, wait=0.1).reconcile()
+    finally:
+        end(holder)
+
+
+# --- broken disks and files -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [0, 100, 4096, 300_000])
+def test_a_torn_database_names_its_cure_and_rebuild_is_it(store: Store, keep: int):
+    put(store, make("r1"), make("r2", seed=1))
+    store.decide("r1", "hidden", "why")
+    before = everything(store)
+    torn = store.database.read_bytes()[:keep]
+    store.database.write_bytes(torn)
+    store.snapshot.write_bytes(torn)
+    with pytest.raises(StoreError, match="razorbench rebuild"):
+        store.reconcile()
+    with pytest.raises(StoreError, match="razorbench rebuild"):
+        store.runs("tiny-v1")
+    assert store.rebuild() == 2
+    assert everything(store) == before
+
+
+def test_rebuild_gives_equal_rows_and_keeps_events(store: Store):
+    put(store, make("r1"), make("r2", seed=1), make("r3", method="sft", gain=float("nan")))
+    store.decide("r2", "hidden", "why")
+    before = everything(store)
+    assert store.rebuild() == 3
+    assert everything(store) == before
+    assert [run["id"] for run in store.runs("tiny-v1") if run["id"] == "r2"] == []
+
+
+def test_rebuild_names_the_record_that_is_torn_and_keeps_the_old_database(store: Store):
+    put(store, make("r1"), make("r2"))
+    path = store.home / "records" / "r2" / "record.json"
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(Refused, match=r"records/r2/record\.json is torn"):
+        store.rebuild()
+    assert len(store.runs("tiny-v1")) == 2
+
+
+@pytest.mark.parametrize("room", [50_000, 1_500_000])  # bytes a file: the log does not fit, or only the database
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_state(store: Store, room: int):
+    put(store, *(make(f"r{i}") for i in range(3)))
+    late = make("late", curve=[Point(i, loss=random.Random(i).random()) for i in range(20_000)])
+    files.write(store.home, late, columns())
+    before = everything(store)
+    script = """
+import resource, sys
+from pathlib import Path
+from harness import record as files
+from harness.store import Store, StoreError
+store = Store(sys.argv[1])
+late = files.read(Path(sys.argv[1]) / "records" / "late")
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+print("ready", flush=True)
+try:
+    store.add(late)
+except StoreError as error:
+    print(error)
+"""
+    writer = start(script, store.home, room)
+    told, _ = writer.communicate(timeout=60)
+    assert writer.returncode == 0
+    assert "the disk does not take" in told
+    assert "free some space, then try again" in told
+    assert everything(store) == before
+    store.reconcile()
+    assert len(store.curve("late")) == 20_000
+
+
+def test_a_full_disk_while_publishing_keeps_the_old_snapshot(store: Store, monkeypatch):
+    put(store, make("r1"))
+    files.write(store.home, make("r2"), columns())
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(module.shutil, "copyfile", full)
+        with pytest.raises(StoreError, match="free some space"):
+            store.add(make("r2"))
+    assert len(store.runs("tiny-v1")) == 1
+    assert not store.add(make("r2"))  # it was in the database, and now it is published
+    assert len(store.runs("tiny-v1")) == 2
