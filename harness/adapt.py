@@ -96,7 +96,7 @@ class Adaptation:
         if self.method.renews_each_epoch and self.step % self.steps_per_epoch == 0:
             learner.epoch_start = learner.policy.copy()
         seed = int(mix(learner.seed, self.step) >> np.uint64(1))
-        torch.manual_seed(seed)  # dropout, where a policy has any
+        reseed(seed)
         episodes, group = self.method.source(learner, self.prompts(), seed)
         lr, loss, norm = learning_rate(settings, self.step, self.steps), 0.0, 0.0
         reward = torch.from_numpy(episodes.reward).float()
@@ -203,6 +203,14 @@ class Adaptation:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.step = int(state.name.removeprefix("state-"))
         return True
+
+
+def reseed(seed: int) -> None:
+    """Fix the dropout of a step, where a policy has any."""
+    # torch.manual_seed would also queue a call, with its stack, for every accelerator that is not in use.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def kl_to(base: Iterator[Prediction], part: Prediction) -> Tensor:

@@ -37,9 +37,11 @@ def divergence(p: Policy, q: Policy, episodes: Episodes) -> Divergence:
 
 def forward_kl(base: Policy, adapted: Policy, task: Task, instances: Instances, *, seed: int = 0) -> Divergence:
     """E_{x, y ~ base} [log base − log adapted]: the drift of arXiv 2509.04259, section 4."""
-    return divergence(base, adapted, rollout(base, task, instances, seed=seed))
+    with torch.no_grad():
+        return divergence(base, adapted, rollout(base, task, instances, seed=seed))
 
 
 def reverse_kl(base: Policy, adapted: Policy, task: Task, instances: Instances, *, seed: int = 0) -> Divergence:
     """E_{x, y ~ adapted} [log adapted − log base]."""
-    return divergence(adapted, base, rollout(adapted, task, instances, seed=seed))
+    with torch.no_grad():
+        return divergence(adapted, base, rollout(adapted, task, instances, seed=seed))

@@ -91,7 +91,7 @@ def draw(dist: Distribution, u: np.ndarray) -> Tensor:
     """Codes [n, T] from uniform numbers [n, T] by inverting the distribution function: one number, one element."""
     if not isinstance(dist, Categorical):
         raise TypeError(f"cannot draw from {type(dist).__name__} by inversion; only Categorical is supported")
-    cdf = dist.probs.cumsum(-1)  # [n, T, A]
+    cdf = dist.logits.exp().cumsum(-1)  # [n, T, A]; a Categorical keeps its logits normalised
     # Scaled by the sum, which is 1 but for rounding, so that the last element is never overrun.
     at = torch.from_numpy(u).to(cdf) * cdf[..., -1]
     return torch.searchsorted(cdf, at[..., None], right=True)[..., 0].clamp_(max=cdf.shape[-1] - 1)

@@ -21,6 +21,7 @@ OURS: dict[str, dict[str, str]] = {
         "parity-mnist-v1": "tasks.parity_mnist:ParityMNIST",
         "fashion-mnist-v1": "tasks.parity_mnist:FashionMNIST",
         "parity-fashion-pretraining-v1": "tasks.parity_mnist:Pretraining",
+        "parity-fashion-pretraining-anew-v1": "tasks.parity_mnist:PretrainingAnew",
     },
     "agent": {
         "mlp-785-v1": "agents.mlp:Mlp",

@@ -1,7 +1,8 @@
 """How an adaptation runs: one value that decides it, from which the command line is made and which a record keeps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,9 @@ class Settings:
     """Gradients are clipped to this norm."""
     weight_decay: float = 0.0
     """Decoupled weight decay of AdamW."""
+
+
+def variant(method: str, settings: Mapping[str, Any]) -> str:
+    """A method with what changes its objective, as one competitor: `grpo kl 0.1`, `sft style zero-four`."""
+    named = {name: settings.get(name) for name in ("kl", "ewc", "l2", "style")}
+    return " ".join([method, *(f"{name} {value}" for name, value in named.items() if value)])

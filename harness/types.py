@@ -84,7 +84,7 @@ def keys_of(ids: Column) -> np.ndarray:
     ids = np.asarray(ids)
     if ids.dtype.kind in "iu":
         return mix(ids)
-    return np.array([int.from_bytes(blake2b(str(i).encode(), digest_size=8).digest()) for i in ids], np.uint64)
+    return np.array([int.from_bytes(blake2b(str(i).encode(), digest_size=8).digest(), "big") for i in ids], np.uint64)
 
 
 def occurrence(key: np.ndarray) -> np.ndarray:

@@ -119,6 +119,8 @@ class Pretraining:
         example="an image of a 7 with indicator +1 → 1, 3, 5, 7 or 9",
     )
     styles = ("random",)
+    copies = 1
+    """How often each training image stands in the set, each time with a label of its own."""
 
     def instances(self, split: str) -> Instances:
         """500 + 500 images."""
@@ -126,7 +128,8 @@ class Pretraining:
         mnist, fashion = columns("mnist", PARITY, "train"), columns("fashion_mnist", FASHION, "train")
         rows = slice(first, first + PRETRAINING)
         both = {name: np.concatenate([mnist[name][rows], fashion[name][rows]]) for name in mnist}
-        return Instances(np.arange(2 * PRETRAINING) + 2 * first, both)
+        index = np.tile(np.arange(2 * PRETRAINING), self.copies if split == "train" else 1)
+        return Instances(np.arange(len(index)) + (1_000_000 if split == "test" else 0), both, index)
 
     def play(self, instances: Instances) -> Generator[Observations, Column, Outcomes]:
         """Show the image, take a class, judge it by the set the image is from."""
@@ -142,3 +145,9 @@ class Pretraining:
     def guess(self, asked: Asked) -> Column:
         """Any class."""
         return any_class(asked)
+
+
+class PretrainingAnew(Pretraining):
+    """The same images, each standing 50 times: a digit's label is drawn anew every time it is seen."""
+
+    copies = 50

@@ -1,0 +1,44 @@
+# Two commands do everything on a new machine: `make demo` and `make test`.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+
+# One thread a process: spinning threads make small models many times slower, and there is one process a core.
+export OMP_NUM_THREADS := 1
+# Real images: a folder beside the checkout where there is one, else the hub.
+export RAZORBENCH_DATA ?= $(realpath ../shared/data)
+ifeq ($(RAZORBENCH_DATA),)
+unexport RAZORBENCH_DATA
+endif
+
+.PHONY: demo test check study benchmarks clean
+
+demo: .venv/installed
+	$(BIN)/razorbench demo
+
+test: .venv/installed check
+	$(BIN)/python -m pytest -n 2
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+# The figures of docs/results.md: about 20 minutes on 2 cores.
+study: .venv/installed
+	$(BIN)/python -m benchmarks.parity_mnist
+
+# The figures of docs/benchmarks.md.
+benchmarks: .venv/installed
+	$(BIN)/python -m benchmarks.loop
+	$(BIN)/python -m benchmarks.sweep
+	$(BIN)/python -m benchmarks.lanes
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "Python has no venv: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv .razorbench

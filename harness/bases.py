@@ -1,0 +1,41 @@
+"""The base of a track: the unadapted policy that every row is compared with."""
+
+from hashlib import sha256
+from pathlib import Path
+
+from harness.adapt import Adaptation
+from harness.methods import METHODS
+from harness.policy import Policy
+from harness.registry import make
+from harness.tracks import Track
+from harness.types import Task
+
+
+def base_policy(track: Track, home: Path) -> Policy:
+    """The track's base, made on first use and kept in `home`/bases, with weights that `copy` starts from.
+
+    Made by the recipe, it is the same on every machine of one kind; its sha256 stands in each record, and rows of
+    different bases are never mixed.
+    """
+    policy: Policy = make("agent", track.agent, seed=track.pretraining.seed)
+    recipe = sha256(repr((track.agent, track.pretraining)).encode()).hexdigest()[:12]
+    weights = home / "bases" / f"{track.agent}-{recipe}.safetensors"
+    if not weights.exists():
+        task: Task = make("task", track.pretraining.task)
+        for _ in Adaptation(policy, task, METHODS["sft"], track.pretraining.settings, seed=track.pretraining.seed):
+            pass
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        fresh = weights.with_suffix(f".{policy_digest(policy)[:8]}.tmp")
+        policy.save(fresh)
+        fresh.replace(weights)
+    policy.load(weights)
+    return policy
+
+
+def policy_digest(policy: Policy) -> str:
+    """sha256 of the policy's weights, name by name: the identity of a base or a checkpoint."""
+    digest = sha256()
+    for parameter in policy.parameters():
+        digest.update(str((tuple(parameter.shape), parameter.dtype)).encode())
+        digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,90 @@
+"""A checkpoint folder: weights as safetensors, `checkpoint.json` that says how they came about, and the curve.
+
+DIR/model.safetensors            the adapted weights
+DIR/checkpoint.json              track, method, settings, seed, steps, provenance
+DIR/curve.jsonl                  one report a step
+DIR/checkpoints/<step>.safetensors   weights on the way, for the law of forgetting
+DIR/state-<step>/                while it is being made: all that is needed to go on
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.adapt import Report
+from harness.types import Refused
+
+WEIGHTS, MANIFEST, CURVE, WAYPOINTS = "model.safetensors", "checkpoint.json", "curve.jsonl", "checkpoints"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """How an adapted checkpoint came about, as its maker says."""
+
+    track: str
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    steps: int | None = None
+    cost: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that can be scored."""
+
+    folder: Path
+    manifest: Manifest | None
+    """None for a folder that holds weights alone."""
+
+    @property
+    def weights(self) -> Path:
+        """The adapted weights."""
+        return self.folder / WEIGHTS
+
+    def waypoints(self) -> dict[int, Path]:
+        """Weights in mid-training, by step."""
+        return {int(path.stem): path for path in sorted((self.folder / WAYPOINTS).glob("*.safetensors"))}
+
+    def curve(self) -> list[Report]:
+        """Reports of the adaptation, one a step."""
+        path = self.folder / CURVE
+        return [Report(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def read(folder: Path) -> Checkpoint:
+    """The checkpoint in a folder. Refuses one without weights, unfinished, or with a manifest that cannot be read."""
+    if not folder.is_dir():
+        raise Refused(f"{folder} is not a folder; name one that holds {WEIGHTS}")
+    if not (folder / WEIGHTS).is_file():
+        going = any(folder.glob("state-*"))
+        cure = (
+            "run the same `razorbench adapt` again to finish it" if going else "save the weights there as safetensors"
+        )
+        raise Refused(f"{folder} holds no {WEIGHTS}; {cure}")
+    path = folder / MANIFEST
+    if not path.exists():
+        return Checkpoint(folder, None)
+    return Checkpoint(folder, read_manifest(path))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file. Refuses what is not one."""
+    try:
+        return Manifest(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise Refused(f"{path} is not a checkpoint manifest ({error}); remove it or adapt again") from None
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write a dataclass as JSON, all or nothing."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(fresh, "w") as file:
+        json.dump(asdict(record), file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)

@@ -1,0 +1,548 @@
+"""The command line, a contract that scripts rely on. Exit codes: 0 done, 1 failed while working, 2 refused."""
+
+import errno
+import json as jsonlib
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make small models many times slower
+
+import tyro
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from harness.settings import Settings
+from harness.tracks import TRACKS, Track, find_track, settings_for
+from harness.types import Refused
+
+Home = Annotated[Path, tyro.conf.arg(help="Folder that everything lives in (RAZORBENCH_HOME).")]
+Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print JSON for scripts.")]
+Name = tyro.conf.Positional[str]
+
+HOME = Path(os.environ.get("RAZORBENCH_HOME", ".razorbench"))
+DEFAULTS = Settings()
+out, err = Console(), Console(stderr=True)
+
+
+# --- what there is ----------------------------------------------------------------------------------------------------
+
+
+def tracks(*, home: Home = HOME, json: Json = False) -> None:
+    """List the tracks: what each asks, what it must not forget."""
+    listing(
+        [
+            {
+                "track": track.id,
+                "question": track.question,
+                "agent": track.agent,
+                "new": track.new,
+                "priors": track.prior_tasks,
+            }
+            for track in TRACKS.values()
+        ],
+        json,
+        ("track", "question"),
+    )
+
+
+def tasks(*, home: Home = HOME, json: Json = False) -> None:
+    """List the registered tasks with their cards."""
+    from harness.registry import find, ids
+
+    listing([{"task": id, **asdict(find("task", id).card)} for id in ids("task")], json, ("task", "asks", "chance"))
+
+
+def agents(*, home: Home = HOME, json: Json = False) -> None:
+    """List the registered agents."""
+    from harness.registry import find, ids
+
+    listing([{"agent": id, "what": (find("agent", id).__doc__ or "").split("\n")[0]} for id in ids("agent")], json)
+
+
+def methods(*, home: Home = HOME, json: Json = False) -> None:
+    """List the methods of adaptation."""
+    from harness.methods import METHODS
+
+    rows = [
+        {
+            "method": name,
+            "about": method.about,
+            "weight": method.weight.__name__,
+            "surrogate": method.surrogate.__name__,
+            "normaliser": method.normaliser.__name__,
+        }
+        for name, method in METHODS.items()
+    ]
+    listing(rows, json, ("method", "about"))
+
+
+# --- what is done -----------------------------------------------------------------------------------------------------
+
+
+def adapt(
+    track: Name,
+    *,
+    method: str,
+    out: Path,
+    seed: int = 0,
+    save_every: int = 100,
+    settings: tyro.conf.OmitArgPrefixes[Settings] = DEFAULTS,
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
+    """Adapt the base of a track into a checkpoint folder; stopped and started again, it goes on where it was.
+
+    Args:
+        track: Id of the track.
+        method: Id of the method; `razorbench methods` lists them.
+        out: Checkpoint folder to write, or to go on with.
+        seed: Seed of everything random.
+        save_every: Steps between saved states, from which a killed run goes on.
+        settings: What is not given is as the track has it.
+    """
+    chosen = find_track(track)
+    from harness.run import Spec, adapt_into
+    from harness.score import Bench
+
+    spec = Spec(method, settings_for(chosen, **given(settings)), seed)
+    with bar("adapting") as progress:
+        line = progress.add_task(f"{method}, seed {seed}", total=None)
+        bench = Bench(chosen, home)
+        made = adapt_into(
+            out,
+            bench,
+            spec,
+            save_every=save_every,
+            tell=lambda report, steps: progress.update(line, completed=report.step, total=steps),
+        )
+    say({"checkpoint": str(made.folder), "track": track}, json, f"{out} holds the adapted checkpoint. Score it:")
+    if not json:
+        command(f"razorbench score {out} --track {track}")
+
+
+def score(folder: Name, *, track: str, name: str = "", home: Home = HOME, json: Json = False) -> None:
+    """Score a checkpoint folder for gain, retention and drift, and add its row.
+
+    Args:
+        folder: Folder that holds model.safetensors, as `razorbench adapt` writes it.
+        track: Id of the track to score it on.
+        name: Name on the board; by default the folder's.
+    """
+    chosen = find_track(track)
+    from harness import checkpoint
+    from harness.run import score_folder
+    from harness.score import Bench
+    from harness.store import Store
+
+    found = checkpoint.read(Path(folder))
+    with err.status(f"scoring {folder} on {track}"):
+        Store(home).reconcile()
+        record, new = score_folder(Bench(chosen, home), found, home, name)
+        Store(home).add(record)
+    row = {
+        "id": record.id,
+        "name": record.name,
+        "gain": record.gain,
+        "retention": record.retention,
+        "drift": record.drifts[0].nats,
+    }
+    was = "scored" if new else "was scored before"
+    say(
+        row,
+        json,
+        f"{record.name} {was}: gain {record.gain:+.2f} points [{record.gain_low:+.2f}, {record.gain_high:+.2f}], "
+        f"retention {record.retention:+.2f} points [{record.retention_low:+.2f}, {record.retention_high:+.2f}], "
+        f"drift {record.drifts[0].nats:.4g} nats (forward KL, an episode).",
+    )
+    if not json:
+        command(f"razorbench show {record.id}")
+
+
+def sweep(
+    track: Name,
+    *,
+    methods: str,
+    grid: list[str] | None = None,
+    seeds: list[int] | None = None,
+    workers: int = 0,
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
+    """Adapt and score every method × grid point × seed, one row a run; started again, it does what is missing.
+
+    Args:
+        track: Id of the track.
+        methods: Comma-separated; settings of one's own after colons, as in sft,grpo:kl=0.1,sft:style=zero-four.
+        grid: Values to try, as in lr=1e-5,1e-4 schedule=constant,cosine.
+        seeds: Seeds, as in 0 1 2.
+        workers: Processes; 0: one a core.
+    """
+    chosen = find_track(track)
+    from harness.sweep import plan
+
+    specs = plan(chosen, methods.split(","), grid or [], seeds or [0])
+    failed = sweep_all([(chosen, specs)], home, workers)
+    say({"runs": len(specs), "failed": failed}, json, f"{len(specs) - failed} of {len(specs)} runs are on the board:")
+    if not json:
+        command(f"razorbench results --track {track}")
+    if failed:
+        raise Failed(f"{failed} of {len(specs)} runs failed; the same command tries them again")
+
+
+def demo(*, home: Home = HOME, workers: int = 0) -> None:
+    """Do the main job on every embedded track: adapt, score, store, show."""
+    from harness.sweep import plan
+
+    work = [
+        (track, [spec for method, lrs in track.demo.items() for spec in plan(track, [method], [lr_axis(lrs)], [0])])
+        for track in TRACKS.values()
+        if track.demo
+    ]
+    failed = sweep_all(work, home, workers)
+    for track, _ in work:
+        results(track=track.id, home=home)
+    out.print("Open the board in a browser:")
+    command("razorbench board" + ("" if home == HOME else f" --home {home}"))
+    if failed:
+        raise Failed(f"{failed} runs failed; the same command tries them again")
+
+
+def lr_axis(rates: Sequence[float]) -> str:
+    """The grid axis of some learning rates."""
+    return "lr=" + ",".join(f"{rate:g}" for rate in rates)
+
+
+def sweep_all(work: Iterable[tuple[Track, Sequence[Any]]], home: Path, workers: int) -> int:
+    """Run sweeps one after another under progress bars; how many runs failed."""
+    from harness.sweep import sweep as run_sweep
+
+    failed = 0
+    with bar("runs") as progress:
+        for track, specs in work:
+            line = progress.add_task(track.id, total=len(specs))
+            left = len(specs)
+            progress.update(line, completed=0)
+            for done in run_sweep(track, specs, home, workers):
+                if done.record is None:
+                    failed += 1
+                    err.print(f"[red]failed[/] {done.spec.label(track.settings)}, seed {done.spec.seed}: {done.error}")
+                left -= 1
+                progress.advance(line)
+            progress.update(line, completed=len(specs))
+    return failed
+
+
+# --- what came out ----------------------------------------------------------------------------------------------------
+
+
+def results(
+    *,
+    track: str | None = None,
+    csv: Path | None = None,
+    parquet: Path | None = None,
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
+    """Print the leaderboard of a track, or of all; or write it to a file.
+
+    Args:
+        track: Id of the track; all that have rows, if not given.
+        csv: File to write as CSV.
+        parquet: File to write as Parquet.
+    """
+    from harness import results as board
+    from harness.store import Store
+
+    if track is not None:
+        find_track(track)
+    store = Store(home)
+    entries = [entry for id in ([track] if track else store.tracks()) for entry in board.table(store, id)]
+    for kind, path in (("csv", csv), ("parquet", parquet)):
+        if path:
+            board.export(entries, kind, path)
+            err.print(f"{len(entries)} entries written to {path}")
+    if json:
+        print(jsonlib.dumps([board.flat(entry) for entry in entries], indent=1))
+    elif not entries:
+        out.print(f"No rows in {home} yet. Make some:")
+        command(f"razorbench sweep {track or next(iter(TRACKS))} --methods sft,dr-grpo --grid lr=1e-4,3e-4 --seeds 0")
+    elif not (csv or parquet):
+        for id in dict.fromkeys(entry.track for entry in entries):
+            out.print(leaderboard(TRACKS.get(id), id, [entry for entry in entries if entry.track == id]))
+
+
+def leaderboard(track: Track | None, id: str, entries: Sequence[Any]) -> Table:
+    """The entries of one track as a table, best front first."""
+    title = f"{id}: {track.title}" if track else id
+    table = Table(title=title, caption="points and nats; [95 % interval over items]; ± spread between seeds")
+    for column, justify in (
+        ("front", "right"),
+        ("method", "left"),
+        ("settings", "left"),
+        ("seeds", "right"),
+        ("gain", "right"),
+        ("retention", "right"),
+        ("drift", "right"),
+    ):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    default = asdict(track.settings) if track else {}
+    for entry in entries:
+        changed = " ".join(f"{k} {v}" for k, v in entry.settings.items() if default.get(k, v) != v)
+        table.add_row(
+            "" if entry.rank is None else str(entry.rank),
+            entry.method,
+            changed,
+            str(entry.seeds),
+            *(
+                estimate(value, between)
+                for value, between in (
+                    (entry.gain, entry.gain_between),
+                    (entry.retention, entry.retention_between),
+                )
+            ),
+            f"{entry.drift.value:.3g}",
+        )
+    return table
+
+
+def estimate(e: Any, between: float) -> str:
+    """An estimate with its interval, and the spread between seeds where there are several."""
+    spread = f" ±{between:.1f}" if between == between else ""
+    return f"{e.value:+.1f} [{e.low:+.1f}, {e.high:+.1f}]{spread}"
+
+
+def show(submission: Name, *, home: Home = HOME, json: Json = False) -> None:
+    """Show everything known of one submission.
+
+    Args:
+        submission: Its id or name, as `razorbench results --json` gives them.
+    """
+    from harness import results as board
+    from harness.record import plain
+    from harness.store import Store
+
+    found = board.show(Store(home), submission)
+    if json:
+        print(jsonlib.dumps(plain(found), indent=1, default=str))
+        return
+    run = found["run"]
+    line = f"{run['name']} ({run['id']}) on {run['track']}: {run['method']}, seed {run['seed']}"
+    out.print(line, highlight=False, markup=False)
+    scores = [
+        {
+            "task": score["task"],
+            "items": score["n"],
+            "base": f"{score['base']:.1f}",
+            "adapted": f"{score['adapted']:.1f}",
+            "difference": f"{score['difference']:+.1f} [{score['low']:+.1f}, {score['high']:+.1f}]",
+            "p (Holm)": f"{score['p_holm']:.2g}",
+            "detectable": f"{score['mde']:.1f}",
+        }
+        for score in found["scores"]
+    ]
+    listing(scores, False)
+    listing(found["drifts"], False, ("direction", "per", "nats", "se", "n"))
+    changed = {k: v for k, v in run["settings"].items() if v not in ("", 0)}
+    out.print("settings: " + " ".join(f"{k} {v}" for k, v in changed.items()), highlight=False, markup=False)
+    out.print(f"files: {found['folder']}")
+
+
+def plot(track: Name, *, out: Path, home: Home = HOME, json: Json = False) -> None:
+    """Draw a track: gain × retention with fronts, forgetting × drift with the law, training curves.
+
+    Args:
+        track: Id of the track.
+        out: Folder to write the PNG files to.
+    """
+    from harness import plots
+    from harness.store import Store
+
+    find_track(track)
+    files = [str(path) for path in plots.draw(Store(home), track, out)]
+    say({"files": files}, json, "\n".join(files))
+
+
+def rebuild(*, home: Home = HOME, json: Json = False) -> None:
+    """Make the database again from the record files."""
+    from harness.store import Store
+
+    rows = Store(home).rebuild()
+    say({"records": rows}, json, f"{home} is rebuilt from {rows} records.")
+
+
+# --- help for people --------------------------------------------------------------------------------------------------
+
+
+def task(
+    action: tyro.conf.Positional[Literal["new", "check"]],
+    name: Name,
+    *,
+    folder: Path = Path("."),
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
+    """Write a new task in a package of its own, or prove one: chance, oracle, determinism, crash.
+
+    Args:
+        action: new writes a package; check proves a registered task.
+        name: Id of the task, such as word-sums-v1.
+        folder: Where `new` puts the package.
+    """
+    if action == "new":
+        from harness import scaffold
+
+        files = [str(path) for path in scaffold.new(name, folder)]
+        say({"files": files}, json, "\n".join(["Written:", *files, "Install it, then prove it:"]))
+        if not json:
+            command(f"pip install -e {Path(files[0]).parent}")
+            command(f"razorbench task check {scaffold.versioned(name)}")
+        return
+    from harness.check import check
+
+    checks = check(name)
+    failed = sum(found.ok is False for found in checks)
+    if json:
+        print(jsonlib.dumps([asdict(found) for found in checks], indent=1))
+    else:
+        for found in checks:
+            mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "–"}[found.ok]
+            out.print(f"{mark} {found.name}: {found.detail}", highlight=False)
+    if failed:
+        raise Failed(f"{name} fails {failed} of {len(checks)} checks")
+
+
+def doctor(*, home: Home = HOME, json: Json = False) -> None:
+    """Say what works on this machine, and what to do about what does not."""
+    from harness.doctor import diagnose
+
+    listing([asdict(finding) for finding in diagnose(home)], json)
+
+
+def board(*, port: int = 8501, home: Home = HOME) -> None:
+    """Open the leaderboard in a browser.
+
+    Args:
+        port: Port to serve on.
+    """
+    from leaderboard.serve import serve
+
+    sys.exit(serve(home, port))
+
+
+# --- saying it --------------------------------------------------------------------------------------------------------
+
+
+class Failed(Exception):
+    """The work was done in part; what failed has been told."""
+
+
+def given(settings: Settings) -> dict[str, Any]:
+    """The settings that the user named on the command line; the rest is the track's."""
+    flags = {argument.split("=")[0].removeprefix("--").replace("-", "_") for argument in sys.argv[1:]}
+    return {field.name: getattr(settings, field.name) for field in fields(settings) if field.name in flags}
+
+
+def bar(what: str) -> Progress:
+    """A progress bar with time left, on standard error."""
+    return Progress(
+        TextColumn(what),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=err,
+    )
+
+
+def say(row: Mapping[str, Any], json: bool, sentence: str) -> None:
+    """A result: as JSON, or as a sentence."""
+    if json:
+        print(jsonlib.dumps(row, default=str))
+    else:
+        out.print(sentence, highlight=False, soft_wrap=True)
+
+
+def command(line: str) -> None:
+    """A command to copy."""
+    out.print(f"    {line}", highlight=False, soft_wrap=True, style="cyan")
+
+
+def listing(rows: Sequence[Mapping[str, Any]], json: bool, show: Sequence[str] = ()) -> None:
+    """Rows as JSON, whole; or as a table of the columns to show (none named: all)."""
+    if json:
+        print(jsonlib.dumps(list(rows), indent=1, default=str))
+        return
+    table = Table(box=SIMPLE)
+    columns = show or (list(rows[0]) if rows else [])
+    for i, name in enumerate(columns):
+        table.add_column(name.replace("_", " "), no_wrap=i == 0, justify=justify([row[name] for row in rows]))
+    for row in rows:
+        table.add_row(*(cell(row[name]) for name in columns))
+    out.print(table, highlight=False)
+
+
+def justify(values: Sequence[Any]) -> Literal["left", "right"]:
+    """Numbers stand on the right, words on the left."""
+    return "right" if all(isinstance(value, int | float | None) for value in values) else "left"
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+COMMANDS = {
+    f.__name__: f
+    for f in (
+        tracks, tasks, agents, methods, adapt, score, sweep, results, show, plot, rebuild, task, doctor, demo, board,
+    )
+}  # fmt: skip
+
+
+def main() -> None:
+    """Run one command and leave with its exit code."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="razorbench", description="Gain, retention and drift.")
+    except Refused as error:
+        leave(2, error)
+    except Failed as error:
+        leave(1, error)
+    except KeyboardInterrupt:
+        leave(130, "stopped; the same command goes on where it was")
+    except BrokenPipeError:  # the reader of a pipe has gone
+        os._exit(0)
+    except Exception as error:
+        leave(1, sentence(error))
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, and what to do, in one sentence."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error.filename or 'while writing'}); make room and run the same command again"
+    from harness.store import StoreError
+
+    if isinstance(error, StoreError):
+        return str(error)
+    if os.environ.get("RAZORBENCH_DEBUG"):
+        traceback.print_exc()
+    return f"{type(error).__name__}: {error} (RAZORBENCH_DEBUG=1 shows where)"
+
+
+def leave(code: int, message: object) -> None:
+    """Say why on standard error, and exit."""
+    err.print(f"[bold red]{'refused' if code == 2 else 'failed'}:[/] ", end="")
+    err.print(str(message), markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)

@@ -1,0 +1,285 @@
+"""One run from a specification to a checkpoint folder or a record: adapt, measure on the way, score, keep."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import checkpoint as checkpoints
+from harness import record as records
+from harness.adapt import Adaptation, Report
+from harness.bases import policy_digest
+from harness.checkpoint import CURVE, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest
+from harness.methods import METHODS
+from harness.policy import Policy
+from harness.provenance import provenance
+from harness.record import Point, Record
+from harness.registry import unknown
+from harness.score import POINTS, Bench, Scored
+from harness.settings import Settings
+from harness.types import Refused, Task
+
+CURVE_ROWS = 64
+"""Rows of the training curve that a record keeps; each is the mean over its share of the steps."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that decides the result of a run on a track."""
+
+    method: str
+    settings: Settings
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise Refused(unknown("method", self.method, list(METHODS)))
+
+    def label(self, track_settings: Settings) -> str:
+        """A name for the board: the method and what differs from the track's settings."""
+        changed = [f"{k} {v}" for k, v in asdict(self.settings).items() if v != getattr(track_settings, k)]
+        return " ".join([self.method, *changed])
+
+
+def begin(bench: Bench, spec: Spec) -> Adaptation:
+    """The adaptation of a copy of the track's base, at step 0."""
+    teacher = None
+    if spec.settings.teacher:
+        teacher = bench.base.copy()
+        teacher.load(checkpoints.read(Path(spec.settings.teacher)).weights)
+    priors = [task for task in bench.priors.values() if isinstance(task, Task)] if spec.settings.ewc else []
+    return Adaptation(
+        bench.base.copy(),
+        bench.new,
+        METHODS[spec.method],
+        spec.settings,
+        seed=spec.seed,
+        teacher=teacher,
+        priors=priors,
+    )
+
+
+def waypoints(steps: int, count: int) -> set[int]:
+    """`count` evenly spaced steps between the first and the last, fewer where there are not so many."""
+    return {int(step) for step in np.linspace(0, steps, count + 2)[1:-1].round()} - {0, steps}
+
+
+# --- adapt: into a folder, so that it can be stopped and gone on with -------------------------------------------------
+
+
+def adapt_into(
+    folder: Path, bench: Bench, spec: Spec, *, save_every: int = 100, tell: Callable[[Report, int], Any] | None = None
+) -> Checkpoint:
+    """Adapt into a checkpoint folder, or go on where a killed run of the same specification was.
+
+    The weights are the same, bit for bit, however often it was stopped. `tell(report, steps)` is called after each
+    step. Refuses a folder that holds something else.
+    """
+    manifest = Manifest(bench.track.id, spec.method, asdict(spec.settings), spec.seed, provenance=provenance())
+    claim(folder, manifest)
+    if (folder / WEIGHTS).exists():
+        return checkpoints.read(folder)
+    adaptation, reports = begin(bench, spec), []
+    if adaptation.load(folder):
+        reports = [report for report in Checkpoint(folder, manifest).curve() if report.step <= adaptation.step]
+    marks = waypoints(adaptation.steps, bench.track.checkpoints)
+    for report in adaptation:
+        reports.append(report)
+        if report.step in marks:
+            save_weights(adaptation.learner.policy, folder / WAYPOINTS / f"{report.step:08d}.safetensors")
+        if report.step % save_every == 0:
+            write_curve(folder, reports)
+            adaptation.save(folder)
+        if tell:
+            tell(report, adaptation.steps)
+    write_curve(folder, reports)
+    done = replace(manifest, steps=adaptation.steps, cost=cost(reports))
+    checkpoints.write_json(folder / MANIFEST, done)
+    save_weights(adaptation.learner.policy, folder / WEIGHTS)
+    for state in {*folder.glob("state-*"), *folder.glob(".state-*")}:
+        shutil.rmtree(state)
+    return Checkpoint(folder, done)
+
+
+def claim(folder: Path, manifest: Manifest) -> None:
+    """Make the folder this run's own, or refuse it when it belongs to another."""
+    path = folder / MANIFEST
+    if not path.exists():
+        if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            raise Refused(f"{folder} is not empty and holds no {MANIFEST}; choose a new folder for --out")
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoints.write_json(path, manifest)
+        return
+    there = checkpoints.read_manifest(path)
+    for name in ("track", "method", "settings", "seed"):
+        theirs, ours = getattr(there, name), getattr(manifest, name)
+        if theirs != ours:
+            raise Refused(f"{folder} holds a run with another {name} ({theirs}, not {ours}); choose another --out")
+
+
+def save_weights(policy: Policy, path: Path) -> None:
+    """Write weights, all or nothing."""
+    path.parent.mkdir(exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    policy.save(fresh)
+    os.replace(fresh, path)
+
+
+def write_curve(folder: Path, reports: Iterable[Report]) -> None:
+    """Write the curve, all or nothing."""
+    fresh = folder / f".{CURVE}.{os.getpid()}"
+    fresh.write_text("".join(json.dumps(asdict(report)) + "\n" for report in reports))
+    os.replace(fresh, folder / CURVE)
+
+
+# --- score: into the records of a home --------------------------------------------------------------------------------
+
+
+def score_folder(bench: Bench, found: Checkpoint, home: Path, name: str = "") -> tuple[Record, bool]:
+    """Score a checkpoint folder and keep the record; an adapted checkpoint is scored once, then only looked up.
+
+    Returns the record, and whether it is new.
+    """
+    policy = bench.base.copy()
+    policy.load(found.weights)
+    manifest = found.manifest or Manifest(bench.track.id, "brought")
+    if manifest.track != bench.track.id:
+        raise Refused(
+            f"{found.folder} was adapted on {manifest.track}, not {bench.track.id}; "
+            f"score it with --track {manifest.track}"
+        )
+    known = lookup(bench, policy, home)
+    if known:
+        return known, False
+    points = []
+    for step, weights in found.waypoints().items():
+        between = bench.base.copy()
+        between.load(weights)
+        points.append(bench.point(between, step))
+    return keep(bench, policy, manifest, points, found.curve(), home, name or found.folder.resolve().name), True
+
+
+def run(bench: Bench, spec: Spec, home: Path) -> Record:
+    """Adapt in memory, measure on the way, score, and keep the record; nothing of a run that is cut off remains."""
+    adaptation, reports, points = begin(bench, spec), [], []
+    marks = waypoints(adaptation.steps, bench.track.checkpoints)
+    for report in adaptation:
+        reports.append(report)
+        if report.step in marks:
+            points.append(bench.point(adaptation.learner.policy, report.step))
+    made = provenance(adapted_by="sweep")
+    manifest = Manifest(
+        bench.track.id, spec.method, asdict(spec.settings), spec.seed, adaptation.steps, cost(reports), made
+    )
+    policy = adaptation.learner.policy
+    return lookup(bench, policy, home) or keep(
+        bench, policy, manifest, points, reports, home, spec.label(bench.track.settings)
+    )
+
+
+def record_id(bench: Bench, policy: Policy) -> str:
+    """Identity of a scored checkpoint: the track, the base, and the weights."""
+    return sha256(f"{bench.track.id}:{bench.base_id}:{policy_digest(policy)}".encode()).hexdigest()[:16]
+
+
+def lookup(bench: Bench, policy: Policy, home: Path) -> Record | None:
+    """The record of these weights on this track, where there is one."""
+    folder = records.folder(home, record_id(bench, policy))
+    return records.read(folder) if folder.exists() else None
+
+
+def keep(
+    bench: Bench,
+    policy: Policy,
+    manifest: Manifest,
+    points: list[Point],
+    reports: list[Report],
+    home: Path,
+    name: str,
+) -> Record:
+    """Score the policy and write its record and samples."""
+    scored = bench.score(policy)
+    gain, retention = scored.gain, scored.retention
+    record = Record(
+        id=record_id(bench, policy),
+        name=name,
+        track=bench.track.id,
+        agent=bench.track.agent,
+        base=bench.base_id,
+        method=manifest.method,
+        settings=manifest.settings,
+        seed=manifest.seed,
+        steps=manifest.steps,
+        checkpoint=policy_digest(policy),
+        scores=scored.scores,
+        gain=POINTS * gain.value,
+        gain_low=POINTS * gain.low,
+        gain_high=POINTS * gain.high,
+        gain_se=POINTS * gain.se,
+        retention=POINTS * retention.value,
+        retention_low=POINTS * retention.low,
+        retention_high=POINTS * retention.high,
+        retention_se=POINTS * retention.se,
+        drifts=scored.drifts,
+        curve=curve(bench, points, reports, scored, manifest.steps),
+        cost={
+            **{f"adapt_{k}" if k == "seconds" else k: v for k, v in manifest.cost.items()},
+            "score_seconds": scored.seconds,
+        },
+        provenance={"adapted": manifest.provenance, "scored": provenance()},
+        scored_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    try:
+        records.write(home, record, scored.samples)
+    except Refused:  # another process scored the same checkpoint meanwhile; its record stands
+        return records.read(records.folder(home, record.id))
+    return record
+
+
+def curve(bench: Bench, points: list[Point], reports: list[Report], scored: Scored, steps: int | None) -> list[Point]:
+    """The training curve: the base at step 0, means over windows of steps, measured checkpoints, and the end."""
+    rows = {0: bench.point(bench.base, 0)}
+    for window in np.array_split(np.arange(len(reports)), min(CURVE_ROWS, len(reports)) or 1):
+        if len(window):
+            rows[reports[window[-1]].step] = window_mean([reports[i] for i in window])
+    for point in points:
+        trained = rows.get(point.step) or Point(point.step)
+        rows[point.step] = replace(trained, new=point.new, prior=point.prior, drift=point.drift)
+    if steps is not None:
+        new, priors = scored.scores[0].adapted, [s.adapted for s in scored.scores[1:] if s.adapted is not None]
+        rows[steps] = replace(
+            rows.get(steps) or Point(steps),
+            end=True,
+            new=new,
+            prior=float(np.mean(priors)),
+            drift=scored.drifts[0].nats,
+        )
+    return [rows[step] for step in sorted(rows)]
+
+
+def window_mean(reports: list[Report]) -> Point:
+    """A curve row for some steps: the mean of what each reported; the reward's over the steps that have one."""
+    rewards = [report.reward for report in reports if report.reward == report.reward]
+    return Point(
+        reports[-1].step,
+        lr=float(np.mean([report.lr for report in reports])),
+        loss=float(np.mean([report.loss for report in reports])),
+        reward=float(np.mean(rewards)) if rewards else None,
+        grad_norm=float(np.mean([report.grad_norm for report in reports])),
+    )
+
+
+def cost(reports: list[Report]) -> dict[str, float]:
+    """What an adaptation took: wall seconds, episodes, elements."""
+    return {
+        "seconds": sum(r.seconds for r in reports),
+        "episodes": sum(r.episodes for r in reports),
+        "elements": sum(r.elements for r in reports),
+    }

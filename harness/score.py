@@ -1,0 +1,189 @@
+"""Score an adapted policy on a track: gain, retention and drift against the base, on the same items and seeds."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness import statistics
+from harness.bases import base_policy, policy_digest
+from harness.drift import Divergence, divergence, reverse_kl
+from harness.policy import Policy
+from harness.record import Drift, Point, Score
+from harness.registry import make
+from harness.rollout import rollout
+from harness.tracks import Track
+from harness.types import Agent, Benchmark, Episodes, Instances, Task
+
+POINTS = 100.0
+"""Scores are fractions in the engine and points on the board."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How an agent did on the items of one task: id, score (NaN: unscored) and error of each, [n]."""
+
+    id: Any
+    score: np.ndarray
+    error: Sequence[str | None]
+
+    def first(self, items: int) -> "Answers":
+        """The first `items` of them; 0: all."""
+        return Answers(self.id[:items], self.score[:items], self.error[:items]) if items else self
+
+
+def first(instances: Instances, items: int) -> Instances:
+    """The first `items` instances; 0: all."""
+    return instances.take(np.arange(min(items, len(instances)))) if items else instances
+
+
+def evaluate(agent: Agent, task: Task | Benchmark, *, items: int = 0, seed: int = 0) -> Answers:
+    """The agent's greedy answers to the first `items` test items (0: all), scored by the task."""
+    if isinstance(task, Benchmark):
+        samples = task.evaluate(agent, items or None)
+        score = np.array([sample.score for sample in samples], np.float64)
+        return Answers([sample.id for sample in samples], score, [sample.error for sample in samples])
+    with torch.no_grad():
+        played = rollout(agent, task, first(task.instances("test"), items), seed=seed, greedy=True)
+    assert played.outcome is not None
+    return Answers(played.instances.id, played.reward, played.outcome.error or [None] * len(played))
+
+
+class Bench:
+    """A track made ready to score on: its tasks, its base, and the base's own answers."""
+
+    def __init__(self, track: Track, home: Path):
+        """Loads the data, and makes the base if `home` has none. Raises Refused when data are missing."""
+        self.track = track
+        self.new: Task = make("task", track.new)
+        self.priors: dict[str, Task | Benchmark] = {id: make("task", id) for id in track.prior_tasks}
+        self.base = base_policy(track, home)
+        self.base_id = policy_digest(self.base)
+
+    @cached_property
+    def answers(self) -> dict[str, Answers]:
+        """The base's answers, by task; the new task first."""
+        return self.answer(self.base, self.track.items)
+
+    @cached_property
+    def drawn(self) -> Episodes:
+        """Episodes that the base sampled on the new task, along which forward drift is measured."""
+        with torch.no_grad():
+            return rollout(self.base, self.new, first(self.new.instances("test"), self.track.drift_items))
+
+    def answer(self, agent: Agent, items: int) -> dict[str, Answers]:
+        """The agent's answers on the first `items` of every task."""
+        return {id: evaluate(agent, task, items=items) for id, task in self.tasks.items()}
+
+    @property
+    def tasks(self) -> dict[str, Task | Benchmark]:
+        """The new task, then the priors."""
+        return {self.track.new: self.new, **self.priors}
+
+    def point(self, policy: Policy, step: int) -> Point:
+        """A mid-training measurement on the track's `checkpoint_items`; step 0 is the base itself."""
+        items = self.track.checkpoint_items
+        if policy is self.base:
+            answers = {id: found.first(items) for id, found in self.answers.items()}
+            drift = 0.0
+        else:
+            answers = self.answer(policy, items)
+            drift = float(divergence(self.base, policy, self.drawn).nats.mean())
+        scores = [POINTS * float(np.nanmean(found.score)) for found in answers.values()]
+        return Point(step, new=scores[0], prior=float(np.mean(scores[1:])), drift=drift)
+
+    def score(self, policy: Policy) -> "Scored":
+        """Everything that is measured of one adapted policy."""
+        started = time.perf_counter()
+        answers = self.answer(policy, self.track.items)
+        suites = {task: suite for suite, tasks in self.track.priors.items() for task in tasks}
+        scores, estimates = [], {}
+        for id, adapted in answers.items():
+            estimates[id] = statistics.paired(self.answers[id].score, adapted.score)
+            scores.append(score_row(id, suites.get(id, ""), self.answers[id].score, adapted.score, estimates[id]))
+        held = statistics.holm(np.array([np.nan if s.p is None else s.p for s in scores]))
+        scores = [replace(s, p_holm=float(p)) for s, p in zip(scores, held, strict=True)]
+        test = first(self.new.instances("test"), self.track.drift_items)
+        forward = divergence(self.base, policy, self.drawn)
+        reverse = reverse_kl(self.base, policy, self.new, test)
+        return Scored(
+            scores,
+            estimates[self.track.new],
+            statistics.combine([estimates[id] for id in self.priors]),
+            [*drift_rows(self.track.new, "forward", forward), *drift_rows(self.track.new, "reverse", reverse)],
+            samples(self.answers, answers, self.track.new, forward),
+            time.perf_counter() - started,
+        )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The measured part of a record. Gain and retention are fractions."""
+
+    scores: list[Score]
+    gain: statistics.Estimate
+    retention: statistics.Estimate
+    drifts: list[Drift]
+    samples: dict[str, Any]
+    seconds: float
+
+
+def score_row(task: str, suite: str, base: np.ndarray, adapted: np.ndarray, e: statistics.Estimate) -> Score:
+    """One task of a record, in points."""
+    both = ~(np.isnan(base) | np.isnan(adapted))
+    return Score(
+        task,
+        "prior" if suite else "new",
+        suite,
+        e.n,
+        int((~both).sum()),
+        POINTS * float(base[both].mean()) if both.any() else None,
+        POINTS * float(adapted[both].mean()) if both.any() else None,
+        POINTS * e.value,
+        POINTS * e.low,
+        POINTS * e.high,
+        POINTS * e.se,
+        p=statistics.paired_test(base, adapted),
+        mde=POINTS * statistics.minimum_detectable_effect(e.se),
+        interval=e.method,
+    )
+
+
+def drift_rows(task: str, direction: str, d: Divergence) -> list[Drift]:
+    """Drift per episode, and per element as a ratio of means, each with its Monte-Carlo standard error."""
+    nats, elements = d.nats.double().numpy(), d.elements.double().numpy()
+    n, rate = len(nats), float(nats.sum() / elements.sum())
+    error = float(nats.std(ddof=1) / n**0.5)
+    ratio_error = float((nats - rate * elements).std(ddof=1) / n**0.5 / elements.mean())  # delta method
+    return [
+        Drift(task, direction, "episode", float(nats.mean()), error, n),
+        Drift(task, direction, "element", rate, ratio_error, n),
+    ]
+
+
+def samples(
+    base: Mapping[str, Answers], adapted: Mapping[str, Answers], new: str, forward: Divergence
+) -> dict[str, Any]:
+    """Columns of the samples file: every item of every task, base beside adapted."""
+    columns: dict[str, list[Any]] = {name: [] for name in ("task", "role", "item", "base", "adapted", "error", "drift")}
+    for id, found in adapted.items():
+        n = len(found.score)
+        drift = np.full(n, np.nan)
+        if id == new:
+            drift[: len(forward.nats)] = forward.nats.numpy()[:n]
+        columns["task"] += [id] * n
+        columns["role"] += ["new" if id == new else "prior"] * n
+        columns["item"] += [str(item) for item in found.id]
+        columns["base"].append(base[id].score)
+        columns["adapted"].append(found.score)
+        columns["error"] += [theirs or ours for theirs, ours in zip(found.error, base[id].error, strict=True)]
+        columns["drift"].append(drift)
+    return {
+        name: np.concatenate(column) if name in ("base", "adapted", "drift") else column
+        for name, column in columns.items()
+    }

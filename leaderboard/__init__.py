@@ -1,0 +1,1 @@
+"""What people see: Streamlit pages over read-only queries. Never imports torch, a task or an agent."""

@@ -1,0 +1,23 @@
+"""Start the board in a browser."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def serve(home: Path, port: int) -> int:
+    """Serve the board of `home` on localhost until interrupted; the server's exit code."""
+    options = {
+        "server.port": str(port),
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+    }
+    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+    page = Path(__file__).with_name("app.py")
+    environment = {**os.environ, "RAZORBENCH_HOME": str(home)}
+    try:
+        return subprocess.run([sys.executable, "-m", "streamlit", "run", str(page), *flags], env=environment).returncode
+    except KeyboardInterrupt:
+        return 0
