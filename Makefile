@@ -26,7 +26,7 @@ check: .venv/installed
 
 # The figures of docs/results.md: about 20 minutes on 2 cores.
 study: .venv/installed
-	$(BIN)/python -m benchmarks.parity_mnist
+	$(BIN)/python -m benchmarks.study
 
 # The figures of docs/benchmarks.md.
 benchmarks: .venv/installed

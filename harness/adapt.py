@@ -129,9 +129,9 @@ class Adaptation:
         """
         settings, policy, first, loss = self.settings, self.learner.policy, not old, 0.0
         scale = self.method.normaliser(lengths, weight, settings)  # [N]
-        even = self.method.normaliser(lengths, torch.ones_like(weight), settings)  # [N], for the KL penalty
         self.optimizer.zero_grad(set_to_none=True)
         base = policy.base().predict(episodes) if settings.kl else None
+        even = self.method.normaliser(lengths, torch.ones_like(weight), settings) if settings.kl else scale  # [N]
         for i, part in enumerate(policy.predict(episodes)):
             if first and settings.iterations > 1:
                 old.append(part.logp.detach())

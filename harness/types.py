@@ -97,11 +97,6 @@ def occurrence(key: np.ndarray) -> np.ndarray:
     return count
 
 
-def in_order(rows: np.ndarray, n: int) -> bool:
-    """Whether rows are 0, 1, … n − 1: everyone, in order."""
-    return len(rows) == n and bool((rows == np.arange(n)).all())
-
-
 # --- what is asked ----------------------------------------------------------------------------------------------------
 
 
@@ -315,6 +310,11 @@ class Turn:
     seen: Observations
     done: Actions | None = None
 
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether the rows are 0, 1, 2, …: of a turn as long as the batch, everyone."""
+        return bool((self.rows == np.arange(len(self.rows))).all())
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -368,7 +368,7 @@ class Episodes:
         """The episodes at `index` [k], with repeats if asked."""
         index, turns = np.asarray(index), []
         for turn in self.turns:
-            if in_order(turn.rows, len(self)):
+            if len(turn.rows) == len(self) and turn.in_order:
                 at, rows = index, np.arange(len(index))  # no need to look anyone up
             else:
                 place = np.full(len(self), -1)
@@ -409,7 +409,7 @@ class Asked:
     @cached_property
     def instances(self) -> Instances:
         """The instances that are asked, [n]."""
-        if in_order(self.rows, len(self.episodes)):
+        if np.array_equal(self.rows, np.arange(len(self.episodes))):
             return self.episodes.instances
         return self.episodes.instances.take(self.rows)
 
