@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from harness import plots, statistics
+from harness import plots
 from harness.cli import bar
+from harness.law import fit_law
 from harness.run import Spec, adapt_into
 from harness.score import Bench
 from harness.settings import Settings, variant
@@ -172,14 +173,14 @@ def law_lines(store: Store, track: Track) -> list[str]:
     ]
     for title, end in (("end points", True), ("mid-training", False), ("all", None)):
         rows = store.law_points(track.id, end)
-        fit = statistics.law(*columns(rows, settings), cluster=np.array([row["submission"] for row in rows]))
+        fit = fit_law(*columns(rows, settings))
         lines.append(
             f"| {title} | {fit.n} | {fit.r2:.3f} | {fit.r2_left_out_pooled:.3f} | {fit.baseline_r2:.3f} "
             f"| {np.max(fit.leverage):.3f} |"
         )
     rows = store.law_points(track.id, None)
     drift, forgetting, method, baseline = columns(rows, settings)
-    together = statistics.law(drift, forgetting, method, baseline)
+    together = fit_law(drift, forgetting, method, baseline)
     lines += [
         "",
         "| method | n | R² of its own fit | R² from the others' fit | R² of log(lr × steps) | largest drift (nats) |",
@@ -187,7 +188,7 @@ def law_lines(store: Store, track: Track) -> list[str]:
     ]
     for name in dict.fromkeys(method):
         mine = method == name
-        fit = statistics.law(drift[mine], forgetting[mine], method[mine], baseline[mine])
+        fit = fit_law(drift[mine], forgetting[mine], method[mine], baseline[mine])
         lines.append(
             f"| {name} | {fit.n} | {fit.r2:.3f} | {together.r2_left_out[name]:.3f} | {fit.baseline_r2:.3f} "
             f"| {drift[mine].max():.2f} |"

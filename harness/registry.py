@@ -103,5 +103,6 @@ def unknown(kind: str, id: str, known: list[str]) -> str:
     """The sentence for an id that nobody knows: near misses first, else where to look."""
     stem = re.sub(r"-v\d+$", "", id)
     near = [other for other in known if re.sub(r"-v\d+$", "", other) == stem] or get_close_matches(id, known, n=3)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"`razorbench {kind}s` lists what there is"
+    where = f"choose from {', '.join(known)}" if kind == "setting" else f"`razorbench {kind}s` lists what there is"
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else where
     return f"unknown {kind} {id!r}; {hint}"

@@ -16,6 +16,7 @@ import pyarrow.parquet
 
 from harness import statistics
 from harness.record import folder, plain
+from harness.settings import variant
 from harness.statistics import Estimate
 from harness.store import Store
 from harness.types import Refused
@@ -77,6 +78,11 @@ class Entry:
     """Of the newest submission, UTC."""
     runs: tuple[Mapping[str, Any], ...]
     """One a submission: columns of the view `runs`."""
+
+    @property
+    def variant(self) -> str:
+        """The method with what changes its objective: what competes, over all other settings."""
+        return variant(self.method, self.settings)
 
 
 def table(store: Store, track: str) -> list[Entry]:

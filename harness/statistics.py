@@ -6,7 +6,7 @@ A NaN score is *unscored*: it is dropped (from a pair, both sides) and counted, 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -58,7 +58,7 @@ def paired(
     `dirichlet_interval` for binary scores, on the effective number of items when clusters repeat
     (Korn & Graubard 1998); Student's t over clusters for other scores, where an all-equal column has width 0.
     """
-    base, adapted = _columns(base, adapted)
+    base, adapted = columns(base, adapted)
     difference = adapted - base
     scored = ~np.isnan(difference)
     binary = _binary(base[scored], adapted[scored])
@@ -70,7 +70,7 @@ def mean(values: ArrayLike, cluster: ArrayLike | None = None, *, level: float = 
 
     Binary scores get `jeffreys_interval` below 200 clusters, or with fewer than 20 successes or failures.
     """
-    (values,) = _columns(values)
+    (values,) = columns(values)
     return _estimate(values, cluster, _successes if _binary(values[~np.isnan(values)]) else None, level, seed)
 
 
@@ -196,7 +196,7 @@ def t_interval(totals: Array, sizes: Array, level: float = 0.95) -> Interval:
     return value - half, value + half, se
 
 
-def _columns(*columns: ArrayLike) -> list[Array]:
+def columns(*columns: ArrayLike) -> list[Array]:
     """The columns as floats; raises ValueError unless they are one-dimensional and of one length."""
     arrays = [np.asarray(column, dtype=float) for column in columns]
     if any(array.ndim != 1 or len(array) != len(arrays[0]) for array in arrays):
@@ -278,7 +278,7 @@ def spread(values: ArrayLike) -> float:
 
 def between_seeds(values: ArrayLike, *, level: float = 0.95) -> Estimate:
     """Mean over seeds `[s]`, se = sd/√s, Student-t interval. One seed gives no width: the interval is NaN."""
-    (values,) = _columns(values)
+    (values,) = columns(values)
     scored = values[~np.isnan(values)]
     s, unscored = len(scored), int(np.isnan(values).sum())
     if s == 0:
@@ -295,7 +295,7 @@ def mcnemar(base: ArrayLike, adapted: ArrayLike) -> float:
 
     Raises ValueError for scores other than 0 and 1. With no discordant pair p is 1.
     """
-    base, adapted = _columns(base, adapted)
+    base, adapted = columns(base, adapted)
     scored = ~np.isnan(base + adapted)
     base, adapted = base[scored], adapted[scored]
     if not _binary(base, adapted):
@@ -312,7 +312,7 @@ def sign_flip(
     Exact by enumeration up to 12 clusters that differ; beyond, Monte Carlo with the observed signs counted in
     (Phipson & Smyth 2010), so p is never below 1/(resamples + 1). With no difference p is 1.
     """
-    base, adapted = _columns(base, adapted)
+    base, adapted = columns(base, adapted)
     scored = ~np.isnan(base + adapted)
     totals, _ = _sums((adapted - base)[scored], scored, cluster)
     totals = totals[totals != 0]  # the sign of a zero does not matter
@@ -329,7 +329,7 @@ def sign_flip(
 
 def paired_test(base: ArrayLike, adapted: ArrayLike, cluster: ArrayLike | None = None, seed: int = 0) -> float:
     """Two-sided p-value of no difference: `mcnemar` for binary items without repeats, else `sign_flip`."""
-    base, adapted = _columns(base, adapted)
+    base, adapted = columns(base, adapted)
     scored = ~np.isnan(base + adapted)
     repeats = cluster is not None and len(np.unique(np.asarray(cluster)[scored])) < scored.sum()
     if _binary(base[scored], adapted[scored]) and not repeats:
@@ -383,7 +383,7 @@ def fronts(x: ArrayLike, y: ArrayLike, x_se: ArrayLike, y_se: ArrayLike, *, leve
     beaten on the other. So defined dominance is not transitive and can go in a circle: points that dominate each
     other round a circle (a strongly connected component) are tied and move as one, so that peeling always ends.
     """
-    x, y = _columns(x, y)
+    x, y = columns(x, y)
     z = stats.norm.ppf((1 + level) / 2)
 
     def beats(values: Array, se: ArrayLike) -> Array:
@@ -405,127 +405,6 @@ def fronts(x: ArrayLike, y: ArrayLike, x_se: ArrayLike, y_se: ArrayLike, *, leve
         dominators = dominators - above[free].sum(0)
         front += 1
     return np.where(known, rank[circle], -1)
-
-
-# Law of forgetting
-
-
-@dataclass(frozen=True)
-class Law:
-    """Quadratic fit forgetting = c₀ + c₁·drift + c₂·drift² and what it is worth; see `law`."""
-
-    coefficients: Array
-    """c₀, c₁, c₂ `[3]`."""
-    r2: float
-    """Share of the variance of forgetting that the fit takes, on the points it was fitted to."""
-    r2_left_out: dict[str, float]
-    """For each method, R² (about the method's own mean) of its points predicted from the others'; may be negative."""
-    r2_left_out_pooled: float
-    """The same over the points of all methods together, about their common mean."""
-    leverage: Array
-    """Hat values `[m]`: 1 means that the fit goes through the point whatever it says."""
-    residual: Array
-    """Forgetting − fit `[m]`; positive forgets more than its drift predicts."""
-    baseline_r2: float
-    """R² of the quadratic in the baseline variable, over the points where that is known: what drift has to beat."""
-    n: int
-    """Points with drift and forgetting; the others have NaN leverage and residual."""
-    resampled: Array = field(repr=False)
-    """Coefficients `[b, 3]` of the bootstrap fits that hold three distinct drifts."""
-
-    def predict(self, drift: ArrayLike) -> Array:
-        """Forgetting on the fitted curve at `drift`, any shape."""
-        return np.polynomial.polynomial.polyval(np.asarray(drift, dtype=float), self.coefficients)
-
-    def band(self, drift: ArrayLike, *, level: float = 0.95) -> tuple[Array, Array]:
-        """Pointwise bootstrap limits of the curve at `drift [x]`; NaN when no resample determines a quadratic."""
-        drift = np.asarray(drift, dtype=float)
-        if not len(self.resampled):
-            return np.full(drift.shape, np.nan), np.full(drift.shape, np.nan)
-        curves = np.polynomial.polynomial.polyval(drift, self.resampled.T)  # [b, x]
-        low, high = np.quantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        return low, high
-
-
-def law(
-    drift: ArrayLike,
-    forgetting: ArrayLike,
-    method: ArrayLike,
-    baseline: ArrayLike | None = None,
-    *,
-    cluster: ArrayLike | None = None,
-    seed: int = 0,
-    resamples: int = 1000,
-) -> Law:
-    """Least-squares quadratic of forgetting on drift (arXiv 2509.04259) over points `[m]`.
-
-    `method [m]` names what is left out in turn, `baseline [m]` is the rival predictor log(learning rate × steps),
-    `cluster [m]` the run that a point belongs to (its points are resampled together). With fewer than three
-    distinct drifts the quadratic is not determined: the shortest solution is taken, R² and residuals still hold,
-    and the band is NaN. Raises ValueError for fewer than four distinct points.
-    """
-    drift, forgetting = _columns(drift, forgetting)
-    known = ~np.isnan(drift + forgetting)
-    x, y, names = drift[known], forgetting[known], np.asarray(method)[known]
-    distinct = len(np.unique(np.column_stack([x, y]), axis=0)) if len(x) else 0
-    if distinct < 4:
-        raise ValueError(f"found {distinct} distinct points of drift and forgetting; the quadratic law needs 4 or more")
-
-    def r2(observed: Array, predicted: Array) -> float:
-        around = ((observed - observed.mean()) ** 2).sum() if len(observed) else 0.0
-        return float(1 - ((observed - predicted) ** 2).sum() / around) if around > 0 else np.nan
-
-    power, into_powers = _quadratic(x)
-    solution = np.linalg.lstsq(power, y, rcond=None)[0]
-    fitted = power @ solution
-    left_out = np.full(len(x), np.nan)
-    for name in np.unique(names):
-        out = names == name
-        if len(np.unique(x[~out])) >= 3:
-            part, into = _quadratic(x[~out])
-            theirs = into @ np.linalg.lstsq(part, y[~out], rcond=None)[0]
-            left_out[out] = np.polynomial.polynomial.polyval(x[out], theirs)
-    told = ~np.isnan(left_out)
-
-    baseline_r2 = np.nan
-    if baseline is not None:
-        rival = np.asarray(baseline, dtype=float)[known]
-        has = np.isfinite(rival)
-        if has.sum() >= 4:
-            part, _ = _quadratic(rival[has])
-            baseline_r2 = r2(y[has], part @ np.linalg.lstsq(part, y[has], rcond=None)[0])
-
-    _, run = np.unique(np.arange(len(x)) if cluster is None else np.asarray(cluster)[known], return_inverse=True)
-    runs = run.max() + 1
-    times = np.random.default_rng(seed).multinomial(runs, np.full(runs, 1 / runs), resamples)[:, run]  # [b, m]
-    order, first = np.argsort(x), np.unique(np.sort(x), return_index=True)[1]
-    times = times[(np.add.reduceat(times[:, order], first, axis=1) > 0).sum(1) >= 3]  # three drifts fix a quadratic
-    gram = (times @ (power[:, :, None] * power[:, None, :]).reshape(-1, 9)).reshape(-1, 3, 3)
-    moment = times @ (power * y[:, None])  # [b, 3]
-    resampled = (into_powers @ np.linalg.pinv(gram, hermitian=True) @ moment[:, :, None])[:, :, 0]
-
-    leverage, residual = np.full(drift.shape, np.nan), np.full(drift.shape, np.nan)
-    leverage[known] = (power * np.linalg.pinv(power).T).sum(1)
-    residual[known] = y - fitted
-    return Law(
-        coefficients=into_powers @ solution,
-        r2=r2(y, fitted),
-        r2_left_out={str(name): r2(y[names == name], left_out[names == name]) for name in np.unique(names)},
-        r2_left_out_pooled=r2(y[told], left_out[told]),
-        leverage=leverage,
-        residual=residual,
-        baseline_r2=baseline_r2,
-        n=len(x),
-        resampled=resampled,
-    )
-
-
-def _quadratic(x: Array) -> tuple[Array, Array]:
-    """Powers 0–2 of standardised `x [m]`, `[m, 3]`, and the matrix that turns their coefficients into those of x."""
-    centre, scale = x.mean(), x.std() or 1.0
-    shift = -centre / scale
-    into = np.array([[1, shift, shift**2], [0, 1 / scale, 2 * shift / scale], [0, 0, 1 / scale**2]])
-    return np.vander((x - centre) / scale, 3, increasing=True), into
 
 
 # Sequences of tasks: P[t, j] is the score on task j after adapting to tasks 0…t, in the unit of the scores

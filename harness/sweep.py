@@ -14,6 +14,7 @@ from typing import Any
 
 from harness import record as records
 from harness.record import Record
+from harness.registry import unknown
 from harness.run import Spec, run
 from harness.score import Bench
 from harness.settings import Settings
@@ -60,7 +61,7 @@ def parsed(name: str, text: str) -> Any:
     """The value of a setting from its text, in the setting's own type."""
     kinds = {field.name: type(field.default) for field in fields(Settings)}
     if name not in kinds:
-        raise Refused(f"unknown setting {name!r}; the settings are {', '.join(sorted(kinds))}")
+        raise Refused(unknown("setting", name, sorted(kinds)))
     try:
         return kinds[name](text)
     except ValueError:

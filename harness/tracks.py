@@ -96,8 +96,7 @@ def find_track(id: str) -> Track:
 
 def settings_for(track: Track, **changes: object) -> Settings:
     """The track's settings with some changed. Refuses a field that does not exist."""
-    known = set(Settings.__dataclass_fields__)
     for name in changes:
-        if name not in known:
-            raise Refused(f"unknown setting {name!r}; the settings are {', '.join(sorted(known))}")
+        if name not in Settings.__dataclass_fields__:
+            raise Refused(unknown("setting", name, sorted(Settings.__dataclass_fields__)))
     return replace(track.settings, **changes)  # type: ignore[arg-type]

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toys import Spell, Table, table
 
 from harness.adapt import Adaptation, learning_rate, total_steps
 from harness.methods import METHODS
 from harness.settings import Settings
+from tests.toys import Spell, Table, table
 
 SETTINGS = Settings(lr=0.05, warmup=2, batch=2, group=4, steps=7, iterations=2)
 

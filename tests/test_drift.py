@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from toys import Spell, table
 
 from harness.drift import divergence, forward_kl, reverse_kl
 from harness.rollout import rollout
+from tests.toys import Spell, table
 
 
 def certain(p: float):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch.distributions import Categorical
-from toys import Spell, Table, table
 
 from harness.adapt import Adaptation, fisher
 from harness.methods import (
@@ -30,6 +29,7 @@ from harness.policy import Prediction, log_probabilities
 from harness.rollout import rollout
 from harness.settings import Settings
 from harness.types import Refused
+from tests.toys import Spell, Table, table
 
 NAN = float("nan")
 

@@ -1,0 +1,75 @@
+"""Who may import whom: the edges of docs/design.md, walked in the source and in a fresh interpreter."""
+
+import ast
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = ("harness", "tasks", "agents", "submissions", "leaderboard")
+TORCHLESS = ("types", "registry", "rollout", "settings", "tracks", "statistics", "record", "store", "results", "plots")
+
+
+def imports(file: Path) -> set[str]:
+    """Our modules that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] in OURS and exists(name)}
+
+
+def exists(name: str) -> bool:
+    path = ROOT / Path(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def allowed(package: str, name: str) -> bool:
+    top = name.split(".")[0]
+    return {
+        "tasks": top == "tasks" or name in ("harness", "harness.types"),
+        "agents": top == "agents" or name in ("harness", "harness.types", "harness.policy"),
+        "leaderboard": top == "leaderboard" or top == "harness",
+        "harness": top == "harness",
+    }[package]
+
+
+@pytest.mark.parametrize("package", ["tasks", "agents", "leaderboard"])
+def test_package_imports_only_what_the_design_allows(package):
+    files = sorted((ROOT / package).glob("*.py"))
+    assert files
+    for file in files:
+        wrong = {name for name in imports(file) if not allowed(package, name)}
+        assert wrong == set(), f"{file.name} imports {wrong}"
+
+
+def test_engine_reaches_tasks_and_agents_by_name_only():
+    for file in sorted((ROOT / "harness").glob("*.py")):
+        wrong = {name for name in imports(file) if not allowed("harness", name)}
+        assert wrong <= ({"leaderboard", "leaderboard.serve"} if file.name == "cli.py" else set()), file.name
+
+
+@pytest.mark.parametrize("module", TORCHLESS)
+def test_module_does_not_load_torch(module):
+    code = f"import sys, harness.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_vocabulary_loads_nothing_but_numpy():
+    code = f"import sys; sys.path += {sys.path!r}; import harness.types; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in ran.stdout.split()} - set(sys.stdlib_module_names)
+    assert {name for name in loaded if not name.startswith("_")} == {"harness", "numpy"}
+
+
+@pytest.mark.parametrize("package", ["harness", "tasks", "agents", "leaderboard"])
+def test_package_of_that_name_is_ours(package):
+    """`agents` is also another project's import name."""
+    file = import_module(package).__file__
+    assert file is not None
+    assert Path(file).parent == ROOT / package
