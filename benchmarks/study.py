@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from harness import plots
-from harness.cli import bar
 from harness.law import fit_law
 from harness.run import Spec, adapt_into
 from harness.score import Bench
 from harness.settings import Settings, variant
 from harness.store import Store
 from harness.sweep import plan, sweep
+from harness.terminal import bar
 from harness.tracks import Track, find_track
 
 METHODS = [

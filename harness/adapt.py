@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributions import kl_divergence
@@ -191,7 +192,14 @@ class Adaptation:
         found = sorted(folder.glob("state-*"))
         if not found:
             return False
-        state = found[-1]
+        try:
+            self.restore(found[-1])
+        except (Refused, OSError, SafetensorError):
+            raise Refused(f"{found[-1]} is torn; remove it and give the same command again") from None
+        return True
+
+    def restore(self, state: Path) -> None:
+        """Take over a state folder."""
         self.learner.policy.load(state / "policy.safetensors")
         if (state / "epoch_start.safetensors").exists():
             self.learner.epoch_start = self.learner.policy.copy()
@@ -202,7 +210,6 @@ class Adaptation:
             moments.setdefault(int(i), {})[field] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.step = int(state.name.removeprefix("state-"))
-        return True
 
 
 def reseed(seed: int) -> None:

@@ -1,5 +1,6 @@
 """The base of a track: the unadapted policy that every row is compared with."""
 
+import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from harness.methods import METHODS
 from harness.policy import Policy
 from harness.registry import make
 from harness.tracks import Track
-from harness.types import Task
+from harness.types import Refused, Task
 
 
 def base_policy(track: Track, home: Path) -> Policy:
@@ -25,10 +26,13 @@ def base_policy(track: Track, home: Path) -> Policy:
         for _ in Adaptation(policy, task, METHODS["sft"], track.pretraining.settings, seed=track.pretraining.seed):
             pass
         weights.parent.mkdir(parents=True, exist_ok=True)
-        fresh = weights.with_suffix(f".{policy_digest(policy)[:8]}.tmp")
+        fresh = weights.with_name(f".{weights.name}.{os.getpid()}")  # another process may make the same base
         policy.save(fresh)
         fresh.replace(weights)
-    policy.load(weights)
+    try:
+        policy.load(weights)
+    except Refused:
+        raise Refused(f"{weights} is damaged; remove it, and the same command makes the base again") from None
     return policy
 
 

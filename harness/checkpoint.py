@@ -61,7 +61,7 @@ def read(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise Refused(f"{folder} is not a folder; name one that holds {WEIGHTS}")
     if not (folder / WEIGHTS).is_file():
-        going = any(folder.glob("state-*"))
+        going = (folder / MANIFEST).exists()
         cure = (
             "run the same `razorbench adapt` again to finish it" if going else "save the weights there as safetensors"
         )

@@ -5,7 +5,7 @@ import json as jsonlib
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,12 +13,9 @@ from typing import Annotated, Any, Literal
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make small models many times slower
 
 import tyro
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from harness.settings import Settings
+from harness.terminal import bar, command, err, leaderboard, listing, out, say
 from harness.tracks import TRACKS, Track, find_track, settings_for
 from harness.types import Refused
 
@@ -28,7 +25,6 @@ Name = tyro.conf.Positional[str]
 
 HOME = Path(os.environ.get("RAZORBENCH_HOME", ".razorbench"))
 DEFAULTS = Settings()
-out, err = Console(), Console(stderr=True)
 
 
 # --- what there is ----------------------------------------------------------------------------------------------------
@@ -108,6 +104,8 @@ def adapt(
         settings: What is not given is as the track has it.
     """
     chosen = find_track(track)
+    if save_every < 1:
+        raise Refused(f"save-every {save_every} cannot be; give a number that is at least 1")
     from harness.run import Spec, adapt_into
     from harness.score import Bench
 
@@ -169,8 +167,8 @@ def sweep(
     track: Name,
     *,
     methods: str,
-    grid: list[str] | None = None,
-    seeds: list[int] | None = None,
+    grid: tuple[str, ...] = (),
+    seeds: tuple[int, ...] = (0,),
     workers: int = 0,
     home: Home = HOME,
     json: Json = False,
@@ -187,7 +185,7 @@ def sweep(
     chosen = find_track(track)
     from harness.sweep import plan
 
-    specs = plan(chosen, methods.split(","), grid or [], seeds or [0])
+    specs = plan(chosen, methods.split(","), grid, seeds)
     failed = sweep_all([(chosen, specs)], home, workers)
     say({"runs": len(specs), "failed": failed}, json, f"{len(specs) - failed} of {len(specs)} runs are on the board:")
     if not json:
@@ -223,6 +221,8 @@ def sweep_all(work: Iterable[tuple[Track, Sequence[Any]]], home: Path, workers: 
     """Run sweeps one after another under progress bars; how many runs failed."""
     from harness.sweep import sweep as run_sweep
 
+    if workers < 0:
+        raise Refused(f"workers {workers} cannot be; give a number that is at least 0")
     failed = 0
     with bar("runs") as progress:
         for track, specs in work:
@@ -276,46 +276,6 @@ def results(
     elif not (csv or parquet):
         for id in dict.fromkeys(entry.track for entry in entries):
             out.print(leaderboard(TRACKS.get(id), id, [entry for entry in entries if entry.track == id]))
-
-
-def leaderboard(track: Track | None, id: str, entries: Sequence[Any]) -> Table:
-    """The entries of one track as a table, best front first."""
-    title = f"{id}: {track.title}" if track else id
-    table = Table(title=title, caption="points and nats; [95 % interval over items]; ± spread between seeds")
-    for column, justify in (
-        ("front", "right"),
-        ("method", "left"),
-        ("settings", "left"),
-        ("seeds", "right"),
-        ("gain", "right"),
-        ("retention", "right"),
-        ("drift", "right"),
-    ):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    default = asdict(track.settings) if track else {}
-    for entry in entries:
-        changed = " ".join(f"{k} {v}" for k, v in entry.settings.items() if default.get(k, v) != v)
-        table.add_row(
-            "" if entry.rank is None else str(entry.rank),
-            entry.method,
-            changed,
-            str(entry.seeds),
-            *(
-                estimate(value, between)
-                for value, between in (
-                    (entry.gain, entry.gain_between),
-                    (entry.retention, entry.retention_between),
-                )
-            ),
-            f"{entry.drift.value:.3g}",
-        )
-    return table
-
-
-def estimate(e: Any, between: float) -> str:
-    """An estimate with its interval, and the spread between seeds where there are several."""
-    spread = f" ±{between:.1f}" if between == between else ""
-    return f"{e.value:+.1f} [{e.low:+.1f}, {e.high:+.1f}]{spread}"
 
 
 def show(submission: Name, *, home: Home = HOME, json: Json = False) -> None:
@@ -385,6 +345,7 @@ def task(
     name: Name,
     *,
     folder: Path = Path("."),
+    episodes: int = 256,
     home: Home = HOME,
     json: Json = False,
 ) -> None:
@@ -394,11 +355,14 @@ def task(
         action: new writes a package; check proves a registered task.
         name: Id of the task, such as word-sums-v1.
         folder: Where `new` puts the package.
+        episodes: Episodes that `check` plays at once; a slow simulator wants few.
     """
     if action == "new":
         from harness import scaffold
 
         files = [str(path) for path in scaffold.new(name, folder)]
+        if scaffold.versioned(name) != name:
+            err.print(f"A task's id has a version, so this one is {scaffold.versioned(name)}.", highlight=False)
         say({"files": files}, json, "\n".join(["Written:", *files, "Install it, then prove it:"]))
         if not json:
             command(f"pip install -e {Path(files[0]).parent}")
@@ -406,7 +370,7 @@ def task(
         return
     from harness.check import check
 
-    checks = check(name)
+    checks = check(name, episodes=episodes)
     failed = sum(found.ok is False for found in checks)
     if json:
         print(jsonlib.dumps([asdict(found) for found in checks], indent=1))
@@ -422,7 +386,16 @@ def doctor(*, home: Home = HOME, json: Json = False) -> None:
     """Say what works on this machine, and what to do about what does not."""
     from harness.doctor import diagnose
 
-    listing([asdict(finding) for finding in diagnose(home)], json)
+    found = diagnose(home)
+    if json:
+        listing([asdict(finding) for finding in found], json)
+        return
+    for finding in found:
+        mark = {"ok": "[green]✓[/]", "missing": "–", "broken": "[red]✗[/]"}[finding.state]
+        out.print(f"{mark} {finding.what}: ", end="", highlight=False)
+        out.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
+        if finding.cure:
+            out.print(f"    {finding.cure}", markup=False, highlight=False, soft_wrap=True, style="cyan")
 
 
 def board(*, port: int = 8501, home: Home = HOME) -> None:
@@ -445,63 +418,8 @@ class Failed(Exception):
 
 def given(settings: Settings) -> dict[str, Any]:
     """The settings that the user named on the command line; the rest is the track's."""
-    flags = {argument.split("=")[0].removeprefix("--").replace("-", "_") for argument in sys.argv[1:]}
+    flags = {word.split("=")[0][2:].replace("-", "_") for word in sys.argv[1:] if word.startswith("--")}
     return {field.name: getattr(settings, field.name) for field in fields(settings) if field.name in flags}
-
-
-def bar(what: str) -> Progress:
-    """A progress bar with time left, on standard error."""
-    return Progress(
-        TextColumn(what),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=err,
-    )
-
-
-def say(row: Mapping[str, Any], json: bool, sentence: str) -> None:
-    """A result: as JSON, or as a sentence."""
-    if json:
-        print(jsonlib.dumps(row, default=str))
-    else:
-        out.print(sentence, highlight=False, soft_wrap=True)
-
-
-def command(line: str) -> None:
-    """A command to copy."""
-    out.print(f"    {line}", highlight=False, soft_wrap=True, style="cyan")
-
-
-def listing(rows: Sequence[Mapping[str, Any]], json: bool, show: Sequence[str] = ()) -> None:
-    """Rows as JSON, whole; or as a table of the columns to show (none named: all)."""
-    if json:
-        print(jsonlib.dumps(list(rows), indent=1, default=str))
-        return
-    table = Table(box=SIMPLE)
-    columns = show or (list(rows[0]) if rows else [])
-    for i, name in enumerate(columns):
-        table.add_column(name.replace("_", " "), no_wrap=i == 0, justify=justify([row[name] for row in rows]))
-    for row in rows:
-        table.add_row(*(cell(row[name]) for name in columns))
-    out.print(table, highlight=False)
-
-
-def justify(values: Sequence[Any]) -> Literal["left", "right"]:
-    """Numbers stand on the right, words on the left."""
-    return "right" if all(isinstance(value, int | float | None) for value in values) else "left"
-
-
-def cell(value: Any) -> str:
-    """A value as a table shows it."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value)
 
 
 COMMANDS = {
@@ -515,7 +433,11 @@ COMMANDS = {
 def main() -> None:
     """Run one command and leave with its exit code."""
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="razorbench", description="Gain, retention and drift.")
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="razorbench",
+            description="Adapt models; score what they gained, what they kept, and how far they drifted.",
+        )
     except Refused as error:
         leave(2, error)
     except Failed as error:
@@ -530,14 +452,22 @@ def main() -> None:
 
 def sentence(error: Exception) -> str:
     """What went wrong, and what to do, in one sentence."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({error.filename or 'while writing'}); make room and run the same command again"
     from harness.store import StoreError
 
     if isinstance(error, StoreError):
         return str(error)
     if os.environ.get("RAZORBENCH_DEBUG"):
         traceback.print_exc()
+    if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
+        return f"the disk is full ({error}); make room and run the same command again"
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+    ):
+        return f"{error}; check the folder and its permissions"
     return f"{type(error).__name__}: {error} (RAZORBENCH_DEBUG=1 shows where)"
 
 

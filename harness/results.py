@@ -80,6 +80,11 @@ class Entry:
     """One a submission: columns of the view `runs`."""
 
     @property
+    def submissions(self) -> str:
+        """Ids of the submissions, one a seed, with spaces between."""
+        return " ".join(run["id"] for run in self.runs)
+
+    @property
     def variant(self) -> str:
         """The method with what changes its objective: what competes, over all other settings."""
         return variant(self.method, self.settings)
@@ -222,6 +227,7 @@ COLUMNS = {
     "method": "how it was adapted",
     "settings": "settings of the method, but for the seed (CSV and Parquet: JSON text)",
     "seeds": "number of seeds",
+    "submissions": "ids of the submissions, one a seed, with spaces between: `razorbench show` takes them",
     "gain": "adapted − base on the new task, points; _low, _high: 95 % interval over items; _se: its standard error; "
     "_between: standard deviation between seeds",
     "retention": "mean of adapted − base over the prior tasks, points; _low, _high, _se, _between as for gain",

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -85,6 +86,7 @@ def adapt_into(
     manifest = Manifest(bench.track.id, spec.method, asdict(spec.settings), spec.seed, provenance=provenance())
     claim(folder, manifest)
     if (folder / WEIGHTS).exists():
+        tidy(folder)
         return checkpoints.read(folder)
     adaptation, reports = begin(bench, spec), []
     if adaptation.load(folder):
@@ -103,14 +105,25 @@ def adapt_into(
     done = replace(manifest, steps=adaptation.steps, cost=cost(reports))
     checkpoints.write_json(folder / MANIFEST, done)
     save_weights(adaptation.learner.policy, folder / WEIGHTS)
+    tidy(folder)
+    return Checkpoint(folder, done)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what only an unfinished adaptation needs, and what killed ones left half-written."""
     for state in {*folder.glob("state-*"), *folder.glob(".state-*")}:
         shutil.rmtree(state)
-    return Checkpoint(folder, done)
+    for half in {*folder.glob(f".{WEIGHTS}.*"), *folder.glob(f".{MANIFEST}.*"), *folder.glob(f".{CURVE}.*")}:
+        half.unlink()
+    for half in (folder / WAYPOINTS).glob(".*.safetensors.*"):
+        half.unlink()
 
 
 def claim(folder: Path, manifest: Manifest) -> None:
     """Make the folder this run's own, or refuse it when it belongs to another."""
     path = folder / MANIFEST
+    if folder.exists() and not folder.is_dir():
+        raise Refused(f"{folder} is not a folder; choose a new folder for --out")
     if not path.exists():
         if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise Refused(f"{folder} is not empty and holds no {MANIFEST}; choose a new folder for --out")
@@ -120,8 +133,13 @@ def claim(folder: Path, manifest: Manifest) -> None:
     there = checkpoints.read_manifest(path)
     for name in ("track", "method", "settings", "seed"):
         theirs, ours = getattr(there, name), getattr(manifest, name)
+        if name == "settings":
+            theirs, ours = (
+                {k: v for k, v in a.items() if k not in b or b[k] != v} for a, b in ((theirs, ours), (ours, theirs))
+            )
         if theirs != ours:
-            raise Refused(f"{folder} holds a run with another {name} ({theirs}, not {ours}); choose another --out")
+            other = "other settings" if name == "settings" else f"another {name}"
+            raise Refused(f"{folder} holds a run with {other} ({theirs}, not {ours}); choose another --out")
 
 
 def save_weights(policy: Policy, path: Path) -> None:
@@ -155,7 +173,7 @@ def score_folder(bench: Bench, found: Checkpoint, home: Path, name: str = "") ->
             f"{found.folder} was adapted on {manifest.track}, not {bench.track.id}; "
             f"score it with --track {manifest.track}"
         )
-    known = lookup(bench, policy, home)
+    known = lookup(bench, policy, manifest, home)
     if known:
         return known, False
     points = []
@@ -179,19 +197,24 @@ def run(bench: Bench, spec: Spec, home: Path) -> Record:
         bench.track.id, spec.method, asdict(spec.settings), spec.seed, adaptation.steps, cost(reports), made
     )
     policy = adaptation.learner.policy
-    return lookup(bench, policy, home) or keep(
+    return lookup(bench, policy, manifest, home) or keep(
         bench, policy, manifest, points, reports, home, spec.label(bench.track.settings)
     )
 
 
-def record_id(bench: Bench, policy: Policy) -> str:
-    """Identity of a scored checkpoint: the track, the base, and the weights."""
-    return sha256(f"{bench.track.id}:{bench.base_id}:{policy_digest(policy)}".encode()).hexdigest()[:16]
+def record_id(bench: Bench, policy: Policy, manifest: Manifest) -> str:
+    """Identity of a scored checkpoint: track, base, weights, and how they are said to have come about.
+
+    Weights alone would not do: on answers of one element Dr. GRPO and REINFORCE give the same ones, bit for bit.
+    """
+    said = [manifest.method, dict(manifest.settings), manifest.seed]
+    parts = [bench.track.id, bench.base_id, policy_digest(policy), *said]
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def lookup(bench: Bench, policy: Policy, home: Path) -> Record | None:
-    """The record of these weights on this track, where there is one."""
-    folder = records.folder(home, record_id(bench, policy))
+def lookup(bench: Bench, policy: Policy, manifest: Manifest, home: Path) -> Record | None:
+    """The record of this checkpoint, where there is one."""
+    folder = records.folder(home, record_id(bench, policy, manifest))
     return records.read(folder) if folder.exists() else None
 
 
@@ -208,7 +231,7 @@ def keep(
     scored = bench.score(policy)
     gain, retention = scored.gain, scored.retention
     record = Record(
-        id=record_id(bench, policy),
+        id=record_id(bench, policy, manifest),
         name=name,
         track=bench.track.id,
         agent=bench.track.agent,
@@ -236,11 +259,9 @@ def keep(
         provenance={"adapted": manifest.provenance, "scored": provenance()},
         scored_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    try:
+    with suppress(Refused):  # another process may have scored the same checkpoint meanwhile; its record stands
         records.write(home, record, scored.samples)
-    except Refused:  # another process scored the same checkpoint meanwhile; its record stands
-        return records.read(records.folder(home, record.id))
-    return record
+    return records.read(records.folder(home, record.id))
 
 
 def curve(bench: Bench, points: list[Point], reports: list[Report], scored: Scored, steps: int | None) -> list[Point]:

@@ -2,7 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from math import isfinite
+from typing import Any, Literal, get_args
+
+from harness.types import Refused
+
+Schedule = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -11,7 +16,7 @@ class Settings:
 
     lr: float = 1e-4
     """Peak learning rate of AdamW."""
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     """What the learning rate does after the warm-up: stays, or falls to 0 along a cosine."""
     warmup: int = 50
     """Steps of linear warm-up."""
@@ -47,6 +52,15 @@ class Settings:
     """Gradients are clipped to this norm."""
     weight_decay: float = 0.0
     """Decoupled weight decay of AdamW."""
+
+    def __post_init__(self) -> None:
+        """Refuses what no adaptation can run with."""
+        if self.schedule not in get_args(Schedule):
+            raise Refused(f"schedule {self.schedule!r} is unknown; choose {' or '.join(get_args(Schedule))}")
+        for name, value in vars(self).items():
+            least = 1 if name in ("batch", "group", "iterations", "horizon", "top_k") else 0
+            if name != "margin" and not isinstance(value, str) and not (isfinite(value) and value >= least):
+                raise Refused(f"{name} {value} cannot be; give a number that is at least {least}")
 
 
 def variant(method: str, settings: Mapping[str, Any]) -> str:

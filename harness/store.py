@@ -232,7 +232,10 @@ class Store:
         if not found:
             names = [row["name"] for row in self.rows("SELECT id AS name FROM runs UNION SELECT name FROM runs")]
             near = get_close_matches(key, names, n=1)
-            raise Refused(f"no submission {key!r}" + (f": did you mean {near[0]!r}?" if near else f" in {self.home}"))
+            raise Refused(
+                f"no submission {key!r}"
+                + (f": did you mean {near[0]!r}?" if near else f" in {self.home}: `razorbench results` shows them")
+            )
         if found[0]["id"] != key and len(found) > 1:
             ids = ", ".join(row["id"] for row in found[:8])
             raise Refused(f"{key!r} names {len(found)} submissions: give the id of one of them ({ids})")

@@ -4,6 +4,7 @@ import gzip
 import logging
 import os
 import struct
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -84,7 +85,7 @@ def from_folder(folder: Path, files: tuple[str, ...]) -> list[bytes]:
                 f"{zipped} is missing; put the four idx files of {folder.name} there, "
                 "or unset RAZORBENCH_DATA to fetch them from the hub"
             ) from None
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise Refused(f"{zipped} cannot be read ({error}); fetch it again") from None
     return contents
 

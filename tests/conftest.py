@@ -3,16 +3,13 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: spinning threads are many times slower
+
 import pytest
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 if "RAZORBENCH_DATA" not in os.environ and SHARED.is_dir():
     os.environ["RAZORBENCH_DATA"] = str(SHARED)
-
-needs_data = pytest.mark.skipif(
-    "RAZORBENCH_DATA" not in os.environ, reason="RAZORBENCH_DATA is not set: the real images are not at hand"
-)
-
 
 @pytest.fixture(scope="session")
 def data() -> Path:

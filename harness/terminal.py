@@ -1,0 +1,123 @@
+"""How the command line speaks: progress, sentences, commands to copy, tables, and JSON for scripts."""
+
+import json as jsonlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from harness.tracks import Track
+
+if TYPE_CHECKING:  # they load scipy, which most commands do not need
+    from harness.results import Entry
+    from harness.statistics import Estimate
+
+
+class Terminal(Console):
+    """Where sentences and tables go."""
+
+    def on_broken_pipe(self) -> None:
+        """Let `main` decide; rich would exit with 1."""
+        raise BrokenPipeError
+
+
+out, err = Terminal(), Terminal(stderr=True)
+
+
+def bar(what: str) -> Progress:
+    """A progress bar with time left, on standard error."""
+    return Progress(
+        TextColumn(what),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=err,
+    )
+
+
+def say(row: Mapping[str, Any], json: bool, sentence: str) -> None:
+    """A result: as JSON, or as a sentence."""
+    if json:
+        print(jsonlib.dumps(row, default=str))
+    else:
+        out.print(sentence, highlight=False, soft_wrap=True)
+
+
+def command(line: str) -> None:
+    """A command to copy."""
+    out.print(f"    {line}", highlight=False, soft_wrap=True, style="cyan")
+
+
+def listing(rows: Sequence[Mapping[str, Any]], json: bool, show: Sequence[str] = ()) -> None:
+    """Rows as JSON, whole; or as a table of the columns to show (none named: all)."""
+    if json:
+        print(jsonlib.dumps(list(rows), indent=1, default=str))
+        return
+    table = Table(box=SIMPLE)
+    columns = show or (list(rows[0]) if rows else [])
+    for i, name in enumerate(columns):
+        table.add_column(name.replace("_", " "), no_wrap=i == 0, justify=justify([row[name] for row in rows]))
+    for row in rows:
+        table.add_row(*(cell(row[name]) for name in columns))
+    out.print(table, highlight=False)
+
+
+def justify(values: Sequence[Any]) -> Literal["left", "right"]:
+    """Numbers stand on the right, words on the left."""
+    return "right" if all(isinstance(value, int | float | None) for value in values) else "left"
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def leaderboard(track: Track | None, id: str, entries: "Sequence[Entry]") -> Table:
+    """The entries of one track as a table, best front first."""
+    title = f"{id}: {track.title}" if track else id
+    table = Table(title=title, caption="points and nats; [95 % interval over items]; ± spread between seeds")
+    for column, justify in (
+        ("front", "right"),
+        ("method", "left"),
+        ("settings", "left"),
+        ("seeds", "right"),
+        ("gain", "right"),
+        ("retention", "right"),
+        ("drift", "right"),
+    ):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    default = asdict(track.settings) if track else {}
+    for entry in entries:
+        changed = " ".join(f"{k} {v}" for k, v in entry.settings.items() if default.get(k, v) != v)
+        table.add_row(
+            "" if entry.rank is None else str(entry.rank),
+            entry.method,
+            changed,
+            str(entry.seeds),
+            *(
+                estimate(value, between)
+                for value, between in (
+                    (entry.gain, entry.gain_between),
+                    (entry.retention, entry.retention_between),
+                )
+            ),
+            f"{entry.drift.value:.3g}",
+        )
+    return table
+
+
+def estimate(e: "Estimate", between: float) -> str:
+    """An estimate with its interval, and the spread between seeds where there are several."""
+    spread = f" ±{between:.1f}" if between == between else ""
+    return f"{e.value:+.1f} [{e.low:+.1f}, {e.high:+.1f}]{spread}"

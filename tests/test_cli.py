@@ -1,0 +1,657 @@
+"""The command line as scripts and people meet it: exit codes, one sentence with its cure, JSON that parses."""
+
+import fcntl
+import gzip
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from safetensors.torch import load_file, save_file
+
+from harness import cli, results
+from harness.checkpoint import Checkpoint
+from harness.record import folder as record_folder
+from harness.record import read
+from harness.run import Spec
+from harness.score import Bench
+from harness.settings import Settings
+from harness.store import Store
+from harness.sweep import Done, plan
+from harness.tracks import TRACKS
+from tasks import idx
+from tests.conftest import needs_data
+
+ROOT = Path(__file__).parents[1]
+TRACK = "parity-mnist-v1"
+SHORT = ("--steps", "2", "--batch", "32")
+MAIN = "from harness.cli import main; main()"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """The last line on standard error; a command that does not succeed says why in it."""
+        return self.err.strip().rpartition("\n")[2]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def razorbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Runs a command in this process. It must end in 0, or in 1 or 2 with one sentence; never in a traceback."""
+
+    def run(*argv: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["razorbench", *map(str, argv)])
+        with pytest.raises(SystemExit) as left:
+            sys.exit(cli.main())
+        ran = Ran(left.value.code or 0, *capsys.readouterr())  # type: ignore[arg-type]
+        assert "Traceback" not in ran.err
+        assert "RAZORBENCH_DEBUG" not in ran.err, f"an error that nobody has thought of: {ran.err}"
+        if ran.code:
+            assert ran.sentence.startswith({1: "failed: ", 2: "refused: "}[ran.code]), ran.err
+        return ran
+
+    return run
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home folder that does not exist yet."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def based(bench: Bench, shared_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder that holds the base, and fewer items to score."""
+    shutil.copytree(shared_home / "bases", home / "bases")
+    small = replace(TRACKS[TRACK], items=500, drift_items=200, checkpoint_items=100, checkpoints=1)
+    monkeypatch.setitem(TRACKS, TRACK, small)
+    return home
+
+
+@pytest.fixture
+def adapted(razorbench, based: Path, tmp_path: Path) -> Path:
+    """A checkpoint folder; its base is in `home`."""
+    out = tmp_path / "out"
+    assert razorbench("adapt", TRACK, "--method", "sft", *SHORT, "--out", out, "--home", based).code == 0
+    return out
+
+
+@pytest.fixture
+def scored(razorbench, adapted: Path, based: Path) -> str:
+    """Id of a scored checkpoint in `home`."""
+    return razorbench("score", adapted, "--track", TRACK, "--home", based, "--json").json["id"]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Spec]:
+    """What `adapt` and `sweep` would have done, had they not been kept from it."""
+    specs: list[Spec] = []
+
+    def adapt_into(folder: Path, bench: Any, spec: Spec, **how: Any) -> Checkpoint:
+        specs.append(spec)
+        return Checkpoint(folder, None)
+
+    def sweep(track: Any, wanted: list[Spec], home: Path, workers: int) -> Iterator[Done]:
+        specs.extend(wanted)
+        return iter(())
+
+    monkeypatch.setattr("harness.score.Bench", lambda track, home: None)
+    monkeypatch.setattr("harness.run.adapt_into", adapt_into)
+    monkeypatch.setattr("harness.sweep.sweep", sweep)
+    return specs
+
+
+# --- what is given ----------------------------------------------------------------------------------------------------
+
+ADAPT = ("adapt", TRACK, "--out", "OUT", "--method")
+GRID = ("sweep", TRACK, "--methods", "sft", "--grid")
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (("adapt", "parity-mnist-v2", "--out", "OUT", "--method", "sft"), r"unknown track .*did you mean '.*-v1'"),
+        (("score", "OUT", "--track", "parity-mnits-v1"), "unknown track .*did you mean 'parity-mnist-v1'"),
+        (("results", "--track", "nothing-like-it"), "unknown track 'nothing-like-it'; `razorbench tracks` lists"),
+        (("plot", "parity-mnist", "--out", "OUT"), "unknown track .*did you mean 'parity-mnist-v1'"),
+        (("plot", TRACK, "--out", "OUT"), "nothing is scored on parity-mnist-v1 .*run `razorbench demo`"),
+        (("task", "check", "parity-mnist"), "unknown task .*did you mean 'parity-mnist-v1'"),
+        (("task", "new", "Word Sums"), "'word-sums-v1'"),
+        (("show", "nothing"), "no submission 'nothing' in .*home: `razorbench results` shows them"),
+        (("sweep", TRACK, "--methods", "sft,gprpo"), "unknown method 'gprpo'; did you mean 'grpo'"),
+        ((*GRID, "lr"), "'lr' should read field=value, such as lr=1e-4"),
+        ((*GRID, "lr=fast"), "'fast' is no float, which lr needs; correct the value"),
+        ((*GRID, "steps=1.5"), "'1.5' is no int, which steps needs"),
+        ((*GRID, "lrr=1"), "unknown setting 'lrr'; did you mean 'lr'"),
+        ((*GRID, "schedule=linear"), "schedule 'linear' is unknown; choose constant or cosine"),
+        ((*GRID, "batch=0"), "batch 0 cannot be; give a number that is at least 1"),
+        ((*GRID, "lr=1e-4", "--workers", "-1"), "workers -1 cannot be; give a number that is at least 0"),
+        ((*ADAPT, "gprpo"), "unknown method 'gprpo'; did you mean 'grpo'"),
+        ((*ADAPT, "sft", "--batch", "0"), "batch 0 cannot be; give a number that is at least 1"),
+        ((*ADAPT, "sft", "--steps=-1"), "steps -1 cannot be; give a number that is at least 0"),
+        ((*ADAPT, "sft", "--lr", "nan"), "lr nan cannot be; give a number that is at least 0"),
+        ((*ADAPT, "sft", "--save-every", "0"), "save-every 0 cannot be; give a number that is at least 1"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_cure(razorbench, home: Path, tmp_path: Path, argv: tuple, sentence: str):
+    argv = tuple(tmp_path / "out" if argument == "OUT" else argument for argument in argv)
+    ran = razorbench(*argv, "--home", home)
+    assert ran.code == 2
+    assert re.search(sentence, ran.sentence), ran.sentence
+    assert not (tmp_path / "out").exists()
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (("sft", "--style", "zero-two"), "style 'zero-two'.*zero-one.*zero-four"),
+        (("distil",), "teacher"),
+        (("distil", "--teacher", "nowhere"), "nowhere is not a folder; name one that holds model.safetensors"),
+    ],
+)
+def test_settings_that_do_not_fit_the_task_are_refused(razorbench, based: Path, tmp_path: Path, argv, sentence: str):
+    ran = razorbench("adapt", TRACK, "--out", tmp_path / "out", *SHORT, "--home", based, "--method", *argv)
+    assert ran.code == 2
+    assert re.search(sentence, ran.sentence), ran.sentence
+
+
+@pytest.mark.parametrize(
+    "argv", [("adpat", TRACK), ("adapt", TRACK, "--lrr", "1"), ("adapt",), ("results", "--csv"), ("tracks", "--jsn")]
+)
+def test_a_command_line_that_cannot_be_read_exits_with_2(argv: tuple, capsys, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["razorbench", *argv])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_every_setting_is_a_flag_of_adapt(razorbench, asked: list[Spec], home: Path):
+    other: dict[str, Any] = {
+        field.name: {int: 7, float: 0.25, str: "other"}[type(field.default)] for field in fields(Settings)
+    }
+    other["schedule"] = "cosine"
+    flags = [part for name, value in other.items() for part in (f"--{name.replace('_', '-')}", value)]
+    assert razorbench("adapt", TRACK, "--method", "sft", "--out", "x", "--home", home, *flags).code == 0
+    assert asked == [Spec("sft", Settings(**other))]
+
+
+def test_flags_override_the_settings_of_the_track_and_only_those_given(razorbench, asked: list[Spec], monkeypatch):
+    own = Settings(lr=5e-4, batch=64, warmup=3)
+    monkeypatch.setitem(TRACKS, TRACK, replace(TRACKS[TRACK], settings=own))
+    default = Settings()
+    razorbench("adapt", TRACK, "--method", "sft", "--out", "batch", "--lr", str(default.lr))
+    razorbench("adapt", TRACK, "--method", "sft", "--out", "x", f"--warmup={default.warmup}", "--seed", 3)
+    assert asked == [
+        Spec("sft", replace(own, lr=default.lr)),  # a folder named like a setting is no flag
+        Spec("sft", replace(own, warmup=default.warmup), 3),
+    ]
+
+
+def test_a_sweep_is_methods_times_grid_times_seeds(razorbench, asked: list[Spec], home: Path):
+    methods, grid = "sft,grpo:kl=0.1,sft:style=zero-four", ("lr=1e-5,1e-4", "schedule=constant,cosine")
+    ran = razorbench("sweep", TRACK, "--methods", methods, "--grid", *grid, "--seeds", 0, 2, "--home", home, "--json")
+    assert ran.json == {"runs": 24, "failed": 0}
+    own = TRACKS[TRACK].settings
+    expected = [
+        Spec(method, replace(own, lr=lr, schedule=schedule, **changes), seed)
+        for seed in (0, 2)
+        for method, changes in (("sft", {}), ("grpo", {"kl": 0.1}), ("sft", {"style": "zero-four"}))
+        for lr in (1e-5, 1e-4)
+        for schedule in ("constant", "cosine")
+    ]
+    assert asked == expected
+
+
+def test_a_setting_of_a_method_counts_more_than_the_grid():
+    (one,) = plan(TRACKS[TRACK], ["sft:max-grad-norm=2"], ["max-grad-norm=3"], [0])
+    assert one.settings.max_grad_norm == 2.0
+
+
+def test_a_sweep_with_a_failed_run_exits_with_1_and_names_it(razorbench, home: Path, monkeypatch):
+    def sweep(track: Any, specs: list[Spec], home: Path, workers: int) -> Iterator[Done]:
+        yield Done(specs[0], None, "ValueError: no luck")
+        yield Done(specs[1], SimpleNamespace())  # type: ignore[arg-type]
+
+    monkeypatch.setattr("harness.sweep.sweep", sweep)
+    ran = razorbench("sweep", TRACK, "--methods", "sft,grpo", "--home", home)
+    assert ran.code == 1
+    assert "failed sft, seed 0: ValueError: no luck" in ran.err
+    assert ran.sentence == "failed: 1 of 2 runs failed; the same command tries them again"
+
+
+# --- what lies in the folders -----------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_another_run_is_not_adapted_into(razorbench, adapted: Path, based: Path):
+    adapt = ("adapt", TRACK, *SHORT, "--home", based, "--out", adapted)
+    before = (adapted / "checkpoint.json").read_bytes()
+    for argv, name in (
+        ((*adapt, "--method", "grpo"), r"another method \(sft, not grpo\)"),
+        ((*adapt, "--method", "sft", "--seed", 1), r"another seed \(0, not 1\)"),
+        ((*adapt, "--method", "sft", "--lr", 1), r"other settings \({'lr': 0\.0001}, not {'lr': 1\.0}\)"),
+    ):
+        ran = razorbench(*argv)
+        assert ran.code == 2
+        assert re.search(f"holds a run with {name}.*; choose another --out", ran.sentence), ran.sentence
+    assert (adapted / "checkpoint.json").read_bytes() == before
+    assert razorbench(*adapt, "--method", "sft").code == 0
+
+
+@needs_data
+def test_a_folder_with_other_files_is_not_adapted_into(razorbench, based: Path, tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("")
+    ran = razorbench("adapt", TRACK, "--method", "sft", *SHORT, "--out", tmp_path, "--home", based)
+    assert ran.code == 2
+    assert "is not empty and holds no checkpoint.json; choose a new folder for --out" in ran.sentence
+    ran = razorbench("adapt", TRACK, "--method", "sft", *SHORT, "--out", tmp_path / "thesis.tex", "--home", based)
+    assert ran.code == 2
+    assert "thesis.tex is not a folder; choose a new folder for --out" in ran.sentence
+
+
+def test_a_folder_without_weights_says_what_to_do(razorbench, home: Path, tmp_path: Path):
+    score = ("score", tmp_path, "--track", TRACK, "--home", home)
+    ran = razorbench(*score)
+    assert ran.code == 2
+    assert "holds no model.safetensors; save the weights there as safetensors" in ran.sentence
+    (tmp_path / "checkpoint.json").write_text("{}")
+    ran = razorbench(*score)
+    assert ran.code == 2
+    assert "holds no model.safetensors; run the same `razorbench adapt` again to finish it" in ran.sentence
+    ran = razorbench("score", tmp_path / "nowhere", "--track", TRACK, "--home", home)
+    assert ran.code == 2
+    assert "nowhere is not a folder; name one that holds model.safetensors" in ran.sentence
+
+
+def test_weights_that_do_not_fit_are_refused(razorbench, adapted: Path, based: Path, tmp_path: Path):
+    score = ("score", tmp_path / "brought", "--track", TRACK, "--home", based)
+    weights = tmp_path / "brought" / "model.safetensors"
+    weights.parent.mkdir()
+    tensors = load_file(adapted / "model.safetensors")
+    name = min(tensors)
+    save_file({**tensors, name: tensors[name][:1]}, weights)
+    ran = razorbench(*score)
+    assert ran.code == 2
+    assert re.search(r"model\.safetensors holds .*; bring weights of that network", ran.sentence), ran.sentence
+    import torch
+
+    for content in (tensors, {"weights": [1, 2, 3]}):
+        torch.save(content, weights)  # a pickle, which is never opened
+        ran = razorbench(*score)
+        assert ran.code == 2
+        assert re.search("is not a readable safetensors file .*save the weights again", ran.sentence), ran.sentence
+    (weights.parent / "checkpoint.json").write_text("[]")
+    ran = razorbench(*score)
+    assert ran.code == 2
+    assert "checkpoint.json is not a checkpoint manifest" in ran.sentence
+    assert not (based / "records").exists()
+
+
+def test_a_checkpoint_of_another_track_is_not_scored(razorbench, adapted: Path, based: Path):
+    manifest = json.loads((adapted / "checkpoint.json").read_text())
+    (adapted / "checkpoint.json").write_text(json.dumps({**manifest, "track": "other-v1"}))
+    ran = razorbench("score", adapted, "--track", TRACK, "--home", based)
+    assert ran.code == 2
+    assert "was adapted on other-v1, not parity-mnist-v1; score it with --track other-v1" in ran.sentence
+
+
+def test_a_damaged_base_names_the_file_to_remove(razorbench, based: Path, tmp_path: Path):
+    (base,) = (based / "bases").iterdir()
+    base.write_bytes(base.read_bytes()[:1000])
+    adapt = ("adapt", TRACK, "--method", "sft", *SHORT, "--out", tmp_path / "out", "--home", based)
+    ran = razorbench(*adapt)
+    assert ran.code == 2
+    assert f"{base} is damaged; remove it, and the same command makes the base again" in ran.sentence
+
+
+def test_a_torn_state_names_what_to_remove(razorbench, based: Path, tmp_path: Path):
+    adapt = ("adapt", TRACK, "--method", "sft", *SHORT, "--out", tmp_path / "out", "--home", based)
+    assert razorbench(*adapt).code == 0
+    (tmp_path / "out" / "model.safetensors").unlink()
+    state = tmp_path / "out" / "state-00000001"
+    state.mkdir()
+    ran = razorbench(*adapt)
+    assert ran.code == 2
+    assert f"{state} is torn; remove it and give the same command again" in ran.sentence
+    state.rmdir()
+    assert razorbench(*adapt).code == 0
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_data(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A data folder to damage: links to the real files."""
+    for name in ("mnist", "fashion_mnist"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for file in (data / name).iterdir():
+            (tmp_path / "data" / name / file.name).symlink_to(file)
+    monkeypatch.setenv("RAZORBENCH_DATA", str(tmp_path / "data"))
+    idx.load.cache_clear()
+    yield tmp_path / "data"
+    idx.load.cache_clear()
+
+
+def test_missing_data_are_named_with_their_place_and_cure(razorbench, home: Path, own_data: Path, tmp_path: Path):
+    shutil.rmtree(own_data)
+    own_data.mkdir()
+    for argv in (("adapt", TRACK, "--method", "sft", "--out", tmp_path / "out"), ("sweep", TRACK, "--methods", "sft")):
+        ran = razorbench(*argv, "--home", home)
+        assert ran.code == 2
+        assert f"{own_data}/" in ran.sentence
+        assert re.search("is missing; put the four idx files of .*mnist there, or unset RAZORBENCH_DATA", ran.sentence)
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_data_are_refused(razorbench, home: Path, own_data: Path, tmp_path: Path):
+    file = own_data / "mnist" / "train-labels-idx1-ubyte.gz"
+    good = file.read_bytes()
+    content = gzip.decompress(good)
+    file.unlink()
+    for bad, sentence in (
+        (gzip.compress(content[:-1] + b"\0"), r"mnist/train-labels-idx1-ubyte is not the published file \(its sha256"),
+        (good[:1000], r"train-labels-idx1-ubyte\.gz cannot be read .*; fetch it again"),
+        (good[:1000] + bytes(100) + good[1100:], r"train-labels-idx1-ubyte\.gz cannot be read .*; fetch it again"),
+        (b"<html>not found</html>", r"train-labels-idx1-ubyte\.gz cannot be read .*; fetch it again"),
+    ):
+        file.write_bytes(bad)
+        idx.load.cache_clear()
+        ran = razorbench("adapt", TRACK, "--method", "sft", "--out", tmp_path / "out", "--home", home)
+        assert ran.code == 2
+        assert re.search(sentence, ran.sentence), ran.sentence
+
+
+def test_without_data_and_without_the_hub_the_cure_is_one_sentence(tmp_path: Path):
+    environment = {name: value for name, value in os.environ.items() if name != "RAZORBENCH_DATA"}
+    adapt = ("adapt", TRACK, "--method", "sft", "--out", tmp_path / "out", "--home", tmp_path / "home")
+    ran = subprocess.run(
+        [sys.executable, "-c", MAIN, *adapt],
+        env={**environment, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert "Traceback" not in ran.stderr
+    last = ran.stderr.strip().rpartition("\n")[2]
+    assert re.search("refused: cannot fetch .* from the hub .*; set RAZORBENCH_DATA to a folder that holds", last), last
+
+
+# --- the store and the disk -------------------------------------------------------------------------------------------
+
+
+def test_a_torn_database_exits_with_1_and_rebuild_cures_it(razorbench, scored: str, adapted: Path, home: Path):
+    before = razorbench("results", "--home", home, "--json").json
+    for file in (home / "razorbench.duckdb", home / "published.duckdb"):
+        file.write_bytes(file.read_bytes()[:5000])
+    for argv in (("score", adapted, "--track", TRACK), ("results",), ("show", scored)):
+        ran = razorbench(*argv, "--home", home)
+        assert ran.code == 1
+        assert re.search(r"\.duckdb is damaged .*: make it again with `razorbench rebuild`", ran.sentence)
+    assert razorbench("rebuild", "--home", home, "--json").json == {"records": 1}
+    assert razorbench("results", "--home", home, "--json").json == before
+
+
+def test_a_torn_record_is_named(razorbench, scored: str, home: Path):
+    path = record_folder(home, scored) / "record.json"
+    path.write_text(path.read_text()[:100])
+    ran = razorbench("rebuild", "--home", home)
+    assert ran.code == 2
+    assert re.search(f"{scored}/record.json is torn .*: restore it from a copy or remove it", ran.sentence)
+
+
+def test_a_store_in_use_is_named_after_a_while(razorbench, scored: str, adapted: Path, home: Path, monkeypatch):
+    monkeypatch.setattr("harness.store.Store", partial(Store, wait=0.1))
+    score = ("score", adapted, "--track", TRACK, "--home", home)
+    with open(home / ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ran = razorbench(*score)
+        assert ran.code == 1
+        assert re.search(r"the store is locked by process \d+ .*: wait for it or end it, then try again", ran.sentence)
+        assert razorbench("results", "--home", home).code == 0  # readers have a copy of their own
+    script = "import duckdb, sys; con = duckdb.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, home / "razorbench.duckdb"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdout
+    other.stdout.readline()
+    ran = razorbench(*score)
+    other.communicate()
+    assert ran.code == 1
+    assert re.search(r"razorbench\.duckdb is open in another program .*: close it there, then try again", ran.sentence)
+    assert razorbench(*score).code == 0
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[int], None]]:
+    """Lets no file grow over some bytes; the system then says `File too large`, as a full disk says `No space left`."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda room: resource.setrlimit(resource.RLIMIT_FSIZE, (room, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+
+@pytest.mark.parametrize("room", [10, 500, 100_000])  # the manifest, the curve, the weights do not fit
+def test_adapting_on_a_full_disk_is_one_sentence_and_goes_on_later(
+    razorbench, based: Path, tmp_path: Path, small_disk, room: int
+):
+    adapt = ("adapt", TRACK, "--method", "sft", "--steps", 3, "--save-every", 2, "--batch", 32, "--home", based)
+    with_room, out = tmp_path / "with-room", tmp_path / "out"
+    assert razorbench(*adapt, "--out", with_room).code == 0
+    small_disk(room)
+    ran = razorbench(*adapt, "--out", out)
+    assert ran.code == 1
+    assert re.search("the disk is full .*; make room and run the same command again", ran.sentence), ran.sentence
+    assert not (out / "model.safetensors").exists()
+    assert not list(out.glob("state-*"))
+    small_disk(resource.RLIM_INFINITY)
+    assert razorbench(*adapt, "--out", out).code == 0
+    assert (out / "model.safetensors").read_bytes() == (with_room / "model.safetensors").read_bytes()
+    assert {path.name for path in out.rglob("*")} == {path.name for path in with_room.rglob("*")}
+
+
+@pytest.mark.parametrize("room", [100, 5000, 1_000_000])
+def test_scoring_on_a_full_disk_is_one_sentence_and_goes_on_later(
+    razorbench, adapted: Path, based: Path, small_disk, room: int
+):
+    score = ("score", adapted, "--track", TRACK, "--home", based)
+    if room < 1_000_000:
+        Store(based).reconcile()  # else there is no room for the database itself
+    small_disk(room)
+    ran = razorbench(*score)
+    assert ran.code == 1
+    assert re.search("disk .*(make room and run the same command|free some space, then try) again", ran.sentence)
+    small_disk(resource.RLIM_INFINITY)
+    assert razorbench(*score).code == 0
+    assert len(razorbench("results", "--home", based, "--json").json) == 1
+    assert [path.name for path in (based / "records").iterdir()] == [
+        path.name for path in (based / "records").glob("[!.]*")
+    ]
+
+
+@pytest.fixture
+def nobody() -> Iterator[Path]:
+    """A folder that this process may read and not write, even if it is root's."""
+    folder = Path(tempfile.mkdtemp())
+    me = os.geteuid()
+
+    yield folder
+    os.seteuid(me)
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def read_only(folder: Path) -> None:
+    """From now on the folder cannot be written to by this process."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+
+
+def test_a_home_that_cannot_be_written_is_named(razorbench, nobody: Path):
+    read_only(nobody)
+    for argv in (("results",), ("rebuild",), ("show", "nothing")):
+        ran = razorbench(*argv, "--home", nobody)
+        assert ran.code == 1
+        assert re.search(f"{nobody}.* cannot be used .*: check the folder and its permissions", ran.sentence)
+
+
+def test_a_board_that_can_only_be_read_is_shown(razorbench, scored: str, home: Path, nobody: Path):
+    shutil.copytree(home, nobody / "home")
+    read_only(nobody)
+    assert [row["method"] for row in razorbench("results", "--home", nobody / "home", "--json").json] == ["sft"]
+    assert razorbench("show", scored, "--home", nobody / "home").code == 0
+
+
+def test_a_folder_that_cannot_be_written_is_named(razorbench, scored: str, home: Path, nobody: Path, monkeypatch):
+    results = razorbench("results", "--home", home, "--csv", home / "nowhere" / "x.csv")
+    assert results.code == 1
+    assert re.search("nowhere/x.csv.*check the folder and its permissions", results.sentence), results.sentence
+    (home / "file").write_text("")
+    adapt = razorbench("adapt", TRACK, "--method", "sft", *SHORT, "--out", home / "file" / "out", "--home", home)
+    assert adapt.code == 1
+    assert re.search("file/out.*check the folder and its permissions", adapt.sentence), adapt.sentence
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------------
+
+LISTS: dict[str, set[str]] = {
+    "tracks": {"track", "question", "agent", "new", "priors"},
+    "tasks": {"task", "asks", "rule", "source", "licence", "chance", "example"},
+    "agents": {"agent", "what"},
+    "methods": {"method", "about", "weight", "surrogate", "normaliser"},
+    "doctor": {"what", "state", "detail", "cure"},
+}
+
+
+@pytest.mark.parametrize("command", LISTS)
+def test_lists_are_tables_for_people_and_json_for_scripts(razorbench, home: Path, command: str):
+    rows = razorbench(command, "--home", home, "--json").json
+    assert rows
+    assert all(set(row) >= LISTS[command] for row in rows)
+    shown = razorbench(command, "--home", home)
+    assert shown.code == 0
+    assert all(str(next(iter(row.values()))) in shown.out for row in rows)
+
+
+def test_an_empty_board_says_how_to_fill_it(razorbench, home: Path):
+    assert razorbench("results", "--home", home, "--json").json == []
+    ran = razorbench("results", "--home", home)
+    assert ran.code == 0
+    assert "razorbench sweep parity-mnist-v1 --methods" in ran.out
+
+
+def test_adapt_score_results_show_rebuild_and_plot_are_one_walk(razorbench, based: Path, tmp_path: Path):
+    out, at = tmp_path / "out", ("--home", based)
+    ran = razorbench("adapt", TRACK, "--method", "grpo", *SHORT, "--seed", 3, "--out", out, *at)
+    assert f"razorbench score {out} --track {TRACK}" in ran.out
+    ran = razorbench("score", out, "--track", TRACK, "--name", "mine", *at)
+    assert ran.code == 0
+    found = re.search(r"razorbench show (\w+)", ran.out)
+    assert found
+    record = read(record_folder(based, found[1]))
+    assert f"mine scored: gain {record.gain:+.2f} points" in ran.out
+    assert (record.name, record.method, record.seed, record.steps) == ("mine", "grpo", 3, 2)
+    assert record.settings == asdict(Settings(steps=2, batch=32))
+    (row,) = razorbench("results", "--track", TRACK, *at, "--json").json
+    assert (row["name"], row["gain"], row["retention"], row["drift"], row["seeds"]) == (
+        *("mine", record.gain, record.retention, record.drifts[0].nats),
+        1,
+    )
+    assert set(row) >= {name for name in results.COLUMNS if ":" not in name}
+    assert "grpo" in razorbench("results", *at).out
+    for key in (record.id, "mine"):
+        shown = razorbench("show", key, *at, "--json").json
+        assert shown["run"]["id"] == record.id
+        assert set(shown) == {"run", "scores", "drifts", "curve", "events", "folder"}
+        assert f"mine ({record.id}) on {TRACK}: grpo, seed 3" in razorbench("show", key, *at).out
+    near = razorbench("show", "mime", *at)
+    assert (near.code, near.sentence) == (2, "refused: no submission 'mime': did you mean 'mine'?")
+    for file in ("razorbench.duckdb", "published.duckdb"):
+        (based / file).unlink()
+    assert "is rebuilt from 1 records" in razorbench("rebuild", *at).out
+    assert razorbench("results", *at, "--json").json == [row]
+    files = razorbench("plot", TRACK, "--out", tmp_path / "figures", *at, "--json").json["files"]
+    assert files
+    assert all(Path(file).read_bytes().startswith(b"\x89PNG") for file in files)
+
+
+def test_scoring_a_folder_twice_gives_one_row(razorbench, adapted: Path, based: Path):
+    score = ("score", adapted, "--track", TRACK, "--home", based)
+    first, again = razorbench(*score, "--json").json, razorbench(*score, "--json").json
+    assert first == again
+    assert set(first) == {"id", "name", "gain", "retention", "drift"}
+    assert "was scored before" in razorbench(*score).out
+    assert len(razorbench("results", "--home", based, "--json").json) == 1
+    assert len(list((based / "records").iterdir())) == 1
+
+
+def test_tables_are_written_for_other_programs(razorbench, scored: str, home: Path, tmp_path: Path):
+    ran = razorbench("results", "--home", home, "--csv", tmp_path / "r.csv", "--parquet", tmp_path / "r.parquet")
+    assert ran.code == 0
+    (row,) = razorbench("results", "--home", home, "--json").json
+    for table in (pyarrow.csv.read_csv(tmp_path / "r.csv"), pyarrow.parquet.read_table(tmp_path / "r.parquet")):
+        (written,) = table.to_pylist()
+        assert set(written) == set(row)
+        assert written["gain"] == pytest.approx(row["gain"])
+        assert json.loads(written["settings"]) == row["settings"]
+
+
+def test_a_new_task_is_written_once(razorbench, home: Path, tmp_path: Path):
+    new = ("task", "new", "odd-words", "--folder", tmp_path / "tasks", "--home", home, "--json")
+    files = razorbench(*new).json["files"]
+    assert files
+    assert all(Path(file).is_file() for file in files)
+    assert razorbench(*new).code == 2
+
+
+@pytest.mark.parametrize("argv", [("tracks",), ("tracks", "--json")])
+def test_a_reader_that_leaves_early_is_no_error(argv: tuple[str, ...]):
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *argv], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
+    process.stderr.close()
+
+
+def test_an_interrupted_command_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys, home: Path):
+    def interrupted(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.store.Store.rebuild", interrupted)
+    monkeypatch.setattr(sys, "argv", ["razorbench", "rebuild", "--home", str(home)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 130
+    assert "stopped; the same command goes on where it was" in capsys.readouterr().err

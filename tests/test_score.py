@@ -1,0 +1,133 @@
+"""Scoring: what a record says of a policy, by hand where it can be, and on the real track where it must."""
+
+import numpy as np
+import pytest
+import torch
+
+from harness.drift import Divergence
+from harness.methods import METHODS
+from harness.run import Spec, cost, run, waypoints, window_mean
+from harness.score import Answers, Bench, drift_rows, evaluate, samples, score_row
+from harness.settings import Settings, variant
+from harness.statistics import paired
+from harness.sweep import fingerprint, plan
+from harness.tracks import TRACKS, find_track
+from harness.types import Refused, Sample
+
+NAN = float("nan")
+QUICK = Settings(steps=3, batch=16, warmup=0, group=4)
+
+
+def test_score_is_in_points_and_counts_the_unscored():
+    base, adapted = np.array([1.0, 0, 0, 1, NAN]), np.array([1.0, 1, 1, NAN, 1])
+    row = score_row("sums-v1", "skills", base, adapted, paired(base, adapted))
+    assert (row.role, row.suite, row.n, row.unscored) == ("prior", "skills", 3, 2)
+    assert (row.base, row.adapted, row.difference) == pytest.approx((100 / 3, 100, 200 / 3))
+    assert row.p == 0.5  # two won, none lost: 2 · ½²
+
+
+def test_drift_per_element_is_a_ratio_of_means_with_its_own_error():
+    found = Divergence(torch.tensor([1.0, 3.0]), torch.tensor([1, 2]), torch.zeros(2))
+    episode, element = drift_rows("sums-v1", "forward", found)
+    assert (episode.nats, episode.se) == pytest.approx((2.0, 1.0))  # sd √2 of 1 and 3, over √2
+    assert element.nats == pytest.approx(4 / 3)
+    assert element.se == pytest.approx((1 / 3) / 1.5)  # residuals ∓1/3: sd √2/3, over √2, over the mean length 1.5
+
+
+def test_samples_put_base_beside_adapted_and_drift_on_the_new_task_alone():
+    base = {
+        "new-v1": Answers([1, 2], np.array([0.0, 1]), [None, None]),
+        "old-v1": Answers([1], np.array([1.0]), [None]),
+    }
+    adapted = {
+        "new-v1": Answers([1, 2], np.array([1.0, NAN]), [None, "it crashed"]),
+        "old-v1": Answers([1], np.array([0.0]), [None]),
+    }
+    found = samples(base, adapted, "new-v1", Divergence(torch.tensor([0.5]), torch.tensor([1]), torch.zeros(1)))
+    assert found["item"] == ["1", "2", "1"]
+    assert found["role"] == ["new", "new", "prior"]
+    assert found["error"] == [None, "it crashed", None]
+    np.testing.assert_equal(found["drift"], [0.5, NAN, NAN])
+    np.testing.assert_equal(found["adapted"], [1, NAN, 0])
+
+
+def test_benchmark_that_owns_its_loop_is_evaluated_by_it():
+    class Measured:
+        card = None
+
+        def evaluate(self, agent, limit=None):
+            return [Sample("a", 1.0), Sample("b", NAN, error="too long")][:limit]
+
+    found = evaluate(object(), Measured())  # type: ignore[arg-type]
+    assert found.error == [None, "too long"]
+    assert len(evaluate(object(), Measured(), items=1).score) == 1  # type: ignore[arg-type]
+
+
+def test_waypoints_are_even_and_leave_out_the_ends():
+    assert waypoints(90, 8) == {10, 20, 30, 40, 50, 60, 70, 80}
+    assert waypoints(3, 8) == {1, 2}
+    assert waypoints(1, 8) == set()
+
+
+def test_curve_window_is_the_mean_of_its_steps():
+    from harness.adapt import Report
+
+    steps = [Report(i + 1, 0.1, float(i), NAN if i else 0.5, 1.0, 4, 4, 2.0) for i in range(3)]
+    point = window_mean(steps)
+    assert (point.step, point.loss, point.reward) == (3, 1.0, 0.5)
+    assert cost(steps) == {"seconds": 6.0, "episodes": 12, "elements": 12}
+
+
+def test_competitors_are_methods_with_what_changes_their_objective():
+    assert variant("grpo", {"kl": 0.1, "lr": 1e-4, "style": ""}) == "grpo kl 0.1"
+    assert variant("sft", {"style": "zero-four", "kl": 0.0}) == "sft style zero-four"
+
+
+def test_plan_is_every_method_grid_point_and_seed():
+    track = find_track("parity-mnist-v1")
+    specs = plan(track, ["sft", "grpo:kl=0.1"], ["lr=1e-5,1e-4", "schedule=cosine"], [0, 1])
+    assert len(specs) == 8
+    assert {(s.method, s.settings.kl) for s in specs} == {("sft", 0.0), ("grpo", 0.1)}
+    assert {s.settings.lr for s in specs} == {1e-5, 1e-4}
+    assert {s.settings.schedule for s in specs} == {"cosine"}
+
+
+def test_unknown_method_of_a_sweep_is_refused_with_the_nearest():
+    with pytest.raises(Refused, match="did you mean 'grpo'"):
+        plan(find_track("parity-mnist-v1"), ["grop"], [], [0])
+
+
+def test_fingerprint_tells_seeds_and_settings_apart():
+    assert len({fingerprint("sft", {"lr": lr}, seed) for lr in (0.1, 0.2) for seed in (0, 1)}) == 4
+
+
+def test_base_scores_nothing_against_itself(bench: Bench):
+    scored = bench.score(bench.base)
+    assert [score.difference for score in scored.scores] == [0.0, 0.0]
+    assert all(score.p == 1.0 for score in scored.scores)
+    assert [drift.nats for drift in scored.drifts] == [0.0] * 4
+
+
+def test_record_holds_what_was_measured_on_the_way(bench: Bench, tmp_path):
+    record = run(bench, Spec("grpo", QUICK), tmp_path)
+    assert [point.step for point in record.curve] == [0, 1, 2, 3]
+    assert [point.drift is not None for point in record.curve] == [True, True, True, True]
+    assert [point.end for point in record.curve] == [False, False, False, True]
+    assert record.curve[-1].new == record.scores[0].adapted
+    assert record.gain == pytest.approx(record.scores[0].adapted - record.scores[0].base)  # type: ignore[operator]
+    assert record.provenance["scored"]["versions"]["torch"].startswith("2.13.0")
+
+
+def test_methods_that_give_the_same_weights_are_two_rows(bench: Bench, tmp_path):
+    one, other = (run(bench, Spec(method, QUICK), tmp_path) for method in ("reinforce", "dr-grpo"))
+    assert one.checkpoint == other.checkpoint
+    assert one.id != other.id
+
+
+def test_run_that_is_made_again_is_the_same_record(bench: Bench, tmp_path):
+    assert run(bench, Spec("sft", QUICK), tmp_path) == run(bench, Spec("sft", QUICK), tmp_path)
+
+
+def test_every_demo_method_exists():
+    for track in TRACKS.values():
+        assert set(track.demo) <= set(METHODS)
