@@ -11,6 +11,11 @@ SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 if "RAZORBENCH_DATA" not in os.environ and SHARED.is_dir():
     os.environ["RAZORBENCH_DATA"] = str(SHARED)
 
+needs_data = pytest.mark.skipif(
+    "RAZORBENCH_DATA" not in os.environ, reason="RAZORBENCH_DATA is not set: the real images are not at hand"
+)
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real data, or a skip that says why."""
