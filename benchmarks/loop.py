@@ -82,7 +82,8 @@ def compare(one: Callable[[], object], other: Callable[[], object], steps: int, 
             step()
         return (time.perf_counter() - started) / steps
 
-    block(one), block(other)
+    for warm in (one, other):
+        block(warm)
     times = np.array([(block(one), block(other)) for _ in range(pairs)])
     return float(np.median(times[:, 0])) * 1e3, times[:, 0] / times[:, 1]
 

@@ -93,10 +93,10 @@ class Reached:
 
 
 def reached(store: Store, track: Track) -> dict[str, list[Reached]]:
-    """Every measured point, end and mid-training, by competitor; only points that every seed reached."""
+    """Every measured point, end and mid-training, by competitor; its columns are in the order of the seeds."""
     runs = {run["id"]: run for run in store.runs(track.id)}
     cells: dict[tuple[str, float, int], list[dict[str, Any]]] = {}
-    for point in store.curve(*runs):
+    for point in sorted(store.curve(*runs), key=lambda point: runs[point["submission"]]["seed"]):
         if point["drift"] is not None and point["step"] > 0:
             run = runs[point["submission"]]
             name = variant(run["method"], run["settings"])
