@@ -24,7 +24,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-# The figures of docs/results.md: about 20 minutes on 2 cores.
+# The figures of docs/results.md: half an hour to an hour on 2 cores; resumable.
 study: .venv/installed
 	$(BIN)/python -m benchmarks.study
 

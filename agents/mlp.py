@@ -122,4 +122,6 @@ class Mlp:
         found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
         if found != expected:
             raise Refused(f"{path} holds {found}, and {self.id} has {expected}; bring weights of that network")
+        if not all(tensor.isfinite().all() for tensor in weights.values()):
+            raise Refused(f"{path} holds weights that are not finite; bring a checkpoint that has not diverged")
         self.net.load_state_dict(weights)

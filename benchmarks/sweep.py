@@ -60,7 +60,7 @@ def main() -> None:
     runs, points = len(specs), len(specs) * (track.checkpoints + 1)
     print("| | runs | points | wall (s) | processor (s) | processor s a point |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for name, (wall, used) in (("sweep, 2 workers", swept), ("one after another", apart)):
+    for name, (wall, used) in (("sweep, one worker a core", swept), ("one after another", apart)):
         print(f"| {name} | {runs} | {points} | {wall:.0f} | {used:.0f} | {used / points:.3f} |")
     print(f"| ratio | | | {swept[0] / apart[0]:.2f} | {swept[1] / apart[1]:.2f} | |")
     print(f"\n{GOAL:,} points at this rate: {swept[1] / points * GOAL / 60:.1f} minutes of processor time.")

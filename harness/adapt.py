@@ -146,6 +146,8 @@ class Adaptation:
             loss -= float(objective.detach())
         loss += self.penalise()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm)
+        if not math.isfinite(loss + float(norm)):
+            raise ArithmeticError(f"the loss is not finite at step {self.step + 1}; try a lower learning rate")
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()

@@ -15,12 +15,11 @@ from harness.types import Refused, Task
 def base_policy(track: Track, home: Path) -> Policy:
     """The track's base, made on first use and kept in `home`/bases, with weights that `copy` starts from.
 
-    Made by the recipe, it is the same on every machine of one kind; its sha256 stands in each record, and rows of
-    different bases are never mixed.
+    Made by the recipe, it is the same on every machine of one kind. Its sha256 stands in each record, and adaptations
+    of different bases are different entries.
     """
     policy: Policy = make("agent", track.agent, seed=track.pretraining.seed)
-    recipe = sha256(repr((track.agent, track.pretraining)).encode()).hexdigest()[:12]
-    weights = home / "bases" / f"{track.agent}-{recipe}.safetensors"
+    weights = base_path(track, home)
     if not weights.exists():
         task: Task = make("task", track.pretraining.task)
         for _ in Adaptation(policy, task, METHODS["sft"], track.pretraining.settings, seed=track.pretraining.seed):
@@ -34,6 +33,12 @@ def base_policy(track: Track, home: Path) -> Policy:
     except Refused:
         raise Refused(f"{weights} is damaged; remove it, and the same command makes the base again") from None
     return policy
+
+
+def base_path(track: Track, home: Path) -> Path:
+    """Where the weights of a track's base are kept: the name holds a hash of the recipe that makes them."""
+    recipe = sha256(repr((track.agent, track.pretraining)).encode()).hexdigest()[:12]
+    return home / "bases" / f"{track.agent}-{recipe}.safetensors"
 
 
 def policy_digest(policy: Policy) -> str:

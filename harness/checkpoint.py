@@ -26,6 +26,8 @@ class Manifest:
 
     track: str
     method: str
+    base: str = ""
+    """sha256 of the base's weights; empty: not said."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     steps: int | None = None

@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make sma
 import tyro
 
 from harness.settings import Settings
-from harness.terminal import bar, command, err, leaderboard, listing, out, say
+from harness.terminal import HOME, bar, command, err, interval, leaderboard, listing, number, out, say
 from harness.tracks import TRACKS, Track, find_track, settings_for
 from harness.types import Refused
 
@@ -23,7 +23,6 @@ Home = Annotated[Path, tyro.conf.arg(help="Folder that everything lives in (RAZO
 Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print JSON for scripts.")]
 Name = tyro.conf.Positional[str]
 
-HOME = Path(os.environ.get("RAZORBENCH_HOME", ".razorbench"))
 DEFAULTS = Settings()
 
 
@@ -122,7 +121,7 @@ def adapt(
         )
     say({"checkpoint": str(made.folder), "track": track}, json, f"{out} holds the adapted checkpoint. Score it:")
     if not json:
-        command(f"razorbench score {out} --track {track}")
+        command(f"razorbench score {out} --track {track}", home)
 
 
 def score(folder: Name, *, track: str, name: str = "", home: Home = HOME, json: Json = False) -> None:
@@ -151,16 +150,16 @@ def score(folder: Name, *, track: str, name: str = "", home: Home = HOME, json: 
         "retention": record.retention,
         "drift": record.drifts[0].nats,
     }
-    was = "scored" if new else "was scored before"
+    was = "scored" if new else "was scored before, and keeps its name"
     say(
         row,
         json,
-        f"{record.name} {was}: gain {record.gain:+.2f} points [{record.gain_low:+.2f}, {record.gain_high:+.2f}], "
-        f"retention {record.retention:+.2f} points [{record.retention_low:+.2f}, {record.retention_high:+.2f}], "
-        f"drift {record.drifts[0].nats:.4g} nats (forward KL, an episode).",
+        f"{record.name} {was}: gain {interval(record.gain, record.gain_low, record.gain_high)} points, "
+        f"retention {interval(record.retention, record.retention_low, record.retention_high)} points, "
+        f"drift {number(record.drifts[0].nats, '.4g')} nats (forward KL, an episode).",
     )
     if not json:
-        command(f"razorbench show {record.id}")
+        command(f"razorbench show {record.id}", home)
 
 
 def sweep(
@@ -189,7 +188,7 @@ def sweep(
     failed = sweep_all([(chosen, specs)], home, workers)
     say({"runs": len(specs), "failed": failed}, json, f"{len(specs) - failed} of {len(specs)} runs are on the board:")
     if not json:
-        command(f"razorbench results --track {track}")
+        command(f"razorbench results --track {track}", home)
     if failed:
         raise Failed(f"{failed} of {len(specs)} runs failed; the same command tries them again")
 
@@ -207,7 +206,7 @@ def demo(*, home: Home = HOME, workers: int = 0) -> None:
     for track, _ in work:
         results(track=track.id, home=home)
     out.print("Open the board in a browser:")
-    command("razorbench board" + ("" if home == HOME else f" --home {home}"))
+    command("razorbench board", home)
     if failed:
         raise Failed(f"{failed} runs failed; the same command tries them again")
 
@@ -227,15 +226,11 @@ def sweep_all(work: Iterable[tuple[Track, Sequence[Any]]], home: Path, workers: 
     with bar("runs") as progress:
         for track, specs in work:
             line = progress.add_task(track.id, total=len(specs))
-            left = len(specs)
-            progress.update(line, completed=0)
             for done in run_sweep(track, specs, home, workers):
                 if done.record is None:
                     failed += 1
                     err.print(f"[red]failed[/] {done.spec.label(track.settings)}, seed {done.spec.seed}: {done.error}")
-                left -= 1
                 progress.advance(line)
-            progress.update(line, completed=len(specs))
     return failed
 
 
@@ -272,7 +267,9 @@ def results(
         print(jsonlib.dumps([board.flat(entry) for entry in entries], indent=1))
     elif not entries:
         out.print(f"No rows in {home} yet. Make some:")
-        command(f"razorbench sweep {track or next(iter(TRACKS))} --methods sft,dr-grpo --grid lr=1e-4,3e-4 --seeds 0")
+        command(
+            f"razorbench sweep {track or next(iter(TRACKS))} --methods sft,dr-grpo --grid lr=1e-4,3e-4 --seeds 0", home
+        )
     elif not (csv or parquet):
         for id in dict.fromkeys(entry.track for entry in entries):
             out.print(leaderboard(TRACKS.get(id), id, [entry for entry in entries if entry.track == id]))
@@ -299,11 +296,11 @@ def show(submission: Name, *, home: Home = HOME, json: Json = False) -> None:
         {
             "task": score["task"],
             "items": score["n"],
-            "base": f"{score['base']:.1f}",
-            "adapted": f"{score['adapted']:.1f}",
-            "difference": f"{score['difference']:+.1f} [{score['low']:+.1f}, {score['high']:+.1f}]",
-            "p (Holm)": f"{score['p_holm']:.2g}",
-            "detectable": f"{score['mde']:.1f}",
+            "base": number(score["base"], ".1f"),
+            "adapted": number(score["adapted"], ".1f"),
+            "difference": interval(score["difference"], score["low"], score["high"]),
+            "p (Holm)": number(score["p_holm"], ".2g"),
+            "detectable": number(score["mde"], ".1f"),
         }
         for score in found["scores"]
     ]

@@ -65,8 +65,7 @@ def python() -> Finding:
 def torch() -> Finding:
     """torch is there, and not older than what the project needs."""
     found = installed("torch")
-    wheel = "" if devices_in(Path("/dev")) else " --index-url https://download.pytorch.org/whl/cpu"
-    cure = f"Run `pip install torch==2.13.0{wheel}`."
+    cure = "Run `pip install torch==2.13.0`; without a GPU, take the vendor's CPU wheel, which is ten times smaller."
     if not found:
         return Finding("torch", "broken", "not installed", cure)
     build = "no CUDA" if cpu_only() else "with CUDA"

@@ -92,9 +92,10 @@ def draw(dist: Distribution, u: np.ndarray) -> Tensor:
     if not isinstance(dist, Categorical):
         raise TypeError(f"cannot draw from {type(dist).__name__} by inversion; only Categorical is supported")
     cdf = dist.logits.exp().cumsum(-1)  # [n, T, A]; a Categorical keeps its logits normalised
-    # Scaled by the sum, which is 1 but for rounding, so that the last element is never overrun.
-    at = torch.from_numpy(u).to(cdf) * cdf[..., -1]
-    return torch.searchsorted(cdf, at[..., None], right=True)[..., 0].clamp_(max=cdf.shape[-1] - 1)
+    # Scaled by the sum, which is 1 but for rounding; and below 1 in single precision, too, so that the search never
+    # ends beyond the last element that has any probability.
+    at = torch.from_numpy(u).to(cdf).clamp_(max=1 - 2.0**-22) * cdf[..., -1]
+    return torch.searchsorted(cdf, at[..., None], right=True)[..., 0]
 
 
 def log_probabilities(policy: Policy, episodes: Episodes) -> Tensor:

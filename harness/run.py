@@ -83,7 +83,9 @@ def adapt_into(
     The weights are the same, bit for bit, however often it was stopped. `tell(report, steps)` is called after each
     step. Refuses a folder that holds something else.
     """
-    manifest = Manifest(bench.track.id, spec.method, asdict(spec.settings), spec.seed, provenance=provenance())
+    manifest = Manifest(
+        bench.track.id, spec.method, bench.base_id, asdict(spec.settings), spec.seed, provenance=provenance()
+    )
     claim(folder, manifest)
     if (folder / WEIGHTS).exists():
         tidy(folder)
@@ -113,10 +115,11 @@ def tidy(folder: Path) -> None:
     """Remove what only an unfinished adaptation needs, and what killed ones left half-written."""
     for state in {*folder.glob("state-*"), *folder.glob(".state-*")}:
         shutil.rmtree(state)
-    for half in {*folder.glob(f".{WEIGHTS}.*"), *folder.glob(f".{MANIFEST}.*"), *folder.glob(f".{CURVE}.*")}:
-        half.unlink()
-    for half in (folder / WAYPOINTS).glob(".*.safetensors.*"):
-        half.unlink()
+    ours = (f".{name}.*" for name in (WEIGHTS, MANIFEST, CURVE))
+    theirs = (".tmp*", f"{WAYPOINTS}/.*")  # safetensors writes to a name of its own first
+    for pattern in (*ours, *theirs):
+        for half in folder.glob(pattern):
+            half.unlink()
 
 
 def claim(folder: Path, manifest: Manifest) -> None:
@@ -131,13 +134,13 @@ def claim(folder: Path, manifest: Manifest) -> None:
         checkpoints.write_json(path, manifest)
         return
     there = checkpoints.read_manifest(path)
-    for name in ("track", "method", "settings", "seed"):
+    for name in ("track", "method", "settings", "seed", "base"):
         theirs, ours = getattr(there, name), getattr(manifest, name)
         if name == "settings":
             theirs, ours = (
                 {k: v for k, v in a.items() if k not in b or b[k] != v} for a, b in ((theirs, ours), (ours, theirs))
             )
-        if theirs != ours:
+        if theirs != ours and not (name == "base" and theirs == ""):
             other = "other settings" if name == "settings" else f"another {name}"
             raise Refused(f"{folder} holds a run with {other} ({theirs}, not {ours}); choose another --out")
 
@@ -173,6 +176,11 @@ def score_folder(bench: Bench, found: Checkpoint, home: Path, name: str = "") ->
             f"{found.folder} was adapted on {manifest.track}, not {bench.track.id}; "
             f"score it with --track {manifest.track}"
         )
+    if manifest.base not in ("", bench.base_id):
+        raise Refused(
+            f"{found.folder} was adapted from another base ({manifest.base[:12]}, not {bench.base_id[:12]}); "
+            "score it with the --home that it was adapted with"
+        )
     known = lookup(bench, policy, manifest, home)
     if known:
         return known, False
@@ -192,9 +200,15 @@ def run(bench: Bench, spec: Spec, home: Path) -> Record:
         reports.append(report)
         if report.step in marks:
             points.append(bench.point(adaptation.learner.policy, report.step))
-    made = provenance(adapted_by="sweep")
     manifest = Manifest(
-        bench.track.id, spec.method, asdict(spec.settings), spec.seed, adaptation.steps, cost(reports), made
+        bench.track.id,
+        spec.method,
+        bench.base_id,
+        asdict(spec.settings),
+        spec.seed,
+        adaptation.steps,
+        cost(reports),
+        provenance(adapted_by="sweep"),
     )
     policy = adaptation.learner.policy
     return lookup(bench, policy, manifest, home) or keep(

@@ -1,6 +1,7 @@
 """Write a new task package that works as written, to be changed line by line (`razorbench task new NAME`)."""
 
 import re
+import sys
 from importlib.machinery import PathFinder
 from keyword import iskeyword
 from pathlib import Path
@@ -81,8 +82,10 @@ def new(name: str, folder: Path) -> list[Path]:
         raise Refused(f"task id {id!r} is taken; choose another name, or a higher version such as {higher!r}")
     if package.exists():
         raise Refused(f"{package} exists; choose another name, or add {id!r} to its pyproject.toml as a second line")
-    if (spec := PathFinder.find_spec(module)) and spec.origin:  # a mere folder of that name has no origin
-        raise Refused(f"the module name {module!r} is taken by {spec.origin}; choose a longer name, {stem + '-task'!r}")
+    spec = PathFinder.find_spec(module)  # a mere folder of that name has no origin
+    taken = "Python" if module in sys.stdlib_module_names else spec.origin if spec else None
+    if taken:
+        raise Refused(f"the module name {module!r} is taken by {taken}; choose a longer name, {stem + '-task'!r}")
     files = {package / "pyproject.toml": PROJECT, package / f"{module}.py": MODULE}
     package.mkdir(parents=True)
     for path, text in files.items():

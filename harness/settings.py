@@ -33,7 +33,7 @@ class Settings:
     clip: float = 0.2
     """Half-width of the clipped probability ratio (ε of PPO and GRPO)."""
     kl: float = 0.0
-    """Weight of the exact KL from the policy to its base, nats per element."""
+    """Weight of the exact KL from the policy to its base, summed and divided as the method does its own elements."""
     ewc: float = 0.0
     """Weight of elastic weight consolidation on the prior tasks' Fisher information."""
     l2: float = 0.0
@@ -58,12 +58,17 @@ class Settings:
         if self.schedule not in get_args(Schedule):
             raise Refused(f"schedule {self.schedule!r} is unknown; choose {' or '.join(get_args(Schedule))}")
         for name, value in vars(self).items():
-            least = 1 if name in ("batch", "group", "iterations", "horizon", "top_k") else 0
+            least = {"batch": 1, "group": 1, "iterations": 1, "horizon": 1, "top_k": 2}.get(name, 0)
             if name != "margin" and not isinstance(value, str) and not (isfinite(value) and value >= least):
                 raise Refused(f"{name} {value} cannot be; give a number that is at least {least}")
 
 
+OBJECTIVE = ("kl", "ewc", "l2", "style", "margin", "top_k", "clip", "horizon", "iterations", "group")
+"""Settings that change what is optimised, not only how fast or how long."""
+
+
 def variant(method: str, settings: Mapping[str, Any]) -> str:
     """A method with what changes its objective, as one competitor: `grpo kl 0.1`, `sft style zero-four`."""
-    named = {name: settings.get(name) for name in ("kl", "ewc", "l2", "style")}
-    return " ".join([method, *(f"{name} {value}" for name, value in named.items() if value)])
+    usual = Settings()
+    named = {name: settings.get(name, getattr(usual, name)) for name in OBJECTIVE}
+    return " ".join([method, *(f"{name} {value}" for name, value in named.items() if value != getattr(usual, name))])

@@ -71,15 +71,24 @@ def parsed(name: str, text: str) -> Any:
 def sweep(track: Track, specs: Sequence[Spec], home: Path, workers: int = 0) -> Iterator[Done]:
     """Do the runs that `home` has no record of, and yield each as it ends; `workers` 0: one a core.
 
-    Killed at any moment and started again, it does what is missing. A run that fails is yielded with its error and
-    leaves no row.
+    Killed at any moment and started again, it does what is missing; what has a record is yielded at once. A run that
+    fails is yielded with its error and leaves no row.
     """
     Store(home).reconcile()
-    known = {fingerprint(r.method, dict(r.settings), r.seed) for r in records.all_records(home) if r.track == track.id}
-    missing = [spec for spec in specs if fingerprint(spec.method, asdict(spec.settings), spec.seed) not in known]
+    base = bench(track.id, home).base_id  # and so the base is made once, before the workers race to
+    known = {
+        fingerprint(record.method, dict(record.settings), record.seed): record
+        for record in records.all_records(home)
+        if (record.track, record.base) == (track.id, base)
+    }
+    missing = []
+    for spec in specs:
+        if record := known.get(fingerprint(spec.method, asdict(spec.settings), spec.seed)):
+            yield Done(spec, record)
+        else:
+            missing.append(spec)
     if not missing:
         return
-    bench(track.id, home)  # makes the base once, before the workers race to
     pool = ProcessPoolExecutor(
         min(workers or os.cpu_count() or 1, len(missing)), get_context("spawn"), initializer=follow_parent
     )

@@ -1,8 +1,10 @@
 """How the command line speaks: progress, sentences, commands to copy, tables, and JSON for scripts."""
 
 import json as jsonlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.box import SIMPLE
@@ -15,6 +17,10 @@ from harness.tracks import Track
 if TYPE_CHECKING:  # they load scipy, which most commands do not need
     from harness.results import Entry
     from harness.statistics import Estimate
+
+
+HOME = Path(os.environ.get("RAZORBENCH_HOME", ".razorbench"))
+"""The folder that everything lives in, unless --home names another."""
 
 
 class Terminal(Console):
@@ -50,9 +56,20 @@ def say(row: Mapping[str, Any], json: bool, sentence: str) -> None:
         out.print(sentence, highlight=False, soft_wrap=True)
 
 
-def command(line: str) -> None:
-    """A command to copy."""
-    out.print(f"    {line}", highlight=False, soft_wrap=True, style="cyan")
+def command(line: str, home: Path | None = None) -> None:
+    """A command to copy; with the home that this one was given, where it is not the usual one."""
+    suffix = "" if home in (None, HOME) else f" --home {home}"
+    out.print(f"    {line}{suffix}", highlight=False, soft_wrap=True, style="cyan")
+
+
+def number(value: float | None, form: str) -> str:
+    """A number in some form, or a dash for what is not known."""
+    return "–" if value is None or value != value else format(value, form)
+
+
+def interval(value: float | None, low: float | None, high: float | None) -> str:
+    """A difference in points with its interval."""
+    return f"{number(value, '+.1f')} [{number(low, '+.1f')}, {number(high, '+.1f')}]"
 
 
 def listing(rows: Sequence[Mapping[str, Any]], json: bool, show: Sequence[str] = ()) -> None:
@@ -120,4 +137,4 @@ def leaderboard(track: Track | None, id: str, entries: "Sequence[Entry]") -> Tab
 def estimate(e: "Estimate", between: float) -> str:
     """An estimate with its interval, and the spread between seeds where there are several."""
     spread = f" ±{between:.1f}" if between == between else ""
-    return f"{e.value:+.1f} [{e.low:+.1f}, {e.high:+.1f}]{spread}"
+    return interval(e.value, e.low, e.high) + spread

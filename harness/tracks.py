@@ -32,7 +32,7 @@ class Track:
     new: str
     """Registry id of the new task."""
     priors: Mapping[str, tuple[str, ...]]
-    """Suites of prior tasks: only what stands in one suite is averaged."""
+    """Prior tasks by suite. Retention is the mean over all of them: a track holds only suites that may be averaged."""
     settings: Settings
     """Defaults of an adaptation on this track."""
     items: int = 0

@@ -46,6 +46,11 @@ def row(column: Column, i: int) -> Any:
     return column[i]
 
 
+def length(column: Column) -> int:
+    """How many rows a column has; of a mapping, its first column."""
+    return length(next(iter(column.values()))) if isinstance(column, Mapping) else len(column)
+
+
 def stack(rows: Sequence[Any]) -> Column:
     """One column from single values: an array of arrays (of one shape) or numbers, else a list; None of Nones."""
     if all(value is None for value in rows):
@@ -207,7 +212,7 @@ class Observations:
     def __len__(self) -> int:
         for column in (self.state, self.text, self.images):
             if column is not None:
-                return len(column)
+                return length(column)
         raise ValueError("observations hold no text, no images and no state")
 
     def take(self, index: np.ndarray) -> "Observations":
@@ -240,7 +245,7 @@ class Actions:
     code: Column = None
 
     def __len__(self) -> int:
-        return len(self.value)
+        return length(self.value)
 
     def __getitem__(self, i: int) -> Action:
         return Action(row(self.value, i), row(self.code, i))

@@ -9,6 +9,7 @@ from pathlib import Path
 def serve(home: Path, port: int) -> int:
     """Serve the board of `home` on localhost until interrupted; the server's exit code."""
     options = {
+        "server.address": "localhost",
         "server.port": str(port),
         "server.headless": "true",
         "server.fileWatcherType": "none",

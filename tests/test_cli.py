@@ -577,7 +577,7 @@ def test_adapt_score_results_show_rebuild_and_plot_are_one_walk(razorbench, base
     found = re.search(r"razorbench show (\w+)", ran.out)
     assert found
     record = read(record_folder(based, found[1]))
-    assert f"mine scored: gain {record.gain:+.2f} points" in ran.out
+    assert f"mine scored: gain {record.gain:+.1f} [" in ran.out
     assert (record.name, record.method, record.seed, record.steps) == ("mine", "grpo", 3, 2)
     assert record.settings == asdict(Settings(steps=2, batch=32))
     (row,) = razorbench("results", "--track", TRACK, *at, "--json").json

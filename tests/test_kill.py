@@ -14,11 +14,13 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.bases import base_path
 from harness.checkpoint import CURVE, WAYPOINTS, WEIGHTS
 from harness.record import all_records, plain, samples_of
 from harness.score import Bench
@@ -244,16 +246,20 @@ def new_home(bench: Bench, shared_home: Path, tmp_path: Path) -> Any:
     """Makes a home that holds nothing but the base."""
 
     def make(name: str) -> Path:
-        shutil.copytree(shared_home / "bases", tmp_path / name / "bases")
+        base = base_path(bench.track, tmp_path / name)
+        base.parent.mkdir(parents=True)
+        shutil.copy(base_path(bench.track, shared_home), base)
         return tmp_path / name
 
     return make
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    """Content of all files in a folder, hidden ones too, but for those that carry times."""
+def files(folder: Path) -> dict[str, str]:
+    """sha256 of all files in a folder, hidden ones too; nothing of those that carry times."""
     return {
-        str(path.relative_to(folder)): b"" if path.suffix in (".json", ".jsonl") else path.read_bytes()
+        str(path.relative_to(folder)): ""
+        if path.suffix in (".json", ".jsonl")
+        else sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
