@@ -1,13 +1,18 @@
 """Scoring: what a record says of a policy, by hand where it can be, and on the real track where it must."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from harness.adapt import Adaptation
 from harness.drift import Divergence
+from harness.lanes import Workers
 from harness.methods import METHODS
-from harness.run import Spec, cost, run, waypoints, window_mean
-from harness.score import Answers, Bench, drift_rows, evaluate, samples, score_row
+from harness.rollout import rollout
+from harness.run import Spec, adapt_into, cost, run, score_folder, waypoints, window_mean
+from harness.score import Answers, Bench, drift_rows, evaluate, first, samples, score_row
 from harness.settings import Settings, variant
 from harness.statistics import paired
 from harness.sweep import fingerprint, plan
@@ -131,3 +136,35 @@ def test_run_that_is_made_again_is_the_same_record(bench: Bench, tmp_path):
 def test_every_demo_method_exists():
     for track in TRACKS.values():
         assert set(track.demo) <= set(METHODS)
+
+
+def test_checkpoint_of_another_base_is_refused(bench: Bench, tmp_path):
+    made = adapt_into(tmp_path / "out", bench, Spec("sft", QUICK))
+    assert made.manifest is not None
+    foreign = replace(made, manifest=replace(made.manifest, base="0" * 64))
+    with pytest.raises(Refused, match="adapted from another base"):
+        score_folder(bench, foreign, tmp_path / "home")
+
+
+def test_weights_that_are_not_finite_are_refused(bench: Bench, tmp_path):
+    broken = bench.base.copy()
+    with torch.no_grad():
+        next(iter(broken.parameters()))[0] = NAN
+    broken.save(tmp_path / "model.safetensors")
+    with pytest.raises(Refused, match="not finite"):
+        bench.base.copy().load(tmp_path / "model.safetensors")
+
+
+def test_adaptation_that_diverges_stops_with_its_step(bench: Bench):
+    adaptation = Adaptation(bench.base.copy(), bench.new, METHODS["sft"], QUICK)
+    with torch.no_grad():
+        next(iter(adaptation.parameters))[0] = NAN
+    with pytest.raises(ArithmeticError, match="step 1"):
+        adaptation.advance()
+
+
+def test_group_of_a_worker_task_with_mapped_observations_plays_as_in_this_thread(bench: Bench):
+    some = first(bench.new.instances("test"), 12)
+    with Workers("parity-mnist-v1", lanes=2, scenes=3) as lanes:
+        apart = rollout(bench.base, lanes, some)
+    assert apart.reward.tolist() == rollout(bench.base, bench.new, some).reward.tolist()

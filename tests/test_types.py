@@ -292,3 +292,9 @@ def test_asked_instances_are_those_of_the_rows():
     some = Asked(whole, np.array([0, 2]), Observations(["a", "c"]), np.zeros(2, np.uint64), np.zeros(2, int))
     assert some.instances.id.tolist() == [5, 7]
     assert [episode.instance.id for episode in some] == [5, 7]
+
+
+def test_observations_of_a_mapping_count_its_rows_and_not_its_names():
+    seen = Observations(state={"pixels": np.zeros((5, 3)), "indicator": np.zeros(5)})
+    assert len(seen) == 5
+    assert len(seen.take(np.array([0, 4]))) == 2
