@@ -2,9 +2,11 @@
 
 import json as jsonlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.box import SIMPLE
@@ -59,7 +61,9 @@ def say(row: Mapping[str, Any], json: bool, sentence: str) -> None:
 def command(line: str, home: Path | None = None) -> None:
     """A command to copy; with the home that this one was given, where it is not the usual one."""
     suffix = "" if home in (None, HOME) else f" --home {home}"
-    out.print(f"    {line}{suffix}", highlight=False, soft_wrap=True, style="cyan")
+    if line.startswith("razorbench ") and not which("razorbench"):  # the environment is not activated
+        line = line.replace("razorbench", os.path.relpath(sys.argv[0]), 1)
+    out.print(f"    {line}{suffix}", highlight=False, soft_wrap=True, style="cyan", markup=False)
 
 
 def number(value: float | None, form: str) -> str:
