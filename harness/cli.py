@@ -130,7 +130,7 @@ def score(folder: Name, *, track: str, name: str = "", home: Home = HOME, json: 
     Args:
         folder: Folder that holds model.safetensors, as `razorbench adapt` writes it.
         track: Id of the track to score it on.
-        name: Name on the board; by default the folder's.
+        name: Name on the board; by default the folder's. A checkpoint that was scored before is renamed.
     """
     chosen = find_track(track)
     from harness import checkpoint
@@ -143,18 +143,22 @@ def score(folder: Name, *, track: str, name: str = "", home: Home = HOME, json: 
         Store(home).reconcile()
         record, new = score_folder(Bench(chosen, home), found, home, name)
         Store(home).add(record)
+        called = Store(home).submission(record.id)["name"]
+        if name not in ("", called):
+            Store(home).decide(record.id, "renamed", "scored again under another name", name)
+            called = name
     row = {
         "id": record.id,
-        "name": record.name,
+        "name": called,
         "gain": record.gain,
         "retention": record.retention,
         "drift": record.drifts[0].nats,
     }
-    was = "scored" if new else "was scored before, and keeps its name"
+    was = "scored" if new else "was scored before"
     say(
         row,
         json,
-        f"{record.name} {was}: gain {interval(record.gain, record.gain_low, record.gain_high)} points, "
+        f"{called} {was}: gain {interval(record.gain, record.gain_low, record.gain_high)} points, "
         f"retention {interval(record.retention, record.retention_low, record.retention_high)} points, "
         f"drift {number(record.drifts[0].nats, '.4g')} nats (forward KL, an episode).",
     )

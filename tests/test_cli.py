@@ -613,6 +613,16 @@ def test_scoring_a_folder_twice_gives_one_row(razorbench, adapted: Path, based: 
     assert len(list((based / "records").iterdir())) == 1
 
 
+def test_scoring_a_known_checkpoint_under_another_name_renames_it(razorbench, adapted: Path, based: Path):
+    score = ("score", adapted, "--track", TRACK, "--home", based)
+    razorbench(*score, "--name", "first")
+    assert razorbench(*score, "--name", "second", "--json").json["name"] == "second"
+    assert razorbench(*score, "--json").json["name"] == "second"
+    (row,) = razorbench("results", "--home", based, "--json").json
+    assert row["name"] == "second"
+    assert razorbench("show", "second", "--home", based).code == 0
+
+
 def test_tables_are_written_for_other_programs(razorbench, scored: str, home: Path, tmp_path: Path):
     ran = razorbench("results", "--home", home, "--csv", tmp_path / "r.csv", "--parquet", tmp_path / "r.parquet")
     assert ran.code == 0
