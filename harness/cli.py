@@ -303,8 +303,8 @@ def show(submission: Name, *, home: Home = HOME, json: Json = False) -> None:
             "base": number(score["base"], ".1f"),
             "adapted": number(score["adapted"], ".1f"),
             "difference": interval(score["difference"], score["low"], score["high"]),
-            "p (Holm)": number(score["p_holm"], ".2g"),
-            "detectable": number(score["mde"], ".1f"),
+            "p": number(score["p_holm"], ".2g"),
+            "mde": number(score["mde"], ".1f"),
         }
         for score in found["scores"]
     ]
