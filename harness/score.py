@@ -108,9 +108,8 @@ class Bench:
             scores.append(score_row(id, suites.get(id, ""), self.answers[id].score, adapted.score, estimates[id]))
         held = statistics.holm(np.array([np.nan if s.p is None else s.p for s in scores]))
         scores = [replace(s, p_holm=float(p)) for s, p in zip(scores, held, strict=True)]
-        test = first(self.new.instances("test"), self.track.drift_items)
         forward = divergence(self.base, policy, self.drawn)
-        reverse = reverse_kl(self.base, policy, self.new, test)
+        reverse = reverse_kl(self.base, policy, self.new, self.drawn.instances)
         return Scored(
             scores,
             estimates[self.track.new],
