@@ -1,6 +1,6 @@
-"""The figures of docs/results.md: ten methods × eight learning rates × three seeds on both readings of parity-mnist.
+"""The figures of docs/results.md: methods × learning rates × seeds on every track, as `STUDIES` declares them.
 
-    python -m benchmarks.study --home .razorbench/study
+    python -m benchmarks.study [TRACK …] --home .razorbench/study
 
 Stopped and started again, it goes on. It prints the tables in Markdown, puts them between the markers of
 docs/results.md, and draws the figures into docs/images.
@@ -10,74 +10,121 @@ import argparse
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness import plots
+from harness import plots, results
 from harness.law import fit_law
 from harness.run import Spec, adapt_into
 from harness.score import Bench
-from harness.settings import Settings, variant
+from harness.statistics import Estimate
 from harness.store import Store
 from harness.sweep import plan, sweep
 from harness.terminal import bar
-from harness.tracks import Track, find_track
+from harness.tracks import Track, competitor, find_track, settings_for
 
-METHODS = [
-    "sft",
-    "sft:style=zero-four",
-    "oracle-sft",
-    "reinforce",
-    "1-0-reinforce",
-    "grpo",
-    "dr-grpo",
-    "grpo:kl=0.1",
-    "simpo",
-    "distil:teacher={teacher}",
-]
-LEARNING_RATES = np.geomspace(3e-6, 1e-3, 8)
 SEEDS = (0, 1, 2)
-THRESHOLDS = (93, 95, 97)
-TEACHER = Spec("grpo", Settings(), seed=0)
-TRACKS = ("parity-mnist-v1", "parity-mnist-anew-v1")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared on a track. It stands here before anything is run."""
+
+    competitors: tuple[str, ...]
+    """Methods with settings of their own, as `razorbench sweep --methods` takes them."""
+    rates: tuple[float, ...]
+    """Learning rates that every competitor is tried at."""
+    thresholds: tuple[float, ...]
+    """Scores on the new task, in points, at which retention is compared."""
+    teacher: tuple[str, dict[str, Any]] = ("", {})
+    """Method and settings of the teacher of `distil`, adapted with seed 0."""
+    twins: tuple[str, ...] = field(default=())
+    """Competitors whose weights are those of another: their points count once in the law."""
+
+
+PARITY = Study(
+    (
+        "sft",
+        "sft:style=zero-four",
+        "oracle-sft",
+        "reinforce",
+        "1-0-reinforce",
+        "grpo",
+        "dr-grpo",
+        "grpo:kl=0.1",
+        "simpo",
+        "distil:teacher={teacher}",
+    ),
+    tuple(float(f"{lr:.3g}") for lr in np.geomspace(3e-6, 1e-3, 8)),
+    (93, 95, 97),
+    ("grpo", {}),
+    ("dr-grpo",),
+)
+LANGUAGE = Study(("sft:batch=32", "reinforce", "dr-grpo"), (3e-5, 1e-4, 3e-4, 1e-3), (70, 80, 90))
+STUDIES: dict[str, Study] = {
+    "parity-mnist-v1": PARITY,
+    "parity-mnist-anew-v1": PARITY,
+    "mini-math-v1": LANGUAGE,
+    "mini-science-v1": LANGUAGE,
+    "mini-tools-v1": Study(
+        (
+            *LANGUAGE.competitors,
+            "sft:style=near:batch=32",
+            "self-sft",
+            "iterative-sft",
+            "1-0-reinforce",
+            "eaft:batch=32",
+            "simpo",
+            "distil:teacher={teacher}",
+        ),
+        LANGUAGE.rates,
+        LANGUAGE.thresholds,
+        ("dr-grpo", {"lr": 3e-4}),
+    ),
+}
 
 
 def main() -> None:
     """Run what is missing, then write the tables and figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tracks", nargs="*", default=list(STUDIES))
     parser.add_argument("--home", type=Path, default=Path(".razorbench/study"))
     parser.add_argument("--workers", type=int, default=0)
-    home, workers = (lambda a: (a.home, a.workers))(parser.parse_args())
-    sections = []
-    for id in TRACKS:
-        track = find_track(id)
-        sections.append(report(track, Store(home), run(track, home, workers)))
-        for path in plots.draw(Store(home), id, Path("docs/images") / id):
+    told = parser.parse_args()
+    for id in told.tracks:
+        track, study = find_track(id), STUDIES[id]
+        put(Path("docs/results.md"), id, report(track, study, Store(told.home), run(track, study, told)))
+        for path in plots.draw(Store(told.home), id, Path("docs/images") / id):
             print(path)
-    put(Path("docs/results.md"), "\n".join(sections))
 
 
-def run(track: Track, home: Path, workers: int) -> str:
+def run(track: Track, study: Study, told: argparse.Namespace) -> str:
     """The teacher, then the sweep; what the teacher scores, in one sentence."""
-    teacher, bench = home / "teachers" / track.id, Bench(track, home)
-    policy = bench.base.copy()
-    policy.load(adapt_into(teacher, bench, TEACHER).weights)
-    scores = [100 * float(found.score.mean()) for found in bench.answer(policy, track.items).values()]
-    methods = [method.format(teacher=teacher) for method in METHODS]
-    specs = plan(track, methods, ["lr=" + ",".join(f"{lr:.3g}" for lr in LEARNING_RATES)], SEEDS)
+    said, folder = "", told.home / "teachers" / track.id
+    if study.teacher[0]:
+        bench = Bench(track, told.home)
+        policy = bench.base.copy()
+        method, changes = study.teacher
+        policy.load(adapt_into(folder, bench, Spec(method, settings_for(track, **changes), 0)).weights)
+        new, *prior = (100 * float(np.nanmean(a.score)) for a in bench.answer(policy, track.items).values())
+        said = (
+            f"The teacher of `distil` ({method}) has {new:.1f} % on the new task, {np.mean(prior):.1f} % on the priors."
+        )
+    competitors = [competitor.format(teacher=folder) for competitor in study.competitors]
+    specs = plan(track, competitors, ["lr=" + ",".join(f"{lr:g}" for lr in study.rates)], SEEDS)
     started, done = time.perf_counter(), 0
     with bar(track.id) as progress:
         line = progress.add_task("runs", total=len(specs))
-        for found in sweep(track, specs, home, workers):
+        for found in sweep(track, specs, told.home, told.workers):
             if found.record is None:
                 raise RuntimeError(f"{found.spec}: {found.error}")
             done += 1
             progress.update(line, completed=done)
     print(f"{track.id}: {done} runs in {time.perf_counter() - started:.0f} s")
-    return f"The teacher of `distil` has parity {scores[0]:.1f} %, FashionMNIST {scores[1]:.1f} %."
+    return said
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -103,7 +150,9 @@ def reached(store: Store, track: Track) -> dict[str, list[Reached]]:
     for point in sorted(store.curve(*runs), key=lambda point: runs[point["submission"]]["seed"]):
         if point["end"]:
             run = runs[point["submission"]]
-            cells.setdefault((variant(run["method"], run["settings"]), run["settings"]["lr"]), []).append(point)
+            cells.setdefault((competitor(track.id, run["method"], run["settings"]), run["settings"]["lr"]), []).append(
+                point
+            )
     found: dict[str, list[Reached]] = {}
     for (name, lr), points in cells.items():
         columns = (np.array([point[column] for point in points]) for column in ("new", "prior", "drift"))
@@ -129,24 +178,24 @@ def held_out(points: list[Reached], threshold: float) -> str:
     return f"{prior:.1f} at {new:.1f}"
 
 
-def report(track: Track, store: Store, teacher: str) -> str:
+def report(track: Track, study: Study, store: Store, teacher: str) -> str:
     """The tables of a track, in Markdown."""
     points = reached(store, track)
     everyone = np.arange(len(SEEDS))
     runs = store.runs(track.id)
-    score = {row["role"]: row["base"] for row in store.scores(runs[0]["id"])}
+    scores = store.scores(runs[0]["id"])
+    base = {role: np.mean([row["base"] for row in scores if row["role"] == role]) for role in ("new", "prior")}
     lines = [
-        f"### {track.id}",
-        "",
-        f"Base: parity {score['new']:.1f} %, FashionMNIST {score['prior']:.1f} %. {len(runs)} runs, "
+        f"Base: {base['new']:.1f} % on {track.new}, {base['prior']:.1f} % on "
+        f"{'the prior task' if len(scores) == 2 else f'the {len(scores) - 1} prior tasks'}. {len(runs)} runs, "
         f"{len(runs) * (track.checkpoints + 1)} measured points. {teacher}",
         "",
     ]
-    for threshold in THRESHOLDS:
+    for threshold in study.thresholds:
         lines += [
-            f"Best FashionMNIST accuracy at parity ≥ {threshold} % (mean ± standard deviation of {len(SEEDS)} seeds):",
+            f"Best prior score at ≥ {threshold} % on the new task (mean ± standard deviation of {len(SEEDS)} seeds):",
             "",
-            "| method | FashionMNIST | parity | forward KL (nats) | lr | held-out seed: FashionMNIST at parity |",
+            "| method | prior score | new task | forward KL (nats) | lr | held-out seed: prior at new |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",
         ]
         rows = []
@@ -158,26 +207,82 @@ def report(track: Track, store: Store, teacher: str) -> str:
                 continue
             line = f"| {name} | {cell(chosen.prior)} | {cell(chosen.new)} | {cell(chosen.drift, 2)} | {chosen.lr:.2g} "
             rows.append((float(chosen.prior.mean()), f"{line}| {held_out(all, threshold)} |"))
-        lines += [line for _, line in sorted(rows, reverse=True)] + [""]
-    return "\n".join([*lines, *law_lines(store, track)])
+        lines += [line for _, line in sorted(rows, reverse=True)] + ["", *spread(store, track, points, threshold)]
+    return "\n".join([*lines, *entry_lines(store, track), *law_lines(store, track, study)])
 
 
-def law_lines(store: Store, track: Track) -> list[str]:
+def spread(store: Store, track: Track, points: dict[str, list[Reached]], threshold: float) -> list[str]:
+    """By how many standard errors the best and the worst competitor of a matched table differ in retention.
+
+    The standard error of an entry's retention is the larger of the one over items and the one over seeds.
+    """
+    entries = {(entry.variant, entry.settings["lr"]): entry for entry in results.table(store, track.id)}
+    there = []
+    for name, all in points.items():
+        if chosen := best(all, threshold, np.arange(len(SEEDS))):
+            entry = entries[name, chosen.lr]
+            error = max(entry.retention.se, np.nan_to_num(entry.retention_between) / len(SEEDS) ** 0.5)
+            there.append((entry.retention.value, error, name))
+    if len(there) < 2:
+        return []
+    (low, low_error, worst), (high, high_error, leader) = min(there), max(there)
+    error = float(np.hypot(low_error, high_error))
+    return [
+        f"Spread of retention: {high - low:.1f} points between {leader} and {worst}, "
+        f"{(high - low) / error:.1f} standard errors of that difference.",
+        "",
+    ]
+
+
+def entry_lines(store: Store, track: Track) -> list[str]:
+    """Every competitor at every learning rate: gain, retention and drift with intervals."""
+    lines = [
+        "Every entry: 95 % intervals over items, averaged over seeds; in brackets the standard deviation of seeds.",
+        "",
+        "| method | lr | gain | retention | nats an episode | nats an element | well-formed, base → adapted |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    formed = well_formed(store, track)
+    for entry in sorted(results.table(store, track.id), key=lambda entry: (entry.variant, entry.settings["lr"])):
+        told = [formed[run["id"]] for run in entry.runs if run["id"] in formed]
+        shares = " → ".join(f"{100 * share:.0f} %" for share in np.mean(told, axis=0)) if told else "–"
+        lines.append(
+            f"| {entry.variant} | {entry.settings['lr']:g} | {interval(entry.gain)} ({entry.gain_between:.1f}) "
+            f"| {interval(entry.retention)} ({entry.retention_between:.1f}) | {interval(entry.drift, 2)} "
+            f"| {entry.drift_element:.3f} | {shares} |"
+        )
+    return [*lines, ""]
+
+
+def well_formed(store: Store, track: Track) -> dict[str, tuple[float, float]]:
+    """Share of well-formed replies to the new task, base and adapted, by submission; of tasks that judge the form."""
+    ids = [run["id"] for run in store.runs(track.id)]
+    rows = [row for row in store.scores(*ids) if row["role"] == "new"]
+    return {row["submission"]: row["metrics"]["well_formed"] for row in rows if "well_formed" in row["metrics"]}
+
+
+def interval(estimate: Estimate, digits: int = 1) -> str:
+    """Value and 95 % interval."""
+    return f"{estimate.value:+.{digits}f} [{estimate.low:+.{digits}f}, {estimate.high:+.{digits}f}]"
+
+
+def law_lines(store: Store, track: Track, study: Study) -> list[str]:
     """The law of forgetting: fits over all points, end points and mid-training, and for each competitor alone."""
     lines = [
-        "Forgetting of FashionMNIST (points) as a quadratic in forward KL on parity. `dr-grpo` has the weights of",
-        "`reinforce` and is left out, so that no point counts twice.",
+        "Forgetting (points lost on the priors) as a quadratic in forward KL on the new task"
+        + "".join(f"; `{twin}` has the weights of another and is left out" for twin in study.twins)
+        + ".",
         "",
         "| points | n | R² | R² of methods left out | R² of log(lr × steps) | highest leverage |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for title, end in (("end points", True), ("mid-training", False), ("all", None)):
-        fit = fit_law(*columns(store, track, end))
+        fit = fit_law(*columns(store, track, study, end))
         lines.append(
             f"| {title} | {fit.n} | {fit.r2:.3f} | {fit.r2_left_out_pooled:.3f} | {fit.baseline_r2:.3f} "
             f"| {np.max(fit.leverage):.3f} |"
         )
-    drift, forgetting, method, baseline = columns(store, track, None)
+    drift, forgetting, method, baseline = columns(store, track, study, None)
     together = fit_law(drift, forgetting, method, baseline)
     lines += [
         "",
@@ -195,15 +300,15 @@ def law_lines(store: Store, track: Track) -> list[str]:
     return [*lines, ""]
 
 
-def columns(store: Store, track: Track, end: bool | None) -> tuple[np.ndarray, ...]:
+def columns(store: Store, track: Track, study: Study, end: bool | None) -> tuple[np.ndarray, ...]:
     """Drift, forgetting, competitor and log(lr × steps) of law points, no checkpoint twice."""
     runs, seen = {}, set()
-    for run in sorted(store.runs(track.id), key=lambda run: run["method"] == "dr-grpo"):
+    for run in sorted(store.runs(track.id), key=lambda run: run["method"] in study.twins):
         if run["checkpoint"] not in seen:
             runs[run["id"]] = run
             seen.add(run["checkpoint"])
     rows = [row for row in store.law_points(track.id, end) if row["submission"] in runs]
-    names = [variant(row["method"], runs[row["submission"]]["settings"]) for row in rows]
+    names = [competitor(track.id, row["method"], runs[row["submission"]]["settings"]) for row in rows]
     return (
         np.array([row["drift"] for row in rows]),
         np.array([row["forgetting"] for row in rows]),
@@ -217,11 +322,11 @@ def cell(values: np.ndarray, digits: int = 1) -> str:
     return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
 
 
-def put(path: Path, text: str) -> None:
-    """Replace what stands between the markers of a page, and print it."""
+def put(path: Path, track: str, text: str) -> None:
+    """Replace what stands between the markers of a track on a page, and print it."""
     print(text)
     page = path.read_text()
-    start, end = "<!-- made by benchmarks.study -->", "<!-- end -->"
+    start, end = f"<!-- made by benchmarks.study: {track} -->", f"<!-- end: {track} -->"
     path.write_text(re.sub(f"{start}.*?{end}", lambda _: f"{start}\n\n{text}\n{end}", page, flags=re.DOTALL))
 
 

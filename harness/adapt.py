@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from harness.methods import Batch, Learner, Method
-from harness.policy import Policy, Prediction, log_probabilities
+from harness.policy import Layered, Policy, Prediction, log_probabilities
 from harness.rollout import rollout
 from harness.settings import Settings
-from harness.types import Agent, Episodes, Refused, Task, mix
+from harness.types import Agent, Episodes, Instances, Refused, Task, mix
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,15 @@ class Adaptation:
         priors: Sequence[Task] = (),
     ):
         """Train `policy` in place. `priors` are the tasks that elastic weight consolidation protects."""
-        self.learner = Learner(policy, task, settings, seed, task.instances("train"), teacher)
+        instances = task.instances("train").first(settings.examples)
         self.method, self.settings, self.step = method, settings, 0
-        self.steps = total_steps(settings, len(self.learner.instances))
-        self.steps_per_epoch = max(1, len(self.learner.instances) // settings.batch)
+        self.steps = total_steps(settings, len(instances))
+        self.steps_per_epoch = max(1, len(instances) // settings.batch)
+        if self.steps * settings.batch < len(instances):  # the others will never be asked: no demonstration of them
+            instances = instances.take(order(seed, 0, instances)[: self.steps * settings.batch])
+        self.learner = Learner(policy, task, settings, seed, instances, teacher)
         self.parameters = list(policy.parameters())
-        self.optimizer = torch.optim.AdamW(self.parameters, settings.lr, weight_decay=settings.weight_decay, fused=True)
+        self.optimizers = optimizers(policy, settings)
         self.anchor = [p.detach().clone() for p in self.parameters] if settings.ewc or settings.l2 else []
         self.fisher = fisher(policy, priors, seed) if settings.ewc else []
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
@@ -87,8 +90,7 @@ class Adaptation:
         """Which training instances this step is about, [P]: each epoch in an order of its own."""
         epoch, at = divmod(self.step, self.steps_per_epoch)
         if self.order[0] != epoch:
-            key = mix(self.learner.seed, epoch, self.learner.instances.key)
-            self.order = (epoch, np.argsort(key, kind="stable"))
+            self.order = (epoch, order(self.learner.seed, epoch, self.learner.instances))
         return self.order[1][at * self.settings.batch : (at + 1) * self.settings.batch]
 
     def advance(self) -> Report:
@@ -130,7 +132,8 @@ class Adaptation:
         """
         settings, policy, first, loss = self.settings, self.learner.policy, not old, 0.0
         scale = self.method.normaliser(lengths, weight, settings)  # [N]
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         base = policy.base().predict(episodes) if settings.kl else None
         even = self.method.normaliser(lengths, torch.ones_like(weight), settings) if settings.kl else scale  # [N]
         for i, part in enumerate(policy.predict(episodes)):
@@ -148,9 +151,10 @@ class Adaptation:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm)
         if not math.isfinite(loss + float(norm)):
             raise ArithmeticError(f"the loss is not finite at step {self.step + 1}; try a lower learning rate")
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
         return loss, float(norm)
 
     def penalise(self) -> float:
@@ -180,8 +184,9 @@ class Adaptation:
         if self.learner.epoch_start is not None:
             self.learner.epoch_start.save(fresh / "epoch_start.safetensors")
         moments = {
-            f"{i}.{name}": value
-            for i, state in self.optimizer.state_dict()["state"].items()
+            f"{which}.{i}.{name}": value
+            for which, optimizer in enumerate(self.optimizers)
+            for i, state in optimizer.state_dict()["state"].items()
             for name, value in state.items()
         }
         save_file(moments, fresh / "optimizer.safetensors")
@@ -206,12 +211,37 @@ class Adaptation:
         if (state / "epoch_start.safetensors").exists():
             self.learner.epoch_start = self.learner.policy.copy()
             self.learner.epoch_start.load(state / "epoch_start.safetensors")
-        moments: dict[int, dict[str, Tensor]] = {}
+        moments: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimizers]
         for name, value in load_file(state / "optimizer.safetensors").items():
-            i, _, field = name.partition(".")
-            moments.setdefault(int(i), {})[field] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+            which, i, field = name.split(".")
+            moments[int(which)].setdefault(int(i), {})[field] = value
+        for optimizer, moment in zip(self.optimizers, moments, strict=True):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": moment})
         self.step = int(state.name.removeprefix("state-"))
+
+
+def optimizers(policy: Policy, settings: Settings) -> list[torch.optim.Optimizer]:
+    """AdamW for all weights; or Muon (Jordan et al. 2024) for the matrices of inner layers, and AdamW for the others.
+
+    Muon's updates are scaled to those of AdamW (arXiv 2502.16982, eq. 4), so that one learning rate serves both.
+    """
+    rest, chosen = list(policy.parameters()), []
+    if settings.optimizer == "muon":
+        if not isinstance(policy, Layered):
+            raise Refused(f"Muon needs to know a policy's matrices and {type(policy).__name__} names none; use adamw")
+        inner = {id(p) for p in policy.matrices()}
+        matrices, rest = [p for p in rest if id(p) in inner], [p for p in rest if id(p) not in inner]
+        chosen.append(
+            torch.optim.Muon(
+                matrices, settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    return [*chosen, torch.optim.AdamW(rest, settings.lr, weight_decay=settings.weight_decay, fused=True)]
+
+
+def order(seed: int, epoch: int, instances: Instances) -> np.ndarray:
+    """The order [n] in which an epoch goes through the training instances."""
+    return np.argsort(mix(seed, epoch, instances.key), kind="stable")
 
 
 def reseed(seed: int) -> None:

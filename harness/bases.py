@@ -1,44 +1,103 @@
-"""The base of a track: the unadapted policy that every row is compared with."""
+"""The base of a track: the unadapted policy that every row is compared with. Shipped, or made on first use."""
 
 import os
-from hashlib import sha256
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import file_digest, sha256
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from harness.adapt import Adaptation
+import torch
+
+from harness.adapt import Adaptation, Report
 from harness.methods import METHODS
 from harness.policy import Policy
 from harness.registry import make
-from harness.tracks import Track
-from harness.types import Refused, Task
+from harness.settings import lasting
+from harness.tracks import Base
+from harness.types import Refused
 
 
-def base_policy(track: Track, home: Path) -> Policy:
-    """The track's base, made on first use and kept in `home`/bases, with weights that `copy` starts from.
+def base_policy(base: Base, home: Path) -> Policy:
+    """The base with the weights that it is shipped with, or else made on first use and kept in `home`/bases.
 
-    Made by the recipe, it is the same on every machine of one kind. Its sha256 stands in each record, and adaptations
-    of different bases are different entries.
+    Its sha256 stands in each record, and adaptations of different bases are different entries. Refused where the
+    file is damaged.
     """
-    policy: Policy = make("agent", track.agent, seed=track.pretraining.seed)
-    weights = base_path(track, home)
-    if not weights.exists():
-        task: Task = make("task", track.pretraining.task)
-        for _ in Adaptation(policy, task, METHODS["sft"], track.pretraining.settings, seed=track.pretraining.seed):
-            pass
+    policy: Policy = make("agent", base.agent, seed=base.seed)
+    weights = shipped_path(base) if base.sha256 else base_path(base, home)
+    if base.sha256:
+        if not weights.exists() or file_sha256(weights) != base.sha256:
+            state = "damaged" if weights.exists() else "missing"
+            raise Refused(f"{weights} is {state}; install razorbench again, which brings the weights of {base.id}")
+    elif not weights.exists():
         weights.parent.mkdir(parents=True, exist_ok=True)
-        fresh = weights.with_name(f".{weights.name}.{os.getpid()}")  # another process may make the same base
-        policy.save(fresh)
-        fresh.replace(weights)
+        pretrain(base, weights)
     try:
         policy.load(weights)
-    except Refused:
-        raise Refused(f"{weights} is damaged; remove it, and the same command makes the base again") from None
+    except Refused as error:
+        if base.sha256:
+            raise
+        raise Refused(f"{weights} is damaged; remove it, and the same command makes the base again") from error
     return policy
 
 
-def base_path(track: Track, home: Path) -> Path:
-    """Where the weights of a track's base are kept: the name holds a hash of the recipe that makes them."""
-    recipe = sha256(repr((track.agent, track.pretraining)).encode()).hexdigest()[:12]
-    return home / "bases" / f"{track.agent}-{recipe}.safetensors"
+def pretrain(base: Base, out: Path, *, save_every: int = 0, tell: Callable[[Report, int], Any] | None = None) -> Policy:
+    """Make a base by its recipe and write its weights to `out`; the same on every machine of one kind.
+
+    With `save_every` steps, its state is kept beside `out`, and a killed run goes on there. `tell(report, steps)` is
+    called after each step.
+    """
+    policy: Policy = make("agent", base.agent, seed=base.seed)
+    state = out.with_name(f".{out.name}.{recipe(base)}")
+    with threads(base.threads):
+        making = Adaptation(policy, make("task", base.task), METHODS["sft"], base.settings, seed=base.seed)
+        making.load(state)
+        for report in making:
+            if save_every and report.step % save_every == 0:
+                making.save(state)
+            if tell:
+                tell(report, making.steps)
+    fresh = out.with_name(f".{out.name}.{os.getpid()}")  # another process may make the same base
+    policy.save(fresh)
+    fresh.replace(out)
+    shutil.rmtree(state, ignore_errors=True)
+    return policy
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with `count` threads, as far as there are cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(count, os.cpu_count() or 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def shipped_path(base: Base) -> Path:
+    """Where the package brings a base's weights."""
+    return Path(str(files("agents"))) / "weights" / base.id / "model.safetensors"
+
+
+def base_path(base: Base, home: Path) -> Path:
+    """Where the weights of a base are kept that is made here: the name holds a hash of the recipe."""
+    return home / "bases" / f"{base.id}-{recipe(base)}.safetensors"
+
+
+def recipe(base: Base) -> str:
+    """A hash of all that decides what `pretrain` makes."""
+    parts = (base.agent, base.task, lasting(vars(base.settings)), base.seed, base.threads)
+    return sha256(repr(parts).encode()).hexdigest()[:12]
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file."""
+    with open(path, "rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def policy_digest(policy: Policy) -> str:

@@ -354,13 +354,16 @@ def same(a: Any, b: Any) -> bool:
 
 
 def oracle(trial: Trial) -> Verdict:
-    """The expert scores 100 % on test instances, in every style."""
+    """The expert scores 100 % on test instances, in every style; an expert of motions 98 %."""
     if not knows_answers(trial.task):
         return None, "The task has no `styles` and `solve`, so no right answers are known."
+    least = 1.0
     for style in trial.task.styles:
-        if found := shortfall(trial.records[f"solve in style {style!r}"]):
+        episodes = trial.records[f"solve in style {style!r}"]
+        if found := shortfall(episodes):
             return False, f"Style {style!r} {found}."
-    return True, f"Right answers score 100 % in every style: {', '.join(trial.task.styles)}."
+        least = min(least, 1 - len(missed(episodes)) / len(episodes))
+    return True, f"Right answers score {100 * least:.4g} % in every style: {', '.join(trial.task.styles)}."
 
 
 def demonstrated(trial: Trial) -> Verdict:
@@ -370,24 +373,38 @@ def demonstrated(trial: Trial) -> Verdict:
     if not len(trial.train):
         return None, "There is no training data."
     index = shuffled(trial.train, trial.seed)[: trial.episodes]
+    lost = 0
     for style in trial.task.styles:
         shown = demonstrations(trial.task, trial.train.take(index), style, seed=trial.seed)
         if found := shortfall(shown):
             return False, f"Style {style!r} {found}."
-    return True, f"{len(index):,} training instances: every demonstration earns the reward."
+        lost += len(missed(shown))
+    every = f"all but {lost} demonstrations earn" if lost else "every demonstration earns"
+    return True, f"{len(index):,} training instances: {every} the reward."
+
+
+MISSES = 0.02
+"""Share of episodes that an expert of motions may miss, for contacts may defeat any plan; no other expert may."""
+
+
+def missed(episodes: Episodes) -> np.ndarray:
+    """Indices of the episodes without the full reward."""
+    return np.flatnonzero(~(episodes.reward >= 1 - 1e-6))
 
 
 def shortfall(episodes: Episodes) -> str | None:
-    """How these episodes miss the full reward, or None where each has it."""
-    missed = np.flatnonzero(~(episodes.reward >= 1 - 1e-6))
-    if not len(missed):
+    """How these episodes miss the full reward, or None where each has it (of motions: nearly each)."""
+    lost = missed(episodes)
+    done = next((turn.done.value for turn in episodes.turns if turn.done is not None), None)
+    motion = "float" in str(getattr(done, "dtype", ""))  # a numpy array or a tensor
+    if len(lost) <= (MISSES * len(episodes) if motion else 0):
         return None
-    episode = episodes[int(missed[0])]
+    episode = episodes[int(lost[0])]
     said = f"{episode.actions[-1].value!r}" if episode.actions else "no action"
     if len(said) > 60:
         said = said[:60] + "…"
-    reward = episodes.reward[missed[0]]
-    return f"misses on {len(missed)} of {len(episodes)}: instance {episode.instance.id}, {said}, earns {reward:g}"
+    reward = episodes.reward[lost[0]]
+    return f"misses on {len(lost)} of {len(episodes)}: instance {episode.instance.id}, {said}, earns {reward:g}"
 
 
 BATCHES, CONFIDENCE, DEVIATIONS = 16, 0.999, 3.2905

@@ -16,7 +16,7 @@ import tyro
 
 from harness.settings import Settings
 from harness.terminal import HOME, bar, command, err, interval, leaderboard, listing, number, out, say
-from harness.tracks import TRACKS, Track, find_track, settings_for
+from harness.tracks import TRACKS, Track, find_base, find_track, settings_for
 from harness.types import Refused
 
 Home = Annotated[Path, tyro.conf.arg(help="Folder that everything lives in (RAZORBENCH_HOME).")]
@@ -36,7 +36,8 @@ def tracks(*, home: Home = HOME, json: Json = False) -> None:
             {
                 "track": track.id,
                 "question": track.question,
-                "agent": track.agent,
+                "base": track.base.id,
+                "agent": track.base.agent,
                 "new": track.new,
                 "priors": track.prior_tasks,
             }
@@ -79,6 +80,45 @@ def methods(*, home: Home = HOME, json: Json = False) -> None:
 
 
 # --- what is done -----------------------------------------------------------------------------------------------------
+
+
+def pretrain(base: Name, *, out: Path | None = None, home: Home = HOME, json: Json = False) -> None:
+    """Make a base by its recipe; stopped and started again, it goes on where it was.
+
+    Args:
+        base: Id of the base; `razorbench tracks` names them.
+        out: File to write; by default where the tracks look for a base that is not shipped.
+    """
+    chosen = find_base(base)
+    from harness import bases
+
+    file = out or bases.base_path(chosen, home)
+    if file.exists():
+        raise Refused(f"{file} exists; remove it, or name another file with --out")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with bar("pretraining") as progress:
+        line = progress.add_task(chosen.id, total=None)
+        bases.pretrain(
+            chosen,
+            file,
+            save_every=100,
+            tell=lambda report, steps: progress.update(line, completed=report.step, total=steps),
+        )
+    made, shipped = bases.file_sha256(file), chosen.sha256
+    if not shipped:
+        verdict = "it is not shipped, so there is nothing to compare it with"
+    elif made == shipped:
+        verdict = "the same as the shipped one"
+    else:
+        verdict = f"the shipped one has {shipped}; another processor rounds in its own way, so last bits may differ"
+    row = {
+        "base": chosen.id,
+        "file": str(file),
+        "sha256": made,
+        "shipped": shipped or None,
+        "same": made == shipped if shipped else None,
+    }
+    say(row, json, f"{file} holds {chosen.id}, sha256 {made}: {verdict}.")
 
 
 def adapt(
@@ -309,6 +349,13 @@ def show(submission: Name, *, home: Home = HOME, json: Json = False) -> None:
         for score in found["scores"]
     ]
     listing(scores, False)
+    metrics = [
+        {"task": score["task"], "metric": name, "base": number(base, ".4g"), "adapted": number(adapted, ".4g")}
+        for score in found["scores"]
+        for name, (base, adapted) in score["metrics"].items()
+    ]
+    if metrics:
+        listing(metrics, False)
     listing(found["drifts"], False, ("direction", "per", "nats", "se", "n"))
     changed = {k: v for k, v in run["settings"].items() if v not in ("", 0)}
     out.print("settings: " + " ".join(f"{k} {v}" for k, v in changed.items()), highlight=False, markup=False)
@@ -426,7 +473,8 @@ def given(settings: Settings) -> dict[str, Any]:
 COMMANDS = {
     f.__name__: f
     for f in (
-        tracks, tasks, agents, methods, adapt, score, sweep, results, show, plot, rebuild, task, doctor, demo, board,
+        tracks, tasks, agents, methods, pretrain, adapt, score, sweep, results, show, plot, rebuild, task, doctor, demo,
+        board,
     )
 }  # fmt: skip
 

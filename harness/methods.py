@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Categorical
 
 from harness.oracle import Projection
 from harness.policy import Enumerable, Policy, Prediction, encoded
 from harness.rollout import demonstrations, rollout
 from harness.settings import Settings
 from harness.types import Agent, Episodes, Instances, Refused, Task
+from harness.vocabulary import likeliest
 
 
 @dataclass
@@ -181,10 +181,8 @@ def entropy_gated(part: Prediction, weight: Tensor, old: Tensor | None, settings
 
     The K log-probabilities are normalised among themselves; with fewer than K alternatives, all of them count.
     """
-    assert isinstance(part.dist, Categorical), "EAFT is defined for distributions over an alphabet"
-    k = min(settings.top_k, part.dist.logits.shape[-1])
-    top = part.dist.logits.detach().topk(k).values.log_softmax(-1)  # [N, T, K]
-    gate = -(top.exp() * top).sum(-1) / math.log(k)
+    top = likeliest(part.dist, settings.top_k).log_softmax(-1)  # [N, T, K]
+    gate = -(top.exp() * top).sum(-1) / math.log(top.shape[-1])
     return weight * gate * part.logp
 
 

@@ -81,6 +81,28 @@ class Enumerable(Policy, Protocol):
     """Values of the codes 0, 1, … in order."""
 
 
+@runtime_checkable
+class LowRank(Policy, Protocol):
+    """A policy that can be adapted by low-rank matrices beside its frozen weights (arXiv 2106.09685)."""
+
+    def low_rank(self, rank: int) -> Policy:
+        """A copy whose `parameters` are adapters of that rank, at first without effect; its base is this one's.
+
+        What it saves, its own `load` takes for going on, and that of a plain copy of the base for scoring: the copy
+        then holds the same parameters, so that one checkpoint has one digest.
+        """
+        ...
+
+
+@runtime_checkable
+class Layered(Policy, Protocol):
+    """A policy that tells the matrices of its inner layers, which Muon trains, from its other weights."""
+
+    def matrices(self) -> Iterator[torch.nn.Parameter]:
+        """Those of `parameters` that map one layer to the next: no embeddings, no heads, no norms."""
+        ...
+
+
 def encoded(policy: Policy, episodes: Episodes) -> Episodes:
     """The same episodes with the policy's codes for what was done."""
     turns = [Turn(t.rows, t.seen, Actions(t.done.value, policy.encode(t.done.value))) for t in episodes.turns if t.done]

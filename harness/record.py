@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness.settings import lasting
 from harness.types import Refused
 
 T = TypeVar("T")
@@ -64,6 +65,8 @@ class Score:
     """Smallest difference that so many items can detect."""
     interval: str = ""
     """How `low` and `high` were made."""
+    metrics: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    """What the task measures beside the score: metric → mean of the base, mean of the adapted."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class Record:
     @property
     def entry(self) -> str:
         """Id of what is ranked, from track, agent, base, method and settings: the seeds of one entry share it."""
-        settings = {name: value for name, value in self.settings.items() if name != "seed"}
+        settings = {name: value for name, value in lasting(self.settings).items() if name != "seed"}
         spec = json.dumps(plain([self.track, self.agent, self.base, self.method, settings]), sort_keys=True)
         return blake2b(spec.encode(), digest_size=6).hexdigest()
 
@@ -259,15 +262,14 @@ def _table(samples: Mapping[str, Any]) -> pa.Table:
     if wrong:
         raise Refused(f"samples need the columns {', '.join(SAMPLES.names)}: check {', '.join(sorted(wrong))}")
     columns = {}
-    for field in SAMPLES:
-        values = samples.get(field.name)
+    for name, kind in zip(SAMPLES.names, SAMPLES.types, strict=True):
+        values = samples.get(name)
         if values is None:
-            columns[field.name] = [None] * len(samples["item"])
-        elif pa.types.is_floating(field.type):
+            values = [None] * len(samples["item"])
+        elif pa.types.is_floating(kind):
             values = np.array(values, np.float64)
-            columns[field.name] = np.where(np.isfinite(values), values, np.nan)
+            values = np.where(np.isfinite(values), values, np.nan)
         else:
-            columns[field.name] = [None if value is None else str(value) for value in values]
-    return pa.table(
-        {field.name: pa.array(columns[field.name], field.type, from_pandas=True) for field in SAMPLES}, schema=SAMPLES
-    )
+            values = [None if value is None else str(value) for value in values]
+        columns[name] = pa.array(values, kind, from_pandas=True)
+    return pa.table(columns, schema=SAMPLES)

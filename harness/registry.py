@@ -22,9 +22,34 @@ OURS: dict[str, dict[str, str]] = {
         "fashion-mnist-v1": "tasks.parity_mnist:FashionMNIST",
         "parity-fashion-pretraining-v1": "tasks.parity_mnist:Pretraining",
         "parity-fashion-pretraining-anew-v1": "tasks.parity_mnist:PretrainingAnew",
+        "mini-math-v1": "tasks.mini.arithmetic:MiniMath",
+        "mini-science-v1": "tasks.mini.science:MiniScience",
+        "mini-tools-v1": "tasks.mini.tools:MiniTools",
+        "mini-sorting-v1": "tasks.mini.sorting:Sorting",
+        "mini-recall-v1": "tasks.mini.recall:Recall",
+        "mini-logic-v1": "tasks.mini.logic:Logic",
+        "mini-counting-v1": "tasks.mini.counting:Counting",
+        "mini-editing-v1": "tasks.mini.editing:Editing",
+        "mini-form-v1": "tasks.mini.form:Form",
+        "mini-program-v1": "tasks.mini.program:Program",
+        "mini-facts-v1": "tasks.mini.facts:Facts",
+        "mini-pretraining-v1": "tasks.mini.pretraining:Pretraining",
+        "fetch-reach-v1": "tasks.fetch:Reach",
+        "fetch-push-v1": "tasks.fetch:Push",
+        "fetch-lift-v1": "tasks.fetch:Lift",
+        "fetch-place-v1": "tasks.fetch:Place",
+        "fetch-air-v1": "tasks.fetch:Air",
+        "fetch-reach-last-v1": "tasks.fetch:ReachLast",
+        "fetch-push-last-v1": "tasks.fetch:PushLast",
+        "fetch-lift-last-v1": "tasks.fetch:LiftLast",
+        "fetch-place-last-v1": "tasks.fetch:PlaceLast",
+        "fetch-air-last-v1": "tasks.fetch:AirLast",
+        "fetch-pretraining-v1": "tasks.fetch:Pretraining",
     },
     "agent": {
         "mlp-785-v1": "agents.mlp:Mlp",
+        "mini-lm-v1": "agents.mini_lm:mini_lm",
+        "mini-robot-v1": "agents.bins:mini_robot",
     },
 }
 """Our own ids: kind → id → "module:attribute". What changes a score changes the id's version; old ids stay."""
@@ -103,6 +128,7 @@ def unknown(kind: str, id: str, known: list[str]) -> str:
     """The sentence for an id that nobody knows: near misses first, else where to look."""
     stem = re.sub(r"-v\d+$", "", id)
     near = [other for other in known if re.sub(r"-v\d+$", "", other) == stem] or get_close_matches(id, known, n=3)
-    where = f"choose from {', '.join(known)}" if kind == "setting" else f"`razorbench {kind}s` lists what there is"
+    listed = kind not in ("setting", "base")
+    where = f"`razorbench {kind}s` lists what there is" if listed else f"choose from {', '.join(known)}"
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else where
     return f"unknown {kind} {id!r}; {hint}"

@@ -16,9 +16,9 @@ import pyarrow.parquet
 
 from harness import statistics
 from harness.record import folder, plain
-from harness.settings import variant
 from harness.statistics import Estimate
 from harness.store import Store
+from harness.tracks import competitor
 from harness.types import Refused
 
 COSTS = ("adapt_seconds", "score_seconds", "episodes", "tokens", "elements")
@@ -87,7 +87,7 @@ class Entry:
     @property
     def variant(self) -> str:
         """The method with what changes its objective: what competes, over all other settings."""
-        return variant(self.method, self.settings)
+        return competitor(self.track, self.method, self.settings)
 
 
 def table(store: Store, track: str) -> list[Entry]:

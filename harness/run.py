@@ -19,12 +19,12 @@ from harness.adapt import Adaptation, Report
 from harness.bases import policy_digest
 from harness.checkpoint import CURVE, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest
 from harness.methods import METHODS
-from harness.policy import Policy
+from harness.policy import LowRank, Policy
 from harness.provenance import provenance
 from harness.record import Point, Record
 from harness.registry import unknown
 from harness.score import POINTS, Bench, Scored
-from harness.settings import Settings
+from harness.settings import Settings, lasting
 from harness.types import Refused, Task
 
 CURVE_ROWS = 64
@@ -57,7 +57,7 @@ def begin(bench: Bench, spec: Spec) -> Adaptation:
         teacher.load(checkpoints.read(Path(spec.settings.teacher)).weights)
     priors = [task for task in bench.priors.values() if isinstance(task, Task)] if spec.settings.ewc else []
     return Adaptation(
-        bench.base.copy(),
+        adapters(bench.base, spec.settings.lora) if spec.settings.lora else bench.base.copy(),
         bench.new,
         METHODS[spec.method],
         spec.settings,
@@ -65,6 +65,13 @@ def begin(bench: Bench, spec: Spec) -> Adaptation:
         teacher=teacher,
         priors=priors,
     )
+
+
+def adapters(base: Policy, rank: int) -> Policy:
+    """The base with low-rank adapters to be trained. Refuses a policy that has none."""
+    if not isinstance(base, LowRank):
+        raise Refused(f"{type(base).__name__} has no low-rank adapters; leave lora at 0")
+    return base.low_rank(rank)
 
 
 def waypoints(steps: int, count: int) -> set[int]:
@@ -137,6 +144,7 @@ def claim(folder: Path, manifest: Manifest) -> None:
     for name in ("track", "method", "settings", "seed", "base"):
         theirs, ours = getattr(there, name), getattr(manifest, name)
         if name == "settings":
+            theirs, ours = lasting(theirs), lasting(ours)
             theirs, ours = (
                 {k: v for k, v in a.items() if k not in b or b[k] != v} for a, b in ((theirs, ours), (ours, theirs))
             )
@@ -221,7 +229,7 @@ def record_id(bench: Bench, policy: Policy, manifest: Manifest) -> str:
 
     Weights alone would not do: on answers of one element Dr. GRPO and REINFORCE give the same ones, bit for bit.
     """
-    said = [manifest.method, dict(manifest.settings), manifest.seed]
+    said = [manifest.method, lasting(manifest.settings), manifest.seed]
     parts = [bench.track.id, bench.base_id, policy_digest(policy), *said]
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -248,7 +256,7 @@ def keep(
         id=record_id(bench, policy, manifest),
         name=name,
         track=bench.track.id,
-        agent=bench.track.agent,
+        agent=bench.track.base.agent,
         base=bench.base_id,
         method=manifest.method,
         settings=manifest.settings,
@@ -294,7 +302,7 @@ def curve(bench: Bench, points: list[Point], reports: list[Report], scored: Scor
             end=True,
             new=new,
             prior=float(np.mean(priors)),
-            drift=scored.drifts[0].nats,
+            drift=scored.drifts[0].nats if scored.drifts else None,
         )
     return [rows[step] for step in sorted(rows)]
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from harness.record import Drift, Point, Score
 from harness.registry import make
 from harness.rollout import rollout
 from harness.tracks import Track
-from harness.types import Agent, Benchmark, Episodes, Instances, Task
+from harness.types import Agent, Benchmark, Episodes, Instances, Outcome, Outcomes, Task
 
 POINTS = 100.0
 """Scores are fractions in the engine and points on the board."""
@@ -26,15 +26,18 @@ POINTS = 100.0
 
 @dataclass(frozen=True)
 class Answers:
-    """How an agent did on the items of one task: id, score (NaN: unscored) and error of each, [n]."""
+    """How an agent did on the items of one task: id, score (NaN: unscored), error and metrics of each, [n]."""
 
     id: Any
     score: np.ndarray
     error: Sequence[str | None]
+    metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What the task measures beside the score; NaN where an item lacks it."""
 
     def first(self, items: int) -> "Answers":
         """The first `items` of them; 0: all."""
-        return Answers(self.id[:items], self.score[:items], self.error[:items]) if items else self
+        metrics = {name: column[:items] for name, column in self.metrics.items()}
+        return Answers(self.id[:items], self.score[:items], self.error[:items], metrics) if items else self
 
 
 def first(instances: Instances, items: int) -> Instances:
@@ -46,12 +49,18 @@ def evaluate(agent: Agent, task: Task | Benchmark, *, items: int = 0, seed: int 
     """The agent's greedy answers to the first `items` test items (0: all), scored by the task."""
     if isinstance(task, Benchmark):
         samples = task.evaluate(agent, items or None)
-        score = np.array([sample.score for sample in samples], np.float64)
-        return Answers([sample.id for sample in samples], score, [sample.error for sample in samples])
+        outcome = Outcomes.stack([Outcome(sample.score, sample.metrics, sample.error) for sample in samples])
+        return answers([sample.id for sample in samples], outcome)
     with torch.no_grad():
         played = rollout(agent, task, first(task.instances("test"), items), seed=seed, greedy=True)
     assert played.outcome is not None
-    return Answers(played.instances.id, played.reward, played.outcome.error or [None] * len(played))
+    return answers(played.instances.id, played.outcome)
+
+
+def answers(id: Any, outcome: Outcomes) -> Answers:
+    """The outcomes of the items `id` [n]."""
+    metrics = {name: np.asarray(column, np.float64) for name, column in outcome.metrics.items()}
+    return Answers(id, np.asarray(outcome.reward, np.float64), outcome.error or [None] * len(outcome), metrics)
 
 
 class Bench:
@@ -62,7 +71,7 @@ class Bench:
         self.track = track
         self.new: Task = make("task", track.new)
         self.priors: dict[str, Task | Benchmark] = {id: make("task", id) for id in track.prior_tasks}
-        self.base = base_policy(track, home)
+        self.base = base_policy(track.base, home)
         self.base_id = policy_digest(self.base)
 
     @cached_property
@@ -97,24 +106,28 @@ class Bench:
         scores = [POINTS * float(np.nanmean(found.score)) for found in answers.values()]
         return Point(step, new=scores[0], prior=float(np.mean(scores[1:])), drift=drift)
 
-    def score(self, policy: Policy) -> "Scored":
-        """Everything that is measured of one adapted policy."""
+    def score(self, agent: Agent) -> "Scored":
+        """Everything that is measured of one adapted policy; of an agent that is none, all but drift."""
         started = time.perf_counter()
-        answers = self.answer(policy, self.track.items)
+        answers = self.answer(agent, self.track.items)
         suites = {task: suite for suite, tasks in self.track.priors.items() for task in tasks}
         scores, estimates = [], {}
         for id, adapted in answers.items():
             estimates[id] = statistics.paired(self.answers[id].score, adapted.score)
-            scores.append(score_row(id, suites.get(id, ""), self.answers[id].score, adapted.score, estimates[id]))
+            row = score_row(id, suites.get(id, ""), self.answers[id].score, adapted.score, estimates[id])
+            scores.append(replace(row, metrics=metric_means(self.answers[id], adapted)))
         held = statistics.holm(np.array([np.nan if s.p is None else s.p for s in scores]))
         scores = [replace(s, p_holm=float(p)) for s, p in zip(scores, held, strict=True)]
-        forward = divergence(self.base, policy, self.drawn)
-        reverse = reverse_kl(self.base, policy, self.new, self.drawn.instances)
+        forward, drifts = None, []
+        if isinstance(agent, Policy):
+            forward = divergence(self.base, agent, self.drawn)
+            reverse = reverse_kl(self.base, agent, self.new, self.drawn.instances)
+            drifts = [*drift_rows(self.track.new, "forward", forward), *drift_rows(self.track.new, "reverse", reverse)]
         return Scored(
             scores,
             estimates[self.track.new],
             statistics.combine([estimates[id] for id in self.priors]),
-            [*drift_rows(self.track.new, "forward", forward), *drift_rows(self.track.new, "reverse", reverse)],
+            drifts,
             samples(self.answers, answers, self.track.new, forward),
             time.perf_counter() - started,
         )
@@ -128,6 +141,7 @@ class Scored:
     gain: statistics.Estimate
     retention: statistics.Estimate
     drifts: list[Drift]
+    """Empty where the agent tells no probabilities."""
     samples: dict[str, Any]
     seconds: float
 
@@ -153,6 +167,17 @@ def score_row(task: str, suite: str, base: np.ndarray, adapted: np.ndarray, e: s
     )
 
 
+def metric_means(base: Answers, adapted: Answers) -> dict[str, list[float | None]]:
+    """Means of what the task measures beside the score, by metric: of the base, then of the adapted."""
+
+    def mean(column: np.ndarray | None) -> float | None:
+        known = [] if column is None else column[np.isfinite(column)]
+        return float(np.mean(known)) if len(known) else None
+
+    names = dict.fromkeys([*base.metrics, *adapted.metrics])
+    return {name: [mean(found.metrics.get(name)) for found in (base, adapted)] for name in names}
+
+
 def drift_rows(task: str, direction: str, d: Divergence) -> list[Drift]:
     """Drift per episode, and per element as a ratio of means, each with its Monte-Carlo standard error."""
     nats, elements = d.nats.double().numpy(), d.elements.double().numpy()
@@ -166,14 +191,14 @@ def drift_rows(task: str, direction: str, d: Divergence) -> list[Drift]:
 
 
 def samples(
-    base: Mapping[str, Answers], adapted: Mapping[str, Answers], new: str, forward: Divergence
+    base: Mapping[str, Answers], adapted: Mapping[str, Answers], new: str, forward: Divergence | None
 ) -> dict[str, Any]:
     """Columns of the samples file: every item of every task, base beside adapted."""
     columns: dict[str, list[Any]] = {name: [] for name in ("task", "role", "item", "base", "adapted", "error", "drift")}
     for id, found in adapted.items():
         n = len(found.score)
         drift = np.full(n, np.nan)
-        if id == new:
+        if id == new and forward is not None:
             drift[: len(forward.nats)] = forward.nats.numpy()[:n]
         columns["task"] += [id] * n
         columns["role"] += ["new" if id == new else "prior"] * n

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from harness.types import Refused
 
 Schedule = Literal["constant", "cosine"]
+Optimizer = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,9 @@ class Settings:
     """How an adaptation runs. A track and a method set some of these; every field is a flag of `razorbench adapt`."""
 
     lr: float = 1e-4
-    """Peak learning rate of AdamW."""
+    """Peak learning rate."""
+    optimizer: Optimizer = "adamw"
+    """AdamW for all weights, or Muon for the matrices of inner layers and AdamW for the others."""
     schedule: Schedule = "constant"
     """What the learning rate does after the warm-up: stays, or falls to 0 along a cosine."""
     warmup: int = 50
@@ -24,6 +27,8 @@ class Settings:
     """Passes over the training instances; counts only when steps is 0."""
     steps: int = 0
     """Steps of adaptation; 0: as many as the epochs take."""
+    examples: int = 0
+    """Training instances that are used, the first ones; 0: all."""
     batch: int = 128
     """Training instances (prompts) a step."""
     group: int = 16
@@ -51,24 +56,38 @@ class Settings:
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm."""
     weight_decay: float = 0.0
-    """Decoupled weight decay of AdamW."""
+    """Decoupled weight decay."""
+    lora: int = 0
+    """Rank of the low-rank adapters that are trained instead of the weights; 0: the weights themselves."""
 
     def __post_init__(self) -> None:
         """Refuses what no adaptation can run with."""
-        if self.schedule not in get_args(Schedule):
-            raise Refused(f"schedule {self.schedule!r} is unknown; choose {' or '.join(get_args(Schedule))}")
+        for name, known in (("schedule", get_args(Schedule)), ("optimizer", get_args(Optimizer))):
+            if getattr(self, name) not in known:
+                raise Refused(f"{name} {getattr(self, name)!r} is unknown; choose {' or '.join(known)}")
         for name, value in vars(self).items():
             least = {"batch": 1, "group": 1, "iterations": 1, "horizon": 1, "top_k": 2}.get(name, 0)
             if name != "margin" and not isinstance(value, str) and not (isfinite(value) and value >= least):
                 raise Refused(f"{name} {value} cannot be; give a number that is at least {least}")
 
 
-OBJECTIVE = ("kl", "ewc", "l2", "style", "margin", "top_k", "clip", "horizon", "iterations", "group")
+OBJECTIVE = ("kl", "ewc", "l2", "style", "margin", "top_k", "clip", "horizon", "iterations", "group", "lora")
 """Settings that change what is optimised, not only how fast or how long."""
 
+ADDED = {"optimizer": "adamw", "examples": 0, "lora": 0}
+"""Settings that came after the first records, with the value that all runs had before."""
 
-def variant(method: str, settings: Mapping[str, Any]) -> str:
-    """A method with what changes its objective, as one competitor: `grpo kl 0.1`, `sft style zero-four`."""
-    usual = Settings()
+
+def lasting(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings by which a run is known: one of `ADDED` that is at its old value is left out, so ids stay."""
+    return {name: value for name, value in settings.items() if name not in ADDED or ADDED[name] != value}
+
+
+def variant(method: str, settings: Mapping[str, Any], usual: "Settings | None" = None) -> str:
+    """A method with what changes its objective, as one competitor: `grpo kl 0.1`, `sft style zero-four`.
+
+    Settings are named where they differ from `usual`, those of the track (None: the defaults).
+    """
+    usual = usual or Settings()
     named = {name: settings.get(name, getattr(usual, name)) for name in OBJECTIVE}
     return " ".join([method, *(f"{name} {value}" for name, value in named.items() if value != getattr(usual, name))])

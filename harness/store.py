@@ -294,6 +294,8 @@ class Store:
 
 def _insert(con: duckdb.DuckDBPyConnection, records: Sequence[Record]) -> None:
     rows = [plain(record) | {"entry": record.entry} for record in records]
+    for row in rows:
+        row["scores"] = [score | {"metrics": json.dumps(score["metrics"])} for score in row["scores"]]
     for table in ("scores", "drifts", "curve"):
         _append(con, table, [{"submission": row["id"], **part} for row in rows for part in row.pop(table)])
     for row in rows:

@@ -17,7 +17,7 @@ from harness.record import Record
 from harness.registry import unknown
 from harness.run import Spec, run
 from harness.score import Bench
-from harness.settings import Settings
+from harness.settings import Settings, lasting
 from harness.store import Store
 from harness.tracks import Track, find_track, settings_for
 from harness.types import Refused
@@ -109,7 +109,7 @@ def sweep(track: Track, specs: Sequence[Spec], home: Path, workers: int = 0) -> 
 
 def fingerprint(method: str, settings: dict[str, Any], seed: int | None) -> str:
     """The same for two runs that must give the same result."""
-    return json.dumps([method, settings, seed], sort_keys=True)
+    return json.dumps([method, lasting(settings), seed], sort_keys=True)
 
 
 def work(track: str, spec: Spec, home: Path) -> Record:

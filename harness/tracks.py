@@ -1,20 +1,30 @@
 """Tracks: what is held fixed so that rows compare. Base, new task, priors, items, success rule, budget."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from harness.registry import unknown
-from harness.settings import Settings
+from harness.settings import Settings, variant
 from harness.types import Refused
 
 
 @dataclass(frozen=True)
-class Pretraining:
-    """How a base is made here: SFT of the freshly initialised agent on a task's demonstrations."""
+class Base:
+    """The unadapted policy of some tracks, and how it is made: SFT of a fresh agent on a task's demonstrations."""
 
+    id: str
+    """Whatever would change its weights changes the id."""
+    agent: str
+    """Registry id of the agent."""
     task: str
+    """Registry id of the task that it is pretrained on."""
     settings: Settings
     seed: int = 0
+    threads: int = 1
+    """Threads that it is made with, as far as there are cores; their number may change the last bits."""
+    sha256: str = ""
+    """Of the file that is shipped, agents/weights/<id>/model.safetensors; empty: it is made on first use."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +35,8 @@ class Track:
     title: str
     question: str
     """What the track finds out, in one sentence."""
-    agent: str
-    """Registry id of the base agent."""
-    pretraining: Pretraining
-    """How its weights are made."""
+    base: Base
+    """What is adapted."""
     new: str
     """Registry id of the new task."""
     priors: Mapping[str, tuple[str, ...]]
@@ -52,12 +60,25 @@ class Track:
         return [task for suite in self.priors.values() for task in suite]
 
 
+PARITY_BASE = Base(
+    id="parity-fashion-v1",
+    agent="mlp-785-v1",
+    task="parity-fashion-pretraining-v1",
+    settings=Settings(lr=1e-3, warmup=0, batch=100, epochs=50),
+)
+
+PARITY_ANEW_BASE = replace(
+    PARITY_BASE,
+    id="parity-fashion-anew-v1",
+    task="parity-fashion-pretraining-anew-v1",
+    settings=Settings(lr=1e-3, warmup=0, batch=100, epochs=1),
+)
+
 PARITY_MNIST = Track(
     id="parity-mnist-v1",
     title="ParityMNIST, retaining FashionMNIST",
     question="Does a classifier that learns the parity of digits still know kinds of clothing?",
-    agent="mlp-785-v1",
-    pretraining=Pretraining("parity-fashion-pretraining-v1", Settings(lr=1e-3, warmup=0, batch=100, epochs=50)),
+    base=PARITY_BASE,
     new="parity-mnist-v1",
     priors={"fashion": ("fashion-mnist-v1",)},
     settings=Settings(),
@@ -78,13 +99,59 @@ PARITY_MNIST_ANEW = replace(
     id="parity-mnist-anew-v1",
     title="ParityMNIST, retaining FashionMNIST; the base saw labels drawn anew",
     question="The same, for a base that spreads its belief over the five digits of a parity instead of picking one.",
-    pretraining=Pretraining("parity-fashion-pretraining-anew-v1", Settings(lr=1e-3, warmup=0, batch=100, epochs=1)),
+    base=PARITY_ANEW_BASE,
     demo={},
 )
 """The other reading of one open setting: 500 steps in both, but no label is seen twice."""
 
-TRACKS: dict[str, Track] = {track.id: track for track in (PARITY_MNIST, PARITY_MNIST_ANEW)}
+MINI_LM_BASE = Base(
+    "mini-lm-v1",
+    agent="mini-lm-v1",
+    task="mini-pretraining-v1",
+    settings=Settings(lr=2e-3, optimizer="muon", schedule="cosine", warmup=50, batch=32, epochs=1),
+    sha256="7b293d1801c1ba476d48980cac123035de95433e54be69d4bc8f7d3d10b106dc",
+)
+"""A Qwen2 of 0.9 M parameters that was pretrained on the small language world, misconceptions and all."""
+
+SKILLS = ("sorting", "logic", "counting", "editing", "form", "program", "facts")
+"""Prior skills that the base has. Of `recall`, which stands in its corpus, too, it knows too little to forget any."""
+
+MINI_MATH = Track(
+    id="mini-math-v1",
+    title="mini-math, retaining seven skills",
+    question="Does a small language model that unlearns a misreading of stories keep its other skills?",
+    base=MINI_LM_BASE,
+    new="mini-math-v1",
+    priors={"skills": tuple(f"mini-{skill}-v1" for skill in SKILLS)},
+    settings=Settings(lr=3e-4, warmup=5, batch=16, group=8, examples=320, steps=40, horizon=96),
+    items=150,
+    drift_items=150,
+    checkpoint_items=50,
+    checkpoints=2,
+    demo={"sft": (3e-4,), "reinforce": (3e-4,), "dr-grpo": (3e-4,)},
+)
+MINI_SCIENCE = replace(
+    MINI_MATH,
+    id="mini-science-v1",
+    title="mini-science, retaining seven skills",
+    question="Does a small language model that unlearns two mix-ups about elements keep its other skills?",
+    new="mini-science-v1",
+)
+MINI_TOOLS = replace(
+    MINI_MATH,
+    id="mini-tools-v1",
+    title="mini-tools, retaining seven skills",
+    question="Does a small language model that learns to read requests to tools keep its other skills?",
+    new="mini-tools-v1",
+)
+
+TRACKS: dict[str, Track] = {
+    track.id: track for track in (PARITY_MNIST, PARITY_MNIST_ANEW, MINI_MATH, MINI_SCIENCE, MINI_TOOLS)
+}
 """The embedded default: what a fresh machine without a GPU can run."""
+
+BASES: dict[str, Base] = {track.base.id: track.base for track in TRACKS.values()}
+"""The bases of all tracks; of two versions the newer stands later."""
 
 
 def find_track(id: str) -> Track:
@@ -92,6 +159,19 @@ def find_track(id: str) -> Track:
     if id not in TRACKS:
         raise Refused(unknown("track", id, list(TRACKS)))
     return TRACKS[id]
+
+
+def find_base(id: str) -> Base:
+    """The base of that id; without its version, the newest. Refuses an unknown one and names the nearest."""
+    named = [base for known, base in BASES.items() if id in (known, re.sub(r"-v\d+$", "", known))]
+    if not named:
+        raise Refused(unknown("base", id, list(BASES)))
+    return named[-1]
+
+
+def competitor(track: str, method: str, settings: Mapping[str, object]) -> str:
+    """What competes on a track, over all learning rates: the method, and what changes its objective there."""
+    return variant(method, settings, TRACKS[track].settings if track in TRACKS else None)
 
 
 def settings_for(track: Track, **changes: object) -> Settings:

@@ -177,6 +177,10 @@ class Instances:
         taken.__dict__["key"] = self.key[index]
         return taken
 
+    def first(self, items: int) -> "Instances":
+        """The first `items` of them; 0: all."""
+        return self.take(np.arange(min(items, len(self)))) if items else self
+
     @staticmethod
     def join(first: "Instances", second: "Instances") -> "Instances":
         """The instances of both, of one source, the first's first."""
@@ -227,6 +231,18 @@ class Observations:
         """Columns from single observations, for the episodes `rows`."""
         text, images, state, role = zip(*((o.text, o.images, o.state, o.role) for o in singles), strict=True)
         return Observations(stack(text), stack(images), stack(state), list(role), rows)
+
+
+class Reply(str):
+    """What a language model said; `finished` is False where it was cut off at the token limit."""
+
+    finished: bool
+
+    def __new__(cls, text: str = "", finished: bool = True) -> "Reply":
+        """The text, and whether it came to its end."""
+        reply = super().__new__(cls, text)
+        reply.finished = finished
+        return reply
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Where the real data are, and a base that is made once a test run."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: spinning threads are many times slower
@@ -38,3 +39,19 @@ def bench(data: Path, shared_home: Path):
     from harness.tracks import find_track
 
     return Bench(find_track("parity-mnist-v1"), shared_home)
+
+
+@pytest.fixture(scope="module")
+def toys() -> Iterator[None]:
+    """The tasks, agents and the track of tests/toys.py are known by their ids."""
+    from harness.registry import REGISTERED
+    from harness.tracks import BASES, TRACKS
+    from tests.toys import SPELLING, TOYS
+
+    with pytest.MonkeyPatch.context() as patch:
+        for kind, made in TOYS.items():
+            for id, what in made.items():
+                patch.setitem(REGISTERED[kind], id, what)
+        patch.setitem(TRACKS, SPELLING.id, SPELLING)
+        patch.setitem(BASES, SPELLING.base.id, SPELLING.base)
+        yield

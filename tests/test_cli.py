@@ -26,14 +26,15 @@ from harness import cli, results
 from harness.checkpoint import Checkpoint
 from harness.record import folder as record_folder
 from harness.record import read
-from harness.run import Spec
+from harness.run import Spec, run
 from harness.score import Bench
 from harness.settings import Settings
 from harness.store import Store
 from harness.sweep import Done, plan
-from harness.tracks import TRACKS
+from harness.tracks import BASES, TRACKS
 from tasks import idx
 from tests.conftest import needs_data
+from tests.toys import SPELLING
 
 ROOT = Path(__file__).parents[1]
 TRACK = "parity-mnist-v1"
@@ -195,7 +196,7 @@ def test_every_setting_is_a_flag_of_adapt(razorbench, asked: list[Spec], home: P
     other: dict[str, Any] = {
         field.name: {int: 7, float: 0.25, str: "other"}[type(field.default)] for field in fields(Settings)
     }
-    other["schedule"] = "cosine"
+    other |= {"schedule": "cosine", "optimizer": "muon"}
     flags = [part for name, value in other.items() for part in (f"--{name.replace('_', '-')}", value)]
     assert razorbench("adapt", TRACK, "--method", "sft", "--out", "x", "--home", home, *flags).code == 0
     assert asked == [Spec("sft", Settings(**other))]
@@ -665,3 +666,39 @@ def test_an_interrupted_command_exits_with_130(monkeypatch: pytest.MonkeyPatch, 
         cli.main()
     assert left.value.code == 130
     assert "stopped; the same command goes on where it was" in capsys.readouterr().err
+
+
+# --- bases ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_base_is_made_and_held_against_the_shipped_one(razorbench, home: Path, tmp_path: Path, monkeypatch):
+    made = razorbench("pretrain", "speller", "--out", tmp_path / "one", "--home", home, "--json").json
+    assert (made["base"], made["same"], made["shipped"]) == ("speller-v1", None, None)
+    monkeypatch.setitem(BASES, "speller-v1", replace(BASES["speller-v1"], sha256=made["sha256"]))
+    again = razorbench("pretrain", "speller-v1", "--out", tmp_path / "two", "--home", home)
+    assert again.code == 0
+    assert f"sha256 {made['sha256']}: the same as the shipped one" in again.out
+    monkeypatch.setitem(BASES, "speller-v1", replace(BASES["speller-v1"], sha256="0" * 64))
+    other = razorbench("pretrain", "speller-v1", "--home", home)
+    assert other.code == 0
+    assert "last bits may differ" in other.out
+    assert len(list((home / "bases").iterdir())) == 1
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_base_is_not_written_over_a_file(razorbench, home: Path, tmp_path: Path):
+    (tmp_path / "out").write_text("mine")
+    ran = razorbench("pretrain", "speller-v1", "--out", tmp_path / "out", "--home", home)
+    assert ran.code == 2
+    assert "out exists; remove it, or name another file with --out" in ran.sentence
+
+
+@pytest.mark.usefixtures("toys")
+def test_what_a_task_measures_beside_the_score_is_shown(razorbench, home: Path):
+    spec = Spec("sft", SPELLING.settings)
+    record = run(Bench(SPELLING, home), spec, home)
+    Store(home).add(record)
+    assert "right" in razorbench("show", record.id, "--home", home).out
+    (score, _) = razorbench("show", record.id, "--home", home, "--json").json["scores"]
+    assert score["metrics"]["right"] == record.scores[0].metrics["right"]

@@ -33,7 +33,7 @@ def allowed(package: str, name: str) -> bool:
     top = name.split(".")[0]
     return {
         "tasks": top == "tasks" or name in ("harness", "harness.types"),
-        "agents": top == "agents" or name in ("harness", "harness.types", "harness.policy"),
+        "agents": top == "agents" or name in ("harness", "harness.types", "harness.policy", "harness.vocabulary"),
         "leaderboard": top == "leaderboard" or top == "harness",
         "harness": top == "harness",
     }[package]

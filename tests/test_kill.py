@@ -246,9 +246,9 @@ def new_home(bench: Bench, shared_home: Path, tmp_path: Path) -> Any:
     """Makes a home that holds nothing but the base."""
 
     def make(name: str) -> Path:
-        base = base_path(bench.track, tmp_path / name)
+        base = base_path(bench.track.base, tmp_path / name)
         base.parent.mkdir(parents=True)
-        shutil.copy(base_path(bench.track, shared_home), base)
+        shutil.copy(base_path(bench.track.base, shared_home), base)
         return tmp_path / name
 
     return make

@@ -63,6 +63,19 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path):
     assert files.read(folder / "record.json") == make()
 
 
+def test_a_record_that_is_older_than_metrics_has_none(tmp_path: Path):
+    row = json.loads(files.to_json(make()))
+    for score in row["scores"]:
+        del score["metrics"]
+    assert files.from_dict(row) == make()
+
+
+def test_a_setting_that_came_later_keeps_the_ids_of_entries_that_do_not_use_it():
+    settings = make().settings
+    assert make(settings={**settings, "lora": 0}).entry == make().entry
+    assert make(settings={**settings, "lora": 8}).entry != make().entry
+
+
 def test_what_is_not_finite_is_null_in_strict_json_and_none_when_read():
     text = files.to_json(make(gain_low=float("nan"), settings={"clip": float("inf"), "lr": np.float32(0.5)}))
     row = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))

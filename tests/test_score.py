@@ -10,14 +10,16 @@ from harness.adapt import Adaptation
 from harness.drift import Divergence
 from harness.lanes import Workers
 from harness.methods import METHODS
-from harness.rollout import rollout
-from harness.run import Spec, adapt_into, cost, run, score_folder, waypoints, window_mean
-from harness.score import Answers, Bench, drift_rows, evaluate, first, samples, score_row
+from harness.rollout import Demonstrator, rollout
+from harness.run import Spec, adapt_into, begin, cost, run, score_folder, waypoints, window_mean
+from harness.score import Answers, Bench, drift_rows, evaluate, first, metric_means, samples, score_row
 from harness.settings import Settings, variant
 from harness.statistics import paired
+from harness.store import Store
 from harness.sweep import fingerprint, plan
 from harness.tracks import find_track
 from harness.types import Refused, Sample
+from tests.toys import SPELLING, Speller
 
 NAN = float("nan")
 QUICK = Settings(steps=3, batch=16, warmup=0, group=4)
@@ -163,3 +165,43 @@ def test_group_of_a_worker_task_with_mapped_observations_plays_as_in_this_thread
     with Workers("parity-mnist-v1", lanes=2, scenes=3) as lanes:
         apart = rollout(bench.base, lanes, some)
     assert apart.reward.tolist() == rollout(bench.base, bench.new, some).reward.tolist()
+
+
+# --- a toy track: dialogues, metrics, and who is no policy ------------------------------------------------------------
+
+
+@pytest.fixture
+def spelling(toys, tmp_path) -> Bench:
+    return Bench(SPELLING, tmp_path / "home")
+
+
+def test_metrics_are_means_of_base_and_adapted_over_the_items_that_have_them():
+    base = Answers([1, 2], np.zeros(2), [None] * 2, {"steps": np.array([1.0, 3]), "late": np.array([NAN, NAN])})
+    adapted = Answers([1, 2], np.zeros(2), [None] * 2, {"steps": np.array([NAN, 5])})
+    assert metric_means(base, adapted) == {"steps": [2.0, 5.0], "late": [None, None]}
+    assert adapted.first(1).metrics["steps"].shape == (1,)
+
+
+def test_record_and_store_keep_the_metrics_of_a_task(spelling: Bench, tmp_path):
+    record = run(spelling, Spec("sft", replace(SPELLING.settings, steps=60)), tmp_path / "home")
+    Store(tmp_path / "home").add(record)
+    base, adapted = record.scores[0].metrics["right"]
+    assert base == pytest.approx(np.mean(spelling.answers["dialogue-v1"].metrics["right"]))
+    assert adapted == 2.0  # both words of every dialogue
+    (new,) = (row for row in Store(tmp_path / "home").scores(record.id) if row["role"] == "new")
+    assert new["metrics"] == {"right": [base, 2.0]}
+
+
+def test_agent_that_tells_no_probabilities_has_a_gain_and_no_drift(spelling: Bench):
+    scored = spelling.score(Demonstrator(spelling.new, "right"))  # type: ignore[arg-type]
+    assert [score.adapted for score in scored.scores] == [100.0, 100.0]
+    assert scored.gain.value > 0.5
+    assert scored.drifts == []
+    assert np.isnan(scored.samples["drift"]).all()
+
+
+def test_adapters_are_asked_of_a_policy_that_has_them_and_refused_of_another(spelling: Bench, monkeypatch):
+    with pytest.raises(Refused, match="Speller has no low-rank adapters; leave lora at 0"):
+        begin(spelling, Spec("sft", Settings(lora=4)))
+    monkeypatch.setattr(Speller, "low_rank", lambda self, rank: (self.copy(), rank)[0], raising=False)
+    assert begin(spelling, Spec("sft", Settings(lora=4))).learner.policy.base() is spelling.base

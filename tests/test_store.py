@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -293,6 +294,20 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(store: Store, monk
             store.reconcile()
     put(store, make("r2"))
     assert "future" not in {row["name"] for row in store.rows("SHOW TABLES")}
+
+
+def test_rows_that_are_older_than_metrics_have_none(store: Store, monkeypatch):
+    with monkeypatch.context() as past:
+        past.setattr(module, "MIGRATIONS", {n: path for n, path in module.MIGRATIONS.items() if n < 3})
+        past.setattr(module, "_append", without_metrics)
+        put(store, make("r1"))
+    put(store, make("r2", scores=[replace(make().scores[0], metrics={"well_formed": [0.5, None]})]))
+    assert [row["metrics"] for row in store.scores("r1")] == [{}, {}]
+    assert [row["metrics"] for row in store.scores("r2")] == [{"well_formed": [0.5, None]}]
+
+
+def without_metrics(con, table: str, rows: list[dict], append=module._append) -> None:
+    append(con, table, [{name: value for name, value in row.items() if name != "metrics"} for row in rows])
 
 
 # --- many processes ---------------------------------------------------------------------------------------------------

@@ -10,13 +10,26 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from harness.policy import Prediction, draw
-from harness.types import Actions, Asked, Card, Column, Episodes, Instances, Observations, Outcomes
+from harness.settings import Settings
+from harness.tracks import Base, Track
+from harness.types import (
+    Actions,
+    Asked,
+    Card,
+    Column,
+    Episodes,
+    Instance,
+    Instances,
+    Observation,
+    Observations,
+    Outcome,
+    Outcomes,
+    each,
+)
 
 
 class Table:
     """Spells `lengths[s]` letters for question s, each from its own row of logits [S, T, A]; micro-batches of two."""
-
-    alphabet = None
 
     def __init__(self, logits: Tensor, lengths: Sequence[int]):
         self.logits: Tensor = torch.nn.Parameter(logits.clone())
@@ -98,3 +111,60 @@ def table(seed: int = 0, words: Sequence[str] = ("a", "bb", "ab", "b"), letters:
     longest = max(map(len, words))
     logits = torch.randn(len(words), longest, letters, generator=torch.Generator().manual_seed(seed))
     return Table(logits, [len(word) for word in words])
+
+
+# --- a track of its own: dialogues of unequal length, answers of unequal length ---------------------------------------
+
+WORDS = ("a", "b", "ca", "c", "bb", "abc")
+"""The first four are what `Dialogue` asks for, the last two what `Known` does."""
+
+
+class Speller(Table):
+    """A table for `WORDS` that can be made by its id."""
+
+    def __init__(self, seed: int = 0):
+        super().__init__(table(seed, WORDS).logits.detach(), [len(word) for word in WORDS])
+
+
+class Dialogue:
+    """Two words, one after the other; who misses the first is not asked for the second."""
+
+    card = Card("Spell two words.", "Both words are spelt.", "made here", "none", 0.0)
+    styles = ("right",)
+
+    def instances(self, split: str) -> Instances:
+        ids = np.arange(1000) + (1000 if split == "test" else 0)
+        return Instances(ids, {"questions": np.stack([ids % 4, ids // 4 % 4], -1)})
+
+    @each
+    def play(self, instance: Instance):
+        right = 0
+        for question in instance.data["questions"].tolist():
+            if (yield Observation(state=question)) != WORDS[question]:
+                return Outcome(0.0, {"right": right})
+            right += 1
+        return Outcome(1.0, {"right": right})
+
+    def solve(self, asked: Asked, style: str) -> Column:
+        return [WORDS[question] for question in np.asarray(asked.now.state).tolist()]
+
+
+class Known(Dialogue):
+    """One word of the last two: what the base learns first."""
+
+    def instances(self, split: str) -> Instances:
+        ids = np.arange(100) + (100 if split == "test" else 0)
+        return Instances(ids, {"questions": 4 + ids[:, None] % 2})
+
+
+TOYS = {"task": {"dialogue-v1": Dialogue, "known-v1": Known}, "agent": {"speller-v1": Speller}}
+
+SPELLING = Track(
+    id="spelling-v1",
+    title="Two words, retaining two others",
+    question="Does a table that learns some rows keep the others?",
+    base=Base("speller-v1", "speller-v1", "known-v1", Settings(lr=0.1, warmup=0, batch=20, steps=60)),
+    new="dialogue-v1",
+    priors={"words": ("known-v1",)},
+    settings=Settings(lr=0.1, warmup=0, batch=20, group=8, steps=5),
+)

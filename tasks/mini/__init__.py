@@ -1,0 +1,1 @@
+"""The small language world: three new tasks, eight prior skills, and the corpus that their base is pretrained on."""

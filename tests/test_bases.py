@@ -1,0 +1,94 @@
+"""Bases: made by their recipe, or shipped and held against their sha256."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import bases
+from harness.bases import base_path, base_policy, file_sha256, policy_digest, pretrain
+from harness.tracks import find_base
+from harness.types import Refused
+from tests.toys import SPELLING
+
+pytestmark = pytest.mark.usefixtures("toys")
+BASE = SPELLING.base
+
+
+class Killed(Exception):
+    pass
+
+
+def die_at(step: int):
+    def tell(report, steps):
+        if report.step == step:
+            raise Killed
+
+    return tell
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The toy base as one that the package brings."""
+    file = tmp_path / "weights" / "model.safetensors"
+    file.parent.mkdir()
+    pretrain(BASE, file)
+    monkeypatch.setattr(bases, "shipped_path", lambda base: file)
+    return replace(BASE, sha256=file_sha256(file)), file
+
+
+def test_base_is_made_on_first_use_and_then_kept(tmp_path):
+    first = base_policy(BASE, tmp_path)
+    made = base_path(BASE, tmp_path).stat().st_mtime_ns
+    assert policy_digest(base_policy(BASE, tmp_path)) == policy_digest(first)
+    assert base_path(BASE, tmp_path).stat().st_mtime_ns == made
+
+
+def test_shipped_base_is_loaded_and_nothing_is_made(shipped, tmp_path):
+    base, _ = shipped
+    assert policy_digest(base_policy(base, tmp_path)) == policy_digest(base_policy(BASE, tmp_path / "other"))
+    assert not (tmp_path / "bases").exists()
+
+
+def test_shipped_base_that_is_damaged_or_missing_is_refused_with_the_cure(shipped, tmp_path):
+    base, file = shipped
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(Refused, match="is damaged; install razorbench again"):
+        base_policy(base, tmp_path)
+    file.unlink()
+    with pytest.raises(Refused, match="is missing; install razorbench again"):
+        base_policy(base, tmp_path)
+
+
+def test_pretraining_that_was_killed_goes_on_and_makes_the_same_file(tmp_path):
+    pretrain(BASE, tmp_path / "whole")
+    with pytest.raises(Killed):
+        pretrain(BASE, tmp_path / "half", save_every=20, tell=die_at(30))
+    steps = []
+    pretrain(BASE, tmp_path / "half", save_every=20, tell=lambda report, total: steps.append(report.step))
+    assert steps[0] == 21
+    assert (tmp_path / "half").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["half", "whole"]
+
+
+def test_state_of_another_recipe_is_not_gone_on_with(tmp_path):
+    with pytest.raises(Killed):
+        pretrain(BASE, tmp_path / "out", save_every=20, tell=die_at(30))
+    steps = []
+    pretrain(replace(BASE, seed=1), tmp_path / "out", tell=lambda report, total: steps.append(report.step))
+    assert steps[0] == 1
+
+
+def test_threads_are_the_recipe_s_and_then_as_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    before, seen = torch.get_num_threads(), []
+    pretrain(replace(BASE, threads=2), tmp_path / "out", tell=lambda *_: seen.append(torch.get_num_threads()))
+    assert set(seen) == {2}
+    assert torch.get_num_threads() == before
+
+
+def test_base_is_found_without_its_version_and_near_misses_are_named():
+    assert find_base("speller") is find_base("speller-v1") is BASE
+    with pytest.raises(Refused, match="unknown base 'spelller'; did you mean 'speller-v1'"):
+        find_base("spelller")
