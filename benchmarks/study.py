@@ -63,7 +63,9 @@ PARITY = Study(
     ("grpo", {}),
     ("dr-grpo",),
 )
-LANGUAGE = Study(("sft:batch=32", "reinforce", "dr-grpo"), (3e-5, 1e-4, 3e-4, 1e-3), (70, 80, 90))
+MORE = "batch=32:steps=96:examples=3072"
+"""Questions and steps of methods that sample nothing: as much compute as those that sample have."""
+LANGUAGE = Study((f"sft:{MORE}", "reinforce", "dr-grpo"), (3e-5, 1e-4, 3e-4, 1e-3), (70, 80, 90))
 STUDIES: dict[str, Study] = {
     "parity-mnist-v1": PARITY,
     "parity-mnist-anew-v1": PARITY,
@@ -72,11 +74,11 @@ STUDIES: dict[str, Study] = {
     "mini-tools-v1": Study(
         (
             *LANGUAGE.competitors,
-            "sft:style=near:batch=32",
+            f"sft:style=near:{MORE}",
             "self-sft",
             "iterative-sft",
             "1-0-reinforce",
-            "eaft:batch=32",
+            f"eaft:{MORE}",
             "simpo",
             "distil:teacher={teacher}",
         ),

@@ -123,7 +123,7 @@ MINI_MATH = Track(
     base=MINI_LM_BASE,
     new="mini-math-v1",
     priors={"skills": tuple(f"mini-{skill}-v1" for skill in SKILLS)},
-    settings=Settings(lr=3e-4, warmup=5, batch=16, group=8, examples=320, steps=40, horizon=96),
+    settings=Settings(lr=3e-4, warmup=5, batch=16, group=8, examples=320, steps=32, horizon=96),
     items=150,
     drift_items=150,
     checkpoint_items=50,
