@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -26,7 +27,7 @@ class Prediction:
     mask: Tensor | None
     owner: Tensor
 
-    @property
+    @cached_property
     def logp(self) -> Tensor:
         """Log-probability of each chosen element, [N, T] nats, 0 where masked."""
         return self.masked(self.dist.log_prob(self.code))
