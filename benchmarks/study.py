@@ -10,7 +10,7 @@ import argparse
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,9 @@ class Study:
     """Scores on the new task, in points, at which retention is compared."""
     teacher: tuple[str, dict[str, Any]] = ("", {})
     """Method and settings of the teacher of `distil`, adapted with seed 0."""
-    twins: tuple[str, ...] = field(default=())
+    further: tuple[str, ...] = ()
+    """More competitors, which come after all seeds of the first."""
+    twins: tuple[str, ...] = ()
     """Competitors whose weights are those of another: their points count once in the law."""
 
 
@@ -61,7 +63,7 @@ PARITY = Study(
     tuple(float(f"{lr:.3g}") for lr in np.geomspace(3e-6, 1e-3, 8)),
     (93, 95, 97),
     ("grpo", {}),
-    ("dr-grpo",),
+    twins=("dr-grpo",),
 )
 MORE = "batch=32:steps=96:examples=3072"
 """Questions and steps of methods that sample nothing: as much compute as those that sample have."""
@@ -71,9 +73,10 @@ STUDIES: dict[str, Study] = {
     "parity-mnist-anew-v1": PARITY,
     "mini-math-v1": LANGUAGE,
     "mini-science-v1": LANGUAGE,
-    "mini-tools-v1": Study(
-        (
-            *LANGUAGE.competitors,
+    "mini-tools-v1": replace(
+        LANGUAGE,
+        teacher=("dr-grpo", {"lr": 3e-4}),
+        further=(
             f"sft:style=near:{MORE}",
             "self-sft",
             "iterative-sft",
@@ -82,9 +85,15 @@ STUDIES: dict[str, Study] = {
             "simpo",
             "distil:teacher={teacher}",
         ),
-        LANGUAGE.rates,
-        LANGUAGE.thresholds,
-        ("dr-grpo", {"lr": 3e-4}),
+    ),
+    "mini-robot-air-v1": Study(
+        (
+            *(f"sft:style={style}:steps=120" for style in ("usual", "slow", "straight-up", "sideways")),
+            "reinforce",
+            "dr-grpo",
+        ),
+        (3e-5, 1e-4),
+        (60, 80),
     ),
 }
 
@@ -95,28 +104,29 @@ def main() -> None:
     parser.add_argument("tracks", nargs="*", default=list(STUDIES))
     parser.add_argument("--home", type=Path, default=Path(".razorbench/study"))
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--report", action="store_true", help="run nothing: the tables of what there is")
     told = parser.parse_args()
     for id in told.tracks:
         track, study = find_track(id), STUDIES[id]
-        put(Path("docs/results.md"), id, report(track, study, Store(told.home), run(track, study, told)))
+        if not told.report:
+            run(track, study, told)
+        put(Path("docs/results.md"), id, report(track, study, Store(told.home)))
         for path in plots.draw(Store(told.home), id, Path("docs/images") / id):
             print(path)
 
 
-def run(track: Track, study: Study, told: argparse.Namespace) -> str:
-    """The teacher, then the sweep; what the teacher scores, in one sentence."""
-    said, folder = "", told.home / "teachers" / track.id
+def run(track: Track, study: Study, told: argparse.Namespace) -> None:
+    """The teacher, then the sweep."""
+    folder = told.home / "teachers" / track.id
     if study.teacher[0]:
-        bench = Bench(track, told.home)
-        policy = bench.base.copy()
         method, changes = study.teacher
-        policy.load(adapt_into(folder, bench, Spec(method, settings_for(track, **changes), 0)).weights)
-        new, *prior = (100 * float(np.nanmean(a.score)) for a in bench.answer(policy, track.items).values())
-        said = (
-            f"The teacher of `distil` ({method}) has {new:.1f} % on the new task, {np.mean(prior):.1f} % on the priors."
-        )
-    competitors = [competitor.format(teacher=folder) for competitor in study.competitors]
-    specs = plan(track, competitors, ["lr=" + ",".join(f"{lr:g}" for lr in study.rates)], SEEDS)
+        adapt_into(folder, Bench(track, told.home), Spec(method, settings_for(track, **changes), 0))
+    grid = ["lr=" + ",".join(f"{lr:g}" for lr in study.rates)]
+    specs = [
+        spec
+        for competitors in (study.competitors, study.further)
+        for spec in plan(track, [competitor.format(teacher=folder) for competitor in competitors], grid, SEEDS)
+    ]
     started, done = time.perf_counter(), 0
     with bar(track.id) as progress:
         line = progress.add_task("runs", total=len(specs))
@@ -126,7 +136,6 @@ def run(track: Track, study: Study, told: argparse.Namespace) -> str:
             done += 1
             progress.update(line, completed=done)
     print(f"{track.id}: {done} runs in {time.perf_counter() - started:.0f} s")
-    return said
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -162,47 +171,52 @@ def reached(store: Store, track: Track) -> dict[str, list[Reached]]:
     return found
 
 
-def best(points: Iterable[Reached], threshold: float, seeds: np.ndarray) -> Reached | None:
-    """The point with the best mean prior score among those whose mean new score, over `seeds`, is high enough."""
-    good = [point for point in points if point.new[seeds].mean() >= threshold]
-    return max(good, key=lambda point: point.prior[seeds].mean()) if good else None
+def best(points: Iterable[Reached], threshold: float, without: int | None = None) -> Reached | None:
+    """The point with the best mean prior score among those whose mean new score is high enough, `without` one seed."""
+
+    def mean(scores: np.ndarray) -> float:
+        return float((scores if without is None else np.delete(scores, without)).mean())
+
+    good = [point for point in points if mean(point.new) >= threshold]
+    return max(good, key=lambda point: mean(point.prior)) if good else None
 
 
 def held_out(points: list[Reached], threshold: float) -> str:
     """Mean prior and new score on a seed that the point was not chosen on; a dash if ever none is good enough."""
-    scores = []
-    for seed in range(len(SEEDS)):
-        chosen = best(points, threshold, np.array([other for other in range(len(SEEDS)) if other != seed]))
+    seeds, scores = min(len(point.new) for point in points), []
+    for seed in range(seeds if seeds > 1 else 0):
+        chosen = best(points, threshold, without=seed)
         if chosen is None:
             return "–"
         scores.append((chosen.prior[seed], chosen.new[seed]))
+    if not scores:
+        return "–"
     prior, new = np.mean(scores, axis=0)
     return f"{prior:.1f} at {new:.1f}"
 
 
-def report(track: Track, study: Study, store: Store, teacher: str) -> str:
+def report(track: Track, study: Study, store: Store) -> str:
     """The tables of a track, in Markdown."""
     points = reached(store, track)
-    everyone = np.arange(len(SEEDS))
     runs = store.runs(track.id)
     scores = store.scores(runs[0]["id"])
     base = {role: np.mean([row["base"] for row in scores if row["role"] == role]) for role in ("new", "prior")}
     lines = [
         f"Base: {base['new']:.1f} % on {track.new}, {base['prior']:.1f} % on "
         f"{'the prior task' if len(scores) == 2 else f'the {len(scores) - 1} prior tasks'}. {len(runs)} runs, "
-        f"{len(runs) * (track.checkpoints + 1)} measured points. {teacher}",
+        f"{len(runs) * (track.checkpoints + 1)} measured points.",
         "",
     ]
     for threshold in study.thresholds:
         lines += [
-            f"Best prior score at ≥ {threshold} % on the new task (mean ± standard deviation of {len(SEEDS)} seeds):",
+            f"Best prior score at ≥ {threshold} % on the new task (mean ± standard deviation between seeds):",
             "",
             "| method | prior score | new task | forward KL (nats) | lr | held-out seed: prior at new |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",
         ]
         rows = []
         for name, all in points.items():
-            chosen = best(all, threshold, everyone)
+            chosen = best(all, threshold)
             if chosen is None:
                 top = max(float(point.new.mean()) for point in all)
                 rows.append((-1.0, f"| {name} | not reached | at most {top:.1f} | | | |"))
@@ -221,9 +235,9 @@ def spread(store: Store, track: Track, points: dict[str, list[Reached]], thresho
     entries = {(entry.variant, entry.settings["lr"]): entry for entry in results.table(store, track.id)}
     there = []
     for name, all in points.items():
-        if chosen := best(all, threshold, np.arange(len(SEEDS))):
+        if chosen := best(all, threshold):
             entry = entries[name, chosen.lr]
-            error = max(entry.retention.se, np.nan_to_num(entry.retention_between) / len(SEEDS) ** 0.5)
+            error = max(entry.retention.se, np.nan_to_num(entry.retention_between) / entry.seeds**0.5)
             there.append((entry.retention.value, error, name))
     if len(there) < 2:
         return []
@@ -241,15 +255,16 @@ def entry_lines(store: Store, track: Track) -> list[str]:
     lines = [
         "Every entry: 95 % intervals over items, averaged over seeds; in brackets the standard deviation of seeds.",
         "",
-        "| method | lr | gain | retention | nats an episode | nats an element | well-formed, base → adapted |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| method | lr | seeds | gain | retention | nats an episode | nats an element | well-formed, base → adapted |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     formed = well_formed(store, track)
     for entry in sorted(results.table(store, track.id), key=lambda entry: (entry.variant, entry.settings["lr"])):
         told = [formed[run["id"]] for run in entry.runs if run["id"] in formed]
         shares = " → ".join(f"{100 * share:.0f} %" for share in np.mean(told, axis=0)) if told else "–"
         lines.append(
-            f"| {entry.variant} | {entry.settings['lr']:g} | {interval(entry.gain)} ({entry.gain_between:.1f}) "
+            f"| {entry.variant} | {entry.settings['lr']:g} | {entry.seeds} "
+            f"| {interval(entry.gain)} ({entry.gain_between:.1f}) "
             f"| {interval(entry.retention)} ({entry.retention_between:.1f}) | {interval(entry.drift, 2)} "
             f"| {entry.drift_element:.3f} | {shares} |"
         )
@@ -320,7 +335,9 @@ def columns(store: Store, track: Track, study: Study, end: bool | None) -> tuple
 
 
 def cell(values: np.ndarray, digits: int = 1) -> str:
-    """Mean ± standard deviation between seeds."""
+    """Mean ± standard deviation between seeds; of a single seed, its value."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
     return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
 
 

@@ -232,9 +232,7 @@ def optimizers(policy: Policy, settings: Settings) -> list[torch.optim.Optimizer
         inner = {id(p) for p in policy.matrices()}
         matrices, rest = [p for p in rest if id(p) in inner], [p for p in rest if id(p) not in inner]
         chosen.append(
-            torch.optim.Muon(
-                matrices, settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
+            torch.optim.Muon(matrices, settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw")
         )
     return [*chosen, torch.optim.AdamW(rest, settings.lr, weight_decay=settings.weight_decay, fused=True)]
 

@@ -1,0 +1,87 @@
+"""Videos: what is filmed is what was played, and the pictures are of the agents' own motions."""
+
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+
+from agents.mlp import Mlp
+from harness.film import HOLD, film
+from harness.registry import make
+from harness.rollout import Demonstrator, demonstrations
+from harness.types import Actions, Refused
+from tasks.fetch import PICK, scene, studio
+from tasks.parity_mnist import ParityMNIST
+
+
+class Still:
+    """An agent that does nothing."""
+
+    def act(self, asked, *, greedy=False):
+        return Actions(np.zeros((len(asked), 4), np.float32))
+
+
+@pytest.fixture(scope="module")
+def task():
+    try:
+        with studio(PICK):
+            return make("task", "fetch-reach-v1")
+    except Refused as refused:
+        pytest.skip(str(refused))
+
+
+def test_film_shows_both_agents_from_the_same_state(task, tmp_path):
+    id = int(task.instances("test").id[1])
+    steps = len(demonstrations(task, task.instances("test").take(np.array([1])))[0].actions)
+    rewards = film(task, id, {"base": Still(), "adapted": Demonstrator(task, "usual")}, tmp_path / "flip.mp4")
+    assert rewards == {"base": 0.0, "adapted": 1.0}
+    with av.open(str(tmp_path / "flip.mp4")) as video:
+        assert video.streams.video[0].codec_context.name == "h264"
+        pictures = [frame.to_ndarray(format="rgb24").astype(float) for frame in video.decode(video=0)]
+    assert len(pictures) == 1 + 50 + HOLD
+    assert pictures[0].shape == (278, 512, 3)
+    left, right = (np.array([picture[:256, side] for picture in pictures]) for side in (np.s_[:256], np.s_[256:]))
+    assert abs(left[0] - right[0]).mean() < 1
+    assert abs(left[steps] - right[steps]).mean() > 2 * abs(left[0] - right[0]).mean()
+    assert abs(right[steps] - right[-1]).mean() < 1  # over, it stands still
+
+
+def test_pictures_do_not_change_what_is_filmed(task):
+    """`render` moves the warm start of the solver, so it happens in another environment."""
+    air = make("task", "fetch-air-v1")
+    episode = demonstrations(air, air.instances("test").first(1))[0]
+    frames = air.frames(episode.instance, [action.value for action in episode.actions])
+    sims = []
+    place = scene(PICK)
+    start = place.start
+
+    def kept(block):
+        sims.append(start(block))
+        return sims[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place, "start", kept)
+        for seen, picture in zip(episode.observations, frames, strict=False):
+            assert np.array_equal(place.look(sims[0])[3:6].astype(np.float32), seen.state["block"])
+            assert picture.shape == (256, 256, 3)
+
+
+def test_refuses_an_unknown_instance_and_a_task_without_pictures(tmp_path, task):
+    with pytest.raises(Refused, match="has no instance 77777"):
+        film(task, 77_777, {"base": Still()}, tmp_path / "x.mp4")
+    with pytest.raises(Refused, match="has no pictures"):
+        film(ParityMNIST(), 0, {"base": Mlp()}, tmp_path / "x.mp4")
+
+
+def test_says_what_to_install_where_there_is_no_opengl():
+    program = f"from tasks.fetch import studio\nwith studio({PICK!r}): pass"
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"MUJOCO_GL": "glfw", "PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert "harness.types.Refused" in found.stderr
+    assert "apt-get install libegl1" in found.stderr
