@@ -17,7 +17,7 @@ import tyro
 from harness.settings import Settings
 from harness.terminal import HOME, bar, command, err, interval, leaderboard, listing, number, out, say
 from harness.tracks import TRACKS, Track, find_base, find_track, settings_for
-from harness.types import Refused
+from harness.types import Refused, Task
 
 Home = Annotated[Path, tyro.conf.arg(help="Folder that everything lives in (RAZORBENCH_HOME).")]
 Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print JSON for scripts.")]
@@ -377,6 +377,46 @@ def plot(track: Name, *, out: Path, home: Home = HOME, json: Json = False) -> No
     say({"files": files}, json, "\n".join(files))
 
 
+def film(
+    track: Name,
+    checkpoints: tyro.conf.Positional[tuple[Path, ...]],
+    *,
+    out: Path,
+    task: str = "",
+    item: int | None = None,
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
+    """Film the base and adapted checkpoints side by side, from the same initial state.
+
+    Args:
+        track: Id of the track.
+        checkpoints: Checkpoint folders, as `razorbench adapt` writes them.
+        out: MP4 file to write.
+        task: Id of one of the track's tasks; the new one, if not given.
+        item: Number of the instance; if not given, the first of 50 on which base and first checkpoint differ.
+    """
+    chosen = find_track(track)
+    from harness import checkpoint
+    from harness import film as films
+    from harness.score import Bench
+
+    bench = Bench(chosen, home)
+    policies = {"base": bench.base}
+    for folder in checkpoints:
+        policies[folder.name] = bench.base.copy()
+        policies[folder.name].load(checkpoint.read(folder).weights)
+    name = task or chosen.new
+    played = bench.tasks.get(name)
+    if not isinstance(played, Task):
+        raise Refused(f"{name!r} is no task of {track}; choose one of {', '.join(bench.tasks)}")
+    with err.status(f"filming {name}"):
+        number = films.first_flip(played, list(policies.values())) if item is None else item
+        rewards = films.film(played, number, policies, out)
+    ends = ", ".join(f"{who} {reward:g}" for who, reward in rewards.items())
+    say({"file": str(out), "item": number, "rewards": rewards}, json, f"{out} shows item {number} of {name}: {ends}.")
+
+
 def rebuild(*, home: Home = HOME, json: Json = False) -> None:
     """Make the database again from the record files."""
     from harness.store import Store
@@ -473,8 +513,8 @@ def given(settings: Settings) -> dict[str, Any]:
 COMMANDS = {
     f.__name__: f
     for f in (
-        tracks, tasks, agents, methods, pretrain, adapt, score, sweep, results, show, plot, rebuild, task, doctor, demo,
-        board,
+        tracks, tasks, agents, methods, pretrain, adapt, score, sweep, results, show, plot, film, rebuild, task, doctor,
+        demo, board,
     )
 }  # fmt: skip
 

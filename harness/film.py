@@ -1,6 +1,6 @@
 """Videos of flips: two or more agents play one instance from the same state, side by side."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -47,6 +47,19 @@ def film(task: Task, id: Any, agents: Mapping[str, Agent], path: Path, *, seed: 
         reels.append([captioned(picture, text) for picture, text in zip(pictures, ends, strict=True)])
     write(path, side_by_side(reels))
     return rewards
+
+
+def first_flip(task: Task, agents: Sequence[Agent], among: int = 50) -> Any:
+    """The id of the first test instance, of `among`, that the first two agents do not do equally well.
+
+    Raises Refused where there is none.
+    """
+    instances = task.instances("test").first(among)
+    one, two = (rollout(agent, task, instances, greedy=True).reward for agent in agents[:2])
+    flips = np.flatnonzero(one != two)
+    if not len(flips):
+        raise Refused(f"both do the same on the first {among} instances; name one with --item")
+    return instances.id[flips[0]].item()
 
 
 def find(task: Task, id: Any) -> Instances:

@@ -48,7 +48,7 @@ BUDGETS = {
     "mini-robot-v1": Budget(batch=8, many=32, prompts=8, steps=2, lr=1e-3, items=32, right=0.98),
 }
 
-CHECKED = {"mini-pretraining-v1": 64}
+CHECKED = {"mini-pretraining-v1": 64, **{id: 6 for id in ids("task") if id.startswith("fetch-")}}
 """Episodes with which a slow task is checked."""
 
 
