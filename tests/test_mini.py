@@ -20,7 +20,7 @@ def test_train_test_and_corpus_share_no_question(id):
     corpus = {task.question(-1 - i).text for i in range(2000)}
     test = {task.question(TRAIN + i).text for i in range(2000)}
     assert not test & (train | corpus)
-    assert len(test) > 1900  # few stand twice
+    assert len(test) > 1300  # some of mini-science stand twice; of the others nearly none
 
 
 @pytest.mark.parametrize("id", NEW + SKILLS)

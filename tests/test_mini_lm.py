@@ -111,11 +111,10 @@ def test_what_is_never_asked_is_not_demonstrated(base):
     assert len(adaptation.learner.instances) == 3
 
 
-@pytest.mark.parametrize("id", NEW)
-def test_reinforcement_raises_the_reward_in_some_steps(id, tmp_path):
+def test_reinforcement_raises_the_reward_in_some_steps(tmp_path):
     """A smoke test of learning; the study has the figures."""
-    bench = Bench(find_track(id), tmp_path)
-    settings = Settings(lr=3e-4, warmup=2, steps=24, batch=16, group=8, horizon=96, examples=320)
+    bench = Bench(find_track("mini-science-v1"), tmp_path)
+    settings = Settings(lr=3e-4, warmup=2, steps=20, batch=16, group=8, horizon=96, examples=320)
     reports = list(Adaptation(bench.base.copy(), bench.new, METHODS["dr-grpo"], settings))
     rewards = [report.reward for report in reports]
-    assert np.mean(rewards[-4:]) > np.mean(rewards[:4]) + 0.08
+    assert np.mean(rewards[-4:]) > np.mean(rewards[:4]) + 0.1
