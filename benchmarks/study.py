@@ -92,7 +92,7 @@ STUDIES: dict[str, Study] = {
             "reinforce",
             "dr-grpo",
         ),
-        (3e-5, 1e-4),
+        (5e-5, 1e-4),
         (60, 80),
     ),
 }

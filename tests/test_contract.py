@@ -174,7 +174,8 @@ def test_exact_kl_agrees_with_the_sampled_log_ratio_and_has_less_variance(ready,
         error = (sampled - exact).std() / len(exact) ** 0.5
         assert exact.mean() > 0
         assert abs(float((sampled - exact).mean())) < 4 * error
-        assert exact.var() < sampled.var()
+        if episodes.lengths().max() == 1:  # else the path is sampled, and may vary as much as what is summed along it
+            assert exact.var() < sampled.var()
 
 
 def test_score_function_has_mean_zero(ready, drawn):
