@@ -18,6 +18,8 @@ import numpy as np
 
 from harness import plots, results
 from harness.law import fit_law
+from harness.policy import encoded, log_probabilities
+from harness.rollout import demonstrations
 from harness.run import Spec, adapt_into
 from harness.score import Bench
 from harness.statistics import Estimate
@@ -25,6 +27,7 @@ from harness.store import Store
 from harness.sweep import plan, sweep
 from harness.terminal import bar
 from harness.tracks import Track, competitor, find_track, settings_for
+from harness.types import Expert
 
 SEEDS = (0, 1, 2)
 
@@ -67,7 +70,9 @@ PARITY = Study(
 )
 MORE = "batch=32:steps=96:examples=3072"
 """Questions and steps of methods that sample nothing: as much compute as those that sample have."""
-LANGUAGE = Study((f"sft:{MORE}", "reinforce", "dr-grpo"), (3e-5, 1e-4, 3e-4, 1e-3), (70, 80, 90))
+LANGUAGE = Study(
+    (f"sft:{MORE}", f"sft:style=near:{MORE}", "reinforce", "dr-grpo"), (3e-5, 1e-4, 3e-4, 1e-3), (70, 80, 90)
+)
 STUDIES: dict[str, Study] = {
     "parity-mnist-v1": PARITY,
     "parity-mnist-anew-v1": PARITY,
@@ -77,7 +82,6 @@ STUDIES: dict[str, Study] = {
         LANGUAGE,
         teacher=("dr-grpo", {"lr": 3e-4}),
         further=(
-            f"sft:style=near:{MORE}",
             "self-sft",
             "iterative-sft",
             "1-0-reinforce",
@@ -110,7 +114,8 @@ def main() -> None:
         track, study = find_track(id), STUDIES[id]
         if not told.report:
             run(track, study, told)
-        put(Path("docs/results.md"), id, report(track, study, Store(told.home)))
+        text = "\n".join([report(track, study, Store(told.home)), *style_lines(Bench(track, told.home))])
+        put(Path("docs/results.md"), id, text)
         for path in plots.draw(Store(told.home), id, Path("docs/images") / id):
             print(path)
 
@@ -269,6 +274,19 @@ def entry_lines(store: Store, track: Track) -> list[str]:
             f"| {entry.drift_element:.3f} | {shares} |"
         )
     return [*lines, ""]
+
+
+def style_lines(bench: Bench, demonstrated: int = 100) -> list[str]:
+    """How far each style of demonstrations is from the base: −log π₀ of what the expert does, a mean over elements."""
+    if not isinstance(bench.new, Expert):
+        return []
+    far = []
+    for style in bench.new.styles:
+        shown = demonstrations(bench.new, bench.new.instances("test").first(demonstrated), style)
+        shown = encoded(bench.base, shown)
+        nats = -float(log_probabilities(bench.base, shown).sum()) / float(shown.lengths().sum())
+        far.append(f"`{style}` {nats:.2f}")
+    return [f"Demonstrations, nats an element under the base ({demonstrated} test items): {', '.join(far)}.", ""]
 
 
 def well_formed(store: Store, track: Track) -> dict[str, tuple[float, float]]:

@@ -52,7 +52,7 @@ class Track:
     checkpoints: int = 8
     """Points measured in mid-training, evenly spaced, besides the end."""
     demo: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Method → learning rates that `razorbench demo` runs."""
+    """Method, with settings of its own as `plan` takes them, → learning rates that `razorbench demo` runs."""
 
     @property
     def prior_tasks(self) -> list[str]:
@@ -128,7 +128,7 @@ MINI_MATH = Track(
     drift_items=150,
     checkpoint_items=50,
     checkpoints=2,
-    demo={"sft": (3e-4,), "reinforce": (3e-4,), "dr-grpo": (3e-4,)},
+    demo={"sft:batch=32:steps=96:examples=3072": (3e-4,), "reinforce": (3e-4,), "dr-grpo": (3e-4,)},
 )
 MINI_SCIENCE = replace(
     MINI_MATH,
@@ -166,7 +166,7 @@ MINI_ROBOT_AIR = Track(
     drift_items=50,
     checkpoint_items=30,
     checkpoints=1,
-    demo={"sft": (5e-5,), "reinforce": (5e-5,), "dr-grpo": (5e-5,)},
+    demo={"sft:steps=120": (5e-5,), "reinforce": (5e-5,), "dr-grpo": (5e-5,)},
 )
 """Success: within 5 cm for three steps in a row. fetch-air-last-v1 has Gymnasium's rule, the last step's distance."""
 
