@@ -18,7 +18,7 @@ from harness.record import Drift, Point, Score
 from harness.registry import make
 from harness.rollout import rollout
 from harness.tracks import Track
-from harness.types import Agent, Benchmark, Episodes, Instances, Outcome, Outcomes, Task
+from harness.types import Agent, Benchmark, Episodes, Outcome, Outcomes, Task
 
 POINTS = 100.0
 """Scores are fractions in the engine and points on the board."""
@@ -40,11 +40,6 @@ class Answers:
         return Answers(self.id[:items], self.score[:items], self.error[:items], metrics) if items else self
 
 
-def first(instances: Instances, items: int) -> Instances:
-    """The first `items` instances; 0: all."""
-    return instances.take(np.arange(min(items, len(instances)))) if items else instances
-
-
 def evaluate(agent: Agent, task: Task | Benchmark, *, items: int = 0, seed: int = 0) -> Answers:
     """The agent's greedy answers to the first `items` test items (0: all), scored by the task."""
     if isinstance(task, Benchmark):
@@ -52,7 +47,7 @@ def evaluate(agent: Agent, task: Task | Benchmark, *, items: int = 0, seed: int 
         outcome = Outcomes.stack([Outcome(sample.score, sample.metrics, sample.error) for sample in samples])
         return answers([sample.id for sample in samples], outcome)
     with torch.no_grad():
-        played = rollout(agent, task, first(task.instances("test"), items), seed=seed, greedy=True)
+        played = rollout(agent, task, task.instances("test").first(items), seed=seed, greedy=True)
     assert played.outcome is not None
     return answers(played.instances.id, played.outcome)
 
@@ -83,7 +78,7 @@ class Bench:
     def drawn(self) -> Episodes:
         """Episodes that the base sampled on the new task, along which forward drift is measured."""
         with torch.no_grad():
-            return rollout(self.base, self.new, first(self.new.instances("test"), self.track.drift_items))
+            return rollout(self.base, self.new, self.new.instances("test").first(self.track.drift_items))
 
     def answer(self, agent: Agent, items: int) -> dict[str, Answers]:
         """The agent's answers on the first `items` of every task."""

@@ -16,7 +16,7 @@ from harness.oracle import Projection
 from harness.policy import Enumerable, Policy, encoded, log_probabilities
 from harness.registry import ids, make
 from harness.rollout import demonstrations, rollout
-from harness.score import Bench, evaluate, first
+from harness.score import Bench, evaluate
 from harness.settings import Settings
 from harness.tracks import TRACKS, find_track
 from harness.types import Episodes, Instances
@@ -76,13 +76,13 @@ def adapted(ready: Bench, budget: Budget) -> Policy:
 @pytest.fixture(scope="module")
 def drawn(ready: Bench, budget: Budget) -> Episodes:
     """Many episodes that the base sampled."""
-    return rollout(ready.base, ready.new, first(ready.new.instances("test"), budget.many))
+    return rollout(ready.base, ready.new, ready.new.instances("test").first(budget.many))
 
 
 @pytest.fixture
 def some(ready: Bench, budget: Budget) -> Instances:
     """Test instances of the new task."""
-    return first(ready.new.instances("test"), budget.batch)
+    return ready.new.instances("test").first(budget.batch)
 
 
 def differ(one: Episodes, other: Episodes) -> str | None:
@@ -198,7 +198,7 @@ def test_score_function_has_mean_zero(ready, drawn):
 
 
 def test_demonstrations_earn_their_stated_reward_and_can_be_trained_on(ready, budget):
-    train = first(ready.new.instances("train"), max(50, budget.batch))
+    train = ready.new.instances("train").first(max(50, budget.batch))
     for style in ready.new.styles:
         shown = encoded(ready.base, demonstrations(ready.new, train, style))
         again = rollout(Replay(shown), ready.new, train)
@@ -220,7 +220,7 @@ class Replay:
 def test_oracle_is_always_right_and_the_nearest_of_those(ready, budget):
     if not isinstance(ready.base, Enumerable):
         pytest.skip(f"{ready.track.base.agent} has no alphabet to project on")
-    oracle, instances = Projection(ready.base, ready.new), first(ready.new.instances("test"), budget.items)
+    oracle, instances = Projection(ready.base, ready.new), ready.new.instances("test").first(budget.items)
     assert rollout(oracle, ready.new, instances).reward.mean() == 1.0
     # Where the base is right it keeps its odds: the ratio q*/π₀ is one number an instance, 1/π₀(right).
     episodes = rollout(oracle, ready.new, instances)

@@ -12,7 +12,7 @@ from harness.lanes import Workers
 from harness.methods import METHODS
 from harness.rollout import Demonstrator, rollout
 from harness.run import Spec, adapt_into, begin, cost, run, score_folder, waypoints, window_mean
-from harness.score import Answers, Bench, drift_rows, evaluate, first, metric_means, samples, score_row
+from harness.score import Answers, Bench, drift_rows, evaluate, metric_means, samples, score_row
 from harness.settings import Settings, variant
 from harness.statistics import paired
 from harness.store import Store
@@ -161,7 +161,7 @@ def test_adaptation_that_diverges_stops_with_its_step(bench: Bench):
 
 
 def test_group_of_a_worker_task_with_mapped_observations_plays_as_in_this_thread(bench: Bench):
-    some = first(bench.new.instances("test"), 12)
+    some = bench.new.instances("test").first(12)
     with Workers("parity-mnist-v1", lanes=2, scenes=3) as lanes:
         apart = rollout(bench.base, lanes, some)
     assert apart.reward.tolist() == rollout(bench.base, bench.new, some).reward.tolist()
