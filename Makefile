@@ -33,6 +33,8 @@ benchmarks: .venv/installed
 	$(BIN)/python -m benchmarks.loop
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.lanes
+	$(BIN)/python -m benchmarks.language
+	$(BIN)/python -m benchmarks.robot
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "Python has no venv: apt-get install python3-venv"; exit 1; }
