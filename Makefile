@@ -34,7 +34,6 @@ benchmarks: .venv/installed
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.lanes
 	$(BIN)/python -m benchmarks.language
-	$(BIN)/python -m benchmarks.language
 	$(BIN)/python -m benchmarks.robot
 
 .venv/installed: pyproject.toml constraints.txt
