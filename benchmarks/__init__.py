@@ -1,1 +1,1 @@
-"""Measurements whose figures stand in docs/: the study of parity-mnist, and speed beside peers in the same run."""
+"""Measurements whose figures stand in docs/: the studies, and speed beside peers in the same run."""
