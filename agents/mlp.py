@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from harness.policy import Prediction, draw
-from harness.types import Actions, Asked, Column, Episodes, Observations, Refused, take
+from harness.policy import Prediction, draw, load_exactly
+from harness.types import Actions, Asked, Column, Episodes, Observations, take
 
 SIZES = (785, 512, 256, 10)
 
@@ -114,14 +113,4 @@ class Mlp:
 
     def load(self, path: Path) -> None:
         """Take over weights; refuses a file that is no safetensors file of exactly this network."""
-        try:
-            weights = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise Refused(f"{path} is not a readable safetensors file ({error}); save the weights again") from None
-        expected = {name: tuple(tensor.shape) for name, tensor in self.net.state_dict().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-        if found != expected:
-            raise Refused(f"{path} holds {found}, and {self.id} has {expected}; bring weights of that network")
-        if not all(tensor.isfinite().all() for tensor in weights.values()):
-            raise Refused(f"{path} holds weights that are not finite; bring a checkpoint that has not diverged")
-        self.net.load_state_dict(weights)
+        load_exactly(self.net, path, self.id)

@@ -8,10 +8,12 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.distributions import Categorical, Distribution
 
-from harness.types import Actions, Agent, Column, Episodes, Turn
+from harness.types import Actions, Agent, Column, Episodes, Refused, Turn
 
 
 @dataclass(frozen=True)
@@ -128,3 +130,18 @@ def log_probabilities(policy: Policy, episodes: Episodes) -> Tensor:
         for part in policy.predict(episodes):
             total = total.to(part.logp.device) + part.per_episode(part.logp, len(episodes))
     return total
+
+
+def load_exactly(net: torch.nn.Module, path: Path, id: str) -> None:
+    """Take over the weights in a file; refuses one that is no safetensors file of exactly this network, `id`."""
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise Refused(f"{path} is not a readable safetensors file ({error}); save the weights again") from None
+    expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if found != expected:
+        raise Refused(f"{path} holds {found}, and {id} has {expected}; bring weights of that network")
+    if not all(tensor.isfinite().all() for tensor in weights.values()):
+        raise Refused(f"{path} holds weights that are not finite; bring a checkpoint that has not diverged")
+    net.load_state_dict(weights)
