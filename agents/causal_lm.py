@@ -5,15 +5,15 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributions import Categorical
@@ -26,6 +26,8 @@ from harness.vocabulary import Vocabulary
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear maps of a decoder layer, which LoRA adapts."""
+ADAPTER_CONFIG = "adapter_config.json"
+"""What peft names the file that describes adapters, beside their weights."""
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 """Models whose logits are `lm_head` of what `model` returns, and whose layers all attend to everything before."""
 TAILS = 512
@@ -237,23 +239,62 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters: their rank, their scale (alpha / rank) and the linear maps that have one."""
+    """Low-rank adapters (arXiv 2106.09685), which add alpha / rank · B A (`rslora`: alpha / √rank) to linear maps."""
 
     rank: int
     alpha: float
-    targets: tuple[str, ...] = PROJECTIONS
+    modules: tuple[str, ...]
+    """The maps that have one, by their names in the model, sorted."""
+    rslora: bool = False
 
     @staticmethod
-    def read(text: str, path: Path) -> "Lora":
-        """From the metadata of a file; refuses what is not adapters of ours."""
+    def read(weights: Path, names: Iterable[str]) -> "Lora | None":
+        """Of the tensors `names` in a file, described as peft does in adapter_config.json beside it; None: no adapters.
+
+        Refuses a description that is missing, or of another kind.
+        """
+        matches = [re.fullmatch(r"base_model\.model\.(.+)\.lora_[AB]\.weight", name) for name in names]
+        modules = tuple(sorted({match[1] for match in matches if match}))
+        if not modules:
+            return None
+        path = weights.with_name(ADAPTER_CONFIG)
         try:
-            told = json.loads(text)
-            lora = Lora(int(told["rank"]), float(told["alpha"]), tuple(told["targets"]))
-        except (ValueError, TypeError, KeyError):
-            lora = None
-        if not lora or lora.rank < 1 or lora.targets != PROJECTIONS:
-            raise Refused(f"{path} describes its adapters as {text!r}, which are none of ours; save them again")
+            told = json.loads(path.read_text())
+            lora = Lora(int(told["r"]), float(told["lora_alpha"]), modules, bool(told.get("use_rslora")))
+            if told["peft_type"] != "LORA" or lora.rank < 1:
+                raise ValueError(f"{told['peft_type']} of rank {lora.rank}")
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            cure = "bring the adapter_config.json that peft saves beside the adapters"
+            raise Refused(f"{path} does not describe low-rank adapters ({error}); {cure}") from None
         return lora
+
+    def write(self, weights: Path) -> None:
+        """Describe the adapters in a file as peft does, beside it."""
+        told = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "use_rslora": self.rslora,
+            "target_modules": list(self.modules),
+            "bias": "none",
+        }
+        weights.with_name(ADAPTER_CONFIG).write_text(json.dumps(told, indent=1) + "\n")
+
+    def shapes(self, model: nn.Module) -> dict[str, torch.Size]:
+        """The names and shapes of the adapters' matrices; of a map that `model` lacks, none."""
+        maps = dict(model.named_modules())
+        found = {}
+        for name in self.modules:
+            if isinstance(linear := maps.get(name), nn.Linear):
+                found[f"base_model.model.{name}.lora_A.weight"] = torch.Size((self.rank, linear.in_features))
+                found[f"base_model.model.{name}.lora_B.weight"] = torch.Size((linear.out_features, self.rank))
+        return found
+
+
+def shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """The shapes of named tensors."""
+    return {name: x.shape for name, x in weights.items()}
 
 
 def misfit(found: Mapping[str, torch.Size], expected: Mapping[str, torch.Size]) -> str:
@@ -457,14 +498,16 @@ class CausalLM:
         if self.lora:
             raise Refused(f"this policy has adapters of rank {self.lora.rank} already; put new ones on its base")
         twin = self.twin(self.model.parameters())
-        twin.attach(Lora(rank, 2 * rank if alpha is None else alpha))
+        maps = (name for name, _ in self.model.named_modules() if name.rpartition(".")[2] in PROJECTIONS)
+        twin.attach(Lora(rank, 2.0 * rank if alpha is None else alpha, tuple(sorted(maps))))
         return twin
 
     def attach(self, lora: "Lora") -> None:
-        """Freeze all weights and put fresh adapters on the projections; what they add is 0 until they are trained."""
+        """Freeze all weights and put fresh adapters on some maps; what they add is 0 until they are trained."""
         from peft import LoraConfig, inject_adapter_in_model  # only who wants adapters waits for it
 
-        config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets))  # type: ignore[arg-type]
+        modules, alpha = list(lora.modules), cast(int, lora.alpha)  # peft takes any number and says int
+        config = LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=modules, use_rslora=lora.rslora)
         self.model.requires_grad_(False)
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -482,29 +525,27 @@ class CausalLM:
         return {name: x for name, x in state.items() if first.setdefault(x.data_ptr(), name) == name}
 
     def save(self, path: Path) -> None:
-        """Write the weights, or the adapters alone, as safetensors."""
-        metadata = {"format": "pt"} | ({"lora": json.dumps(asdict(self.lora))} if self.lora else {})
-        save_file({name: x.contiguous() for name, x in self.weights().items()}, path, metadata)
+        """Write the weights as safetensors, or the adapters alone, with their description beside them."""
+        save_file({name: x.contiguous() for name, x in self.weights().items()}, path, {"format": "pt"})
+        if self.lora:
+            self.lora.write(path)
 
     def load(self, path: Path) -> None:
-        """Take over weights, or adapters; refuses a file that does not hold exactly this model's."""
+        """Take over weights, or adapters as peft saves them; refuses a file that does not hold exactly this model's."""
         try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
             found = load_file(path)
         except (SafetensorError, OSError) as error:
             raise Refused(f"{path} is not a readable safetensors file ({error}); save the weights again") from None
         if not all(x.isfinite().all() for x in found.values()):
             raise Refused(f"{path} holds weights that are not finite; bring a checkpoint that has not diverged")
-        lora = Lora.read(metadata["lora"], path) if "lora" in metadata else None
+        lora = Lora.read(path, found)
+        if self.lora and lora != self.lora:
+            theirs = f"adapters of rank {lora.rank} on {len(lora.modules)} maps" if lora else "no adapters"
+            raise Refused(f"{path} holds {theirs} and this policy has others; bring weights of its kind")
+        expected = lora.shapes(self.model) if lora and not self.lora else shapes(self.weights())
+        if wrong := misfit(shapes(found), expected):
+            raise Refused(f"{path} does not hold this model's weights: {wrong}; bring weights of that model")
         if lora and not self.lora:
             self.attach(lora)
-        if lora != self.lora:
-            raise Refused(
-                f"{path} holds {lora or 'no adapters'} and this policy has {self.lora}; bring weights of its kind"
-            )
-        expected = self.weights()
-        if wrong := misfit({n: x.shape for n, x in found.items()}, {n: x.shape for n, x in expected.items()}):
-            raise Refused(f"{path} does not hold this model's weights: {wrong}; bring weights of that model")
-        for name, x in expected.items():
+        for name, x in self.weights().items():
             x.copy_(found[name])

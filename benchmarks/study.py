@@ -73,6 +73,15 @@ MORE = "batch=32:steps=96:examples=3072"
 LANGUAGE = Study(
     (f"sft:{MORE}", f"sft:style=near:{MORE}", "reinforce", "dr-grpo"), (3e-5, 1e-4, 3e-4, 1e-3), (70, 80, 90)
 )
+ROBOT = Study(
+    (
+        *(f"sft:style={style}:steps=120" for style in ("usual", "slow", "straight-up", "sideways")),
+        "reinforce",
+        "dr-grpo",
+    ),
+    (5e-5, 1e-4),
+    (60, 80),
+)
 STUDIES: dict[str, Study] = {
     "parity-mnist-v1": PARITY,
     "parity-mnist-anew-v1": PARITY,
@@ -90,15 +99,8 @@ STUDIES: dict[str, Study] = {
             "distil:teacher={teacher}",
         ),
     ),
-    "mini-robot-air-v1": Study(
-        (
-            *(f"sft:style={style}:steps=120" for style in ("usual", "slow", "straight-up", "sideways")),
-            "reinforce",
-            "dr-grpo",
-        ),
-        (5e-5, 1e-4),
-        (60, 80),
-    ),
+    "mini-robot-air-v2": ROBOT,
+    "mini-robot-air-last-v1": ROBOT,
 }
 
 

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from harness.adapt import Adaptation, Report
 from harness.methods import METHODS
 from harness.policy import Policy
 from harness.registry import make
-from harness.settings import lasting
 from harness.tracks import Base
 from harness.types import Refused
 
@@ -27,7 +25,7 @@ def base_policy(base: Base, home: Path) -> Policy:
     file is damaged.
     """
     policy: Policy = make("agent", base.agent, seed=base.seed)
-    weights = shipped_path(base) if base.sha256 else base_path(base, home)
+    weights = base.weights(home)
     if base.sha256:
         if not weights.exists() or file_sha256(weights) != base.sha256:
             state = "damaged" if weights.exists() else "missing"
@@ -51,7 +49,7 @@ def pretrain(base: Base, out: Path, *, save_every: int = 0, tell: Callable[[Repo
     called after each step.
     """
     policy: Policy = make("agent", base.agent, seed=base.seed)
-    state = out.with_name(f".{out.name}.{recipe(base)}")
+    state = out.with_name(f".{out.name}.{base.recipe}")
     with threads(base.threads):
         making = Adaptation(policy, make("task", base.task), METHODS["sft"], base.settings, seed=base.seed)
         making.load(state)
@@ -76,22 +74,6 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def shipped_path(base: Base) -> Path:
-    """Where the package brings a base's weights."""
-    return Path(str(files("agents"))) / "weights" / base.id / "model.safetensors"
-
-
-def base_path(base: Base, home: Path) -> Path:
-    """Where the weights of a base are kept that is made here: the name holds a hash of the recipe."""
-    return home / "bases" / f"{base.id}-{recipe(base)}.safetensors"
-
-
-def recipe(base: Base) -> str:
-    """A hash of all that decides what `pretrain` makes."""
-    parts = (base.agent, base.task, lasting(vars(base.settings)), base.seed, base.threads)
-    return sha256(repr(parts).encode()).hexdigest()[:12]
 
 
 def file_sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
 """A checkpoint folder: weights as safetensors, `checkpoint.json` that says how they came about, and the curve.
 
 DIR/model.safetensors            the adapted weights
+DIR/adapter_model.safetensors    or else LoRA, with adapter_config.json as peft writes it
 DIR/checkpoint.json              track, method, settings, seed, steps, provenance
 DIR/curve.jsonl                  one report a step
 DIR/checkpoints/<step>.safetensors   weights on the way, for the law of forgetting
@@ -17,7 +18,8 @@ from typing import Any
 from harness.adapt import Report
 from harness.types import Refused
 
-WEIGHTS, MANIFEST, CURVE, WAYPOINTS = "model.safetensors", "checkpoint.json", "curve.jsonl", "checkpoints"
+WEIGHTS, ADAPTERS = "model.safetensors", "adapter_model.safetensors"
+MANIFEST, CURVE, WAYPOINTS = "checkpoint.json", "curve.jsonl", "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ class Checkpoint:
 
     @property
     def weights(self) -> Path:
-        """The adapted weights."""
-        return self.folder / WEIGHTS
+        """The adapted weights, or the adapters beside them."""
+        adapters = self.folder / ADAPTERS
+        return adapters if adapters.exists() else self.folder / WEIGHTS
 
     def waypoints(self) -> dict[int, Path]:
         """Weights in mid-training, by step."""
@@ -62,7 +65,7 @@ def read(folder: Path) -> Checkpoint:
     """The checkpoint in a folder. Refuses one without weights, unfinished, or with a manifest that cannot be read."""
     if not folder.is_dir():
         raise Refused(f"{folder} is not a folder; name one that holds {WEIGHTS}")
-    if not (folder / WEIGHTS).is_file():
+    if not Checkpoint(folder, None).weights.is_file():
         going = (folder / MANIFEST).exists()
         cure = (
             "run the same `razorbench adapt` again to finish it" if going else "save the weights there as safetensors"

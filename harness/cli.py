@@ -92,7 +92,7 @@ def pretrain(base: Name, *, out: Path | None = None, home: Home = HOME, json: Js
     chosen = find_base(base)
     from harness import bases
 
-    file = out or bases.base_path(chosen, home)
+    file = out or chosen.made(home)
     if file.exists():
         raise Refused(f"{file} exists; remove it, or name another file with --out")
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from harness import checkpoint as checkpoints
 from harness import record as records
 from harness.adapt import Adaptation, Report
 from harness.bases import policy_digest
-from harness.checkpoint import CURVE, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest
+from harness.checkpoint import ADAPTERS, CURVE, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest
 from harness.methods import METHODS
 from harness.policy import LowRank, Policy
 from harness.provenance import provenance
@@ -94,7 +94,8 @@ def adapt_into(
         bench.track.id, spec.method, bench.base_id, asdict(spec.settings), spec.seed, provenance=provenance()
     )
     claim(folder, manifest)
-    if (folder / WEIGHTS).exists():
+    weights = folder / (ADAPTERS if spec.settings.lora else WEIGHTS)
+    if weights.exists():
         tidy(folder)
         return checkpoints.read(folder)
     adaptation, reports = begin(bench, spec), []
@@ -113,7 +114,7 @@ def adapt_into(
     write_curve(folder, reports)
     done = replace(manifest, steps=adaptation.steps, cost=cost(reports))
     checkpoints.write_json(folder / MANIFEST, done)
-    save_weights(adaptation.learner.policy, folder / WEIGHTS)
+    save_weights(adaptation.learner.policy, weights)
     tidy(folder)
     return Checkpoint(folder, done)
 
@@ -122,7 +123,7 @@ def tidy(folder: Path) -> None:
     """Remove what only an unfinished adaptation needs, and what killed ones left half-written."""
     for state in {*folder.glob("state-*"), *folder.glob(".state-*")}:
         shutil.rmtree(state)
-    ours = (f".{name}.*" for name in (WEIGHTS, MANIFEST, CURVE))
+    ours = (f".{name}.*" for name in (WEIGHTS, ADAPTERS, MANIFEST, CURVE))
     theirs = (".tmp*", f"{WAYPOINTS}/.*")  # safetensors writes to a name of its own first
     for pattern in (*ours, *theirs):
         for half in folder.glob(pattern):

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import bases
-from harness.bases import base_path, base_policy, file_sha256, policy_digest, pretrain
-from harness.tracks import find_base
+from harness.bases import base_policy, file_sha256, policy_digest, pretrain
+from harness.tracks import Base, find_base
 from harness.types import Refused
 from tests.toys import SPELLING
 
@@ -34,15 +33,15 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = tmp_path / "weights" / "model.safetensors"
     file.parent.mkdir()
     pretrain(BASE, file)
-    monkeypatch.setattr(bases, "shipped_path", lambda base: file)
+    monkeypatch.setattr(Base, "shipped", property(lambda base: file))
     return replace(BASE, sha256=file_sha256(file)), file
 
 
 def test_base_is_made_on_first_use_and_then_kept(tmp_path):
     first = base_policy(BASE, tmp_path)
-    made = base_path(BASE, tmp_path).stat().st_mtime_ns
+    made = BASE.made(tmp_path).stat().st_mtime_ns
     assert policy_digest(base_policy(BASE, tmp_path)) == policy_digest(first)
-    assert base_path(BASE, tmp_path).stat().st_mtime_ns == made
+    assert BASE.made(tmp_path).stat().st_mtime_ns == made
 
 
 def test_shipped_base_is_loaded_and_nothing_is_made(shipped, tmp_path):

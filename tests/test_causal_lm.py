@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
@@ -488,27 +488,60 @@ def test_adapters_come_back_into_a_copy_of_the_base(lm, adapted, episodes, tmp_p
 
 def test_peft_reads_the_adapters(lm, adapted, episodes, tmp_path):
     adapted.save(tmp_path / "adapter_model.safetensors")
-    LoraConfig(
-        r=4, lora_alpha=8, target_modules=list(agents.causal_lm.PROJECTIONS), task_type="CAUSAL_LM"
-    ).save_pretrained(str(tmp_path))
     model = PeftModel.from_pretrained(plain(lm), str(tmp_path))
     with torch.no_grad():
         theirs = alone(model, *as_tokens(lm, episodes, 0))[0]
         torch.testing.assert_close(predicted(adapted, episodes)[0], theirs, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("rslora", [False, True])
+def test_adapters_of_plain_peft_on_some_maps_are_read(lm, episodes, tmp_path, rslora):
+    torch.manual_seed(3)
+    wanted = LoraConfig(
+        r=3, lora_alpha=5, target_modules=["q_proj", "down_proj"], use_rslora=rslora, init_lora_weights=False
+    )
+    theirs = get_peft_model(plain(lm), wanted).eval()
+    theirs.save_pretrained(str(tmp_path))
+    ours = lm.copy()
+    ours.load(tmp_path / "adapter_model.safetensors")
+    assert len(list(ours.parameters())) == 2 * 2 * 4
+    with torch.no_grad():
+        expected = alone(theirs, *as_tokens(lm, episodes, 0))[0]
+        torch.testing.assert_close(predicted(ours, episodes)[0], expected, rtol=0, atol=1e-5)
+
+
 def test_adapters_of_another_kind_are_refused(lm, adapted, tmp_path):
     adapted.save(tmp_path / "adapters.safetensors")
     lm.save(tmp_path / "weights.safetensors")
-    with pytest.raises(Refused, match="rank=4"):
+    with pytest.raises(Refused, match="adapters of rank 4"):
         lm.low_rank(2).load(tmp_path / "adapters.safetensors")
     with pytest.raises(Refused, match="no adapters"):
         lm.low_rank(2).load(tmp_path / "weights.safetensors")
     with pytest.raises(Refused, match="already"):
         adapted.low_rank(2)
-    save_file({"x": torch.ones(1)}, tmp_path / "x.safetensors", {"lora": json.dumps({"rank": 0})})
-    with pytest.raises(Refused, match="none of ours"):
-        lm.copy().load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [(None, "No such file"), ("{}", "'r'"), ('{"peft_type": "IA3", "r": 4, "lora_alpha": 8}', "IA3")]
+)
+def test_adapters_without_a_description_are_refused(lm, adapted, tmp_path, text, why):
+    adapted.save(tmp_path / "adapters.safetensors")
+    config = tmp_path / "adapter_config.json"
+    config.unlink()
+    if text:
+        config.write_text(text)
+    with pytest.raises(Refused, match=why):
+        lm.copy().load(tmp_path / "adapters.safetensors")
+
+
+def test_refused_adapters_leave_the_policy_as_it_was(lm, adapted, episodes, tmp_path):
+    adapted.save(tmp_path / "adapters.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 5, "lora_alpha": 8}')
+    policy = lm.copy()
+    with pytest.raises(Refused, match="lora_A"):
+        policy.load(tmp_path / "adapters.safetensors")
+    assert policy.lora is None
+    assert float(divergence(lm, policy, episodes).nats.abs().max()) == 0.0
 
 
 # --- the vocabulary ---------------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from typing import Any
 
 import pytest
 
-from harness.bases import base_path
 from harness.checkpoint import CURVE, WAYPOINTS, WEIGHTS
 from harness.record import all_records, plain, samples_of
 from harness.score import Bench
@@ -246,9 +245,9 @@ def new_home(bench: Bench, shared_home: Path, tmp_path: Path) -> Any:
     """Makes a home that holds nothing but the base."""
 
     def make(name: str) -> Path:
-        base = base_path(bench.track.base, tmp_path / name)
+        base = bench.track.base.made(tmp_path / name)
         base.parent.mkdir(parents=True)
-        shutil.copy(base_path(bench.track.base, shared_home), base)
+        shutil.copy(bench.track.base.made(shared_home), base)
         return tmp_path / name
 
     return make
