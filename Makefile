@@ -11,7 +11,7 @@ ifeq ($(RAZORBENCH_DATA),)
 unexport RAZORBENCH_DATA
 endif
 
-.PHONY: demo test check study benchmarks clean
+.PHONY: demo test check study benchmarks fuzz load clean
 
 demo: .venv/installed
 	$(BIN)/razorbench demo
@@ -35,6 +35,15 @@ benchmarks: .venv/installed
 	$(BIN)/python -m benchmarks.lanes
 	$(BIN)/python -m benchmarks.language
 	$(BIN)/python -m benchmarks.robot
+
+# At least 100,000 random headers, claims and manifests through the gate.
+fuzz: .venv/installed
+	RAZORBENCH_FUZZ=$${RAZORBENCH_FUZZ:-100000} $(BIN)/python -m pytest tests/test_gate_fuzz.py -n 2
+
+# A thousand submissions, four workers, one killed every few seconds; then the same behind a server that is killed, too.
+load: .venv/installed
+	$(BIN)/python -m tests.load_queue --submissions 1000 --bringers 8 --workers 4 --every 3
+	$(BIN)/python -m tests.load_queue --submissions 1000 --bringers 8 --workers 4 --every 3 --served
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "Python has no venv: apt-get install python3-venv"; exit 1; }

@@ -5,7 +5,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,30 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from harness.checkpoint import Report
 from harness.methods import Batch, Learner, Method
 from harness.policy import Layered, Policy, Prediction, log_probabilities
 from harness.rollout import rollout
 from harness.settings import Settings
 from harness.types import Agent, Episodes, Instances, Refused, Task, mix
-
-
-@dataclass(frozen=True)
-class Report:
-    """What one step did."""
-
-    step: int
-    """Steps done, this one included."""
-    lr: float
-    loss: float
-    """The surrogate, negated and normalised, plus penalties."""
-    reward: float
-    """Mean reward of the step's episodes; NaN where none is scored."""
-    grad_norm: float
-    """Norm of the gradient before clipping."""
-    episodes: int
-    elements: int
-    """Elements (tokens, bins, classes) that the loss was taken over."""
-    seconds: float
 
 
 def total_steps(settings: Settings, instances: int) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from harness.adapt import Adaptation, Report
+from harness.adapt import Adaptation
+from harness.checkpoint import Report
 from harness.methods import METHODS
 from harness.policy import Policy
 from harness.registry import make

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.adapt import Report
 from harness.types import Refused
 
 WEIGHTS, ADAPTERS = "model.safetensors", "adapter_model.safetensors"
@@ -35,6 +34,25 @@ class Manifest:
     steps: int | None = None
     cost: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one step did."""
+
+    step: int
+    """Steps done, this one included."""
+    lr: float
+    loss: float
+    """The surrogate, negated and normalised, plus penalties."""
+    reward: float
+    """Mean reward of the step's episodes; NaN where none is scored."""
+    grad_norm: float
+    """Norm of the gradient before clipping."""
+    episodes: int
+    elements: int
+    """Elements (tokens, bins, classes) that the loss was taken over."""
+    seconds: float
 
 
 @dataclass(frozen=True)

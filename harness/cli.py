@@ -3,25 +3,37 @@
 import errno
 import json as jsonlib
 import os
+import shutil
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make small models many times slower
 
 import tyro
 
 from harness.settings import Settings
-from harness.terminal import HOME, bar, command, err, interval, leaderboard, listing, number, out, say
+from harness.terminal import (
+    HOME,
+    Home,
+    Json,
+    Name,
+    bar,
+    command,
+    err,
+    interval,
+    leaderboard,
+    listing,
+    number,
+    out,
+    say,
+)
 from harness.tracks import TRACKS, Track, find_base, find_track, settings_for
 from harness.types import Refused, Task
-
-Home = Annotated[Path, tyro.conf.arg(help="Folder that everything lives in (RAZORBENCH_HOME).")]
-Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print JSON for scripts.")]
-Name = tyro.conf.Positional[str]
+from submissions.commands import hide, queue, retract, submit, told, unhide, verify, worker
 
 DEFAULTS = Settings()
 
@@ -119,6 +131,72 @@ def pretrain(base: Name, *, out: Path | None = None, home: Home = HOME, json: Js
         "same": made == shipped if shipped else None,
     }
     say(row, json, f"{file} holds {chosen.id}, sha256 {made}: {verdict}.")
+
+
+def base(track: Name, *, out: Path, home: Home = HOME, json: Json = False) -> None:
+    """Copy the unadapted model of a track into a folder, to adapt it with tools of your own.
+
+    Args:
+        track: Id of the track.
+        out: Folder to write: weights, and config and tokenizer where it is a language model.
+    """
+    chosen = find_track(track).base
+    if out.exists():
+        raise Refused(f"{out} exists; name a new folder with --out")
+    weights = chosen.weights(home)
+    if not weights.exists():
+        from harness.bases import base_policy
+
+        base_policy(chosen, home)
+    if chosen.sha256:
+        shutil.copytree(weights.parent, out)
+    else:
+        out.mkdir(parents=True)
+        shutil.copy(weights, out / "model.safetensors")
+    files = sorted(path.name for path in out.iterdir())
+    say({"base": chosen.id, "folder": str(out), "files": files}, json, f"{out} holds {chosen.id}: {', '.join(files)}.")
+
+
+def questions(
+    task: Name,
+    *,
+    items: int = 1000,
+    style: str = "",
+    split: Literal["train", "test"] = "train",
+    out: Path | None = None,
+    hashes: Path | None = None,
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
+    """Write a task's questions with an expert's answers, to adapt with tools of your own, and their fingerprints.
+
+    Args:
+        task: Id of the task.
+        items: How many of them; 0: all.
+        style: The expert's style; the task's first, if not given.
+        split: train or test.
+        out: JSON-lines file to write: conversations as lists of messages.
+        hashes: File to write: one fingerprint a line, as a submission declares its training data.
+    """
+    from harness import questions as asked
+    from harness.registry import make
+
+    made = make("task", task)
+    if not isinstance(made, Task):
+        raise Refused(
+            f"{task} owns its loop and lists no questions; docs/submit.md tells how to hash texts of your own"
+        )
+    if out is None and hashes is None:
+        raise Refused("name a file to write, with --out or --hashes")
+    some = made.instances(split).first(items)
+    if out:
+        lines = [jsonlib.dumps({"messages": talk}) for talk in asked.conversations(made, some, style)]
+        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if hashes:
+        hashes.write_text("".join(f"{one}\n" for one in asked.fingerprints(made, some)))
+    files = [str(file) for file in (out, hashes) if file]
+    row = {"task": task, "items": len(some), "files": files}
+    say(row, json, f"{len(some)} questions of {task} are written to {' and '.join(files)}.")
 
 
 def adapt(
@@ -320,21 +398,59 @@ def results(
 
 
 def show(submission: Name, *, home: Home = HOME, json: Json = False) -> None:
-    """Show everything known of one submission.
+    """Show everything known of one submission: where it stands, and its rows.
 
     Args:
-        submission: Its id or name, as `razorbench results --json` gives them.
+        submission: Its id or name, as `razorbench queue` or `razorbench results --json` give them.
     """
     from harness import results as board
+    from harness.flags import flags
     from harness.record import plain
     from harness.store import Store
 
-    found = board.show(Store(home), submission)
+    brought = told(home, submission)
+    records = list(brought["end"]["records"]) if brought and brought["end"] else []
+    if not brought or records:
+        rows = [board.show(Store(home), id) for id in records or [submission]]
+    else:
+        rows = []
     if json:
-        print(jsonlib.dumps(plain(found), indent=1, default=str))
+        print(
+            jsonlib.dumps(
+                plain(
+                    {**brought, "flags": flags([found["run"] for found in rows]), "rows": rows} if brought else rows[0]
+                ),
+                indent=1,
+                default=str,
+            )
+        )
         return
+    if brought:
+        show_brought(brought)
+        for flag in flags([found["run"] for found in rows]):
+            out.print(f"[yellow]⚑[/] {flag}", highlight=False, soft_wrap=True)
+    for found in rows:
+        show_row(found)
+
+
+def show_brought(brought: Mapping[str, Any]) -> None:
+    """Where a submission stands."""
+    sub, end = brought["submission"], brought["end"]
+    state = {"queued": "waits for a worker", "scoring": f"is being scored by {brought['worker']}"}
+    how = state.get(brought["state"], brought["state"])
+    line = f"{sub['name']} ({sub['id']}) on {sub['track']}: {how}"
+    out.print(line + (f": {end['reason']}" if end and end["reason"] else ""), highlight=False, markup=False)
+    if brought["crashes"]:
+        out.print(f"scoring crashed {brought['crashes']} times; the end of the last log:", highlight=False)
+    if brought["log"]:
+        out.print(brought["log"], highlight=False, markup=False, soft_wrap=True)
+
+
+def show_row(found: Mapping[str, Any]) -> None:
+    """One scored checkpoint."""
     run = found["run"]
-    line = f"{run['name']} ({run['id']}) on {run['track']}: {run['method']}, seed {run['seed']}"
+    seed = "" if run["seed"] is None else f", seed {run['seed']}"
+    line = f"{run['name']} ({run['id']}) on {run['track']}: {run['method']}{seed}"
     out.print(line, highlight=False, markup=False)
     scores = [
         {
@@ -486,6 +602,22 @@ def doctor(*, home: Home = HOME, json: Json = False) -> None:
             out.print(f"    {finding.cure}", markup=False, highlight=False, soft_wrap=True, style="cyan")
 
 
+def serve(*, listen: str = "quack:localhost", home: Home = HOME) -> None:
+    """Write the store for workers on several machines that share the home folder, until interrupted.
+
+    The token that they share stands in RAZORBENCH_STORE_TOKEN.
+
+    Args:
+        listen: Address to listen on, as quack:HOST:PORT.
+    """
+    from harness import quack
+
+    def ready(address: str) -> None:
+        out.print(f"The store of {home} is served at {address}.", highlight=False)
+
+    quack.serve(home, listen, quack.token(), ready)
+
+
 def board(*, port: int = 8501, home: Home = HOME) -> None:
     """Open the leaderboard in a browser.
 
@@ -514,7 +646,8 @@ COMMANDS = {
     f.__name__: f
     for f in (
         tracks, tasks, agents, methods, pretrain, adapt, score, sweep, results, show, plot, film, rebuild, task, doctor,
-        demo, board,
+        demo, board, submit, worker, queue, verify, retract, hide, unhide, serve, base,
+        questions,
     )
 }  # fmt: skip
 
@@ -565,3 +698,7 @@ def leave(code: int, message: object) -> None:
     err.print(f"[bold red]{'refused' if code == 2 else 'failed'}:[/] ", end="")
     err.print(str(message), markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

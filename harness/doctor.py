@@ -261,6 +261,11 @@ OPTIONAL = {
         f"python3.11 -m venv .simpler && .simpler/bin/{SIMPLER}",
     ),
     "ray": ("ray", "lanes on many machines", "pip install ray==2.60.0"),
+    "duckdb_extension_quack": (
+        "duckdb-extension-quack",
+        "a store that several machines share",
+        "pip install duckdb-extension-quack==1.5.5 duckdb-extension-httpfs==1.5.5",
+    ),
     "streamlit": ("streamlit", "the leaderboard", "pip install streamlit==1.67.0"),
 }
 """Module → its distribution, what it is for, and the command that installs it."""

@@ -143,9 +143,11 @@ class Record:
 
     @property
     def entry(self) -> str:
-        """Id of what is ranked, from track, agent, base, method and settings: the seeds of one entry share it."""
+        """Id of what is ranked, from track, agent, base, method, settings, submission: seeds of an entry share it."""
         settings = {name: value for name, value in lasting(self.settings).items() if name != "seed"}
-        spec = json.dumps(plain([self.track, self.agent, self.base, self.method, settings]), sort_keys=True)
+        parts = [self.track, self.agent, self.base, self.method, settings]
+        parts += [self.provenance["submission"]["id"]] if "submission" in self.provenance else []
+        spec = json.dumps(plain(parts), sort_keys=True)
         return blake2b(spec.encode(), digest_size=6).hexdigest()
 
 

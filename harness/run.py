@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -15,9 +15,9 @@ import numpy as np
 
 from harness import checkpoint as checkpoints
 from harness import record as records
-from harness.adapt import Adaptation, Report
+from harness.adapt import Adaptation
 from harness.bases import policy_digest
-from harness.checkpoint import ADAPTERS, CURVE, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest
+from harness.checkpoint import ADAPTERS, CURVE, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest, Report
 from harness.methods import METHODS
 from harness.policy import LowRank, Policy
 from harness.provenance import provenance
@@ -225,19 +225,21 @@ def run(bench: Bench, spec: Spec, home: Path) -> Record:
     )
 
 
-def record_id(bench: Bench, policy: Policy, manifest: Manifest) -> str:
-    """Identity of a scored checkpoint: track, base, weights, and how they are said to have come about.
+def record_id(bench: Bench, policy: Policy, manifest: Manifest, submission: Mapping[str, Any] | None = None) -> str:
+    """Identity of a scored checkpoint: track, base, weights, how they are said to have come about, who brought them.
 
     Weights alone would not do: on answers of one element Dr. GRPO and REINFORCE give the same ones, bit for bit.
     """
-    said = [manifest.method, lasting(manifest.settings), manifest.seed]
+    said = [manifest.method, lasting(manifest.settings), manifest.seed, *([submission["id"]] if submission else [])]
     parts = [bench.track.id, bench.base_id, policy_digest(policy), *said]
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def lookup(bench: Bench, policy: Policy, manifest: Manifest, home: Path) -> Record | None:
+def lookup(
+    bench: Bench, policy: Policy, manifest: Manifest, home: Path, submission: Mapping[str, Any] | None = None
+) -> Record | None:
     """The record of this checkpoint, where there is one."""
-    folder = records.folder(home, record_id(bench, policy, manifest))
+    folder = records.folder(home, record_id(bench, policy, manifest, submission))
     return records.read(folder) if folder.exists() else None
 
 
@@ -249,12 +251,13 @@ def keep(
     reports: list[Report],
     home: Path,
     name: str,
+    submission: Mapping[str, Any] | None = None,
 ) -> Record:
-    """Score the policy and write its record and samples."""
+    """Score the policy and write its record and samples; `submission` is what its maker says, where it was brought."""
     scored = bench.score(policy)
     gain, retention = scored.gain, scored.retention
     record = Record(
-        id=record_id(bench, policy, manifest),
+        id=record_id(bench, policy, manifest, submission),
         name=name,
         track=bench.track.id,
         agent=bench.track.base.agent,
@@ -279,7 +282,11 @@ def keep(
             **{f"adapt_{k}" if k == "seconds" else k: v for k, v in manifest.cost.items()},
             "score_seconds": scored.seconds,
         },
-        provenance={"adapted": manifest.provenance, "scored": provenance()},
+        provenance={
+            "adapted": manifest.provenance,
+            "scored": provenance(),
+            **({"submission": submission} if submission else {}),
+        },
         scored_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     with suppress(Refused):  # another process may have scored the same checkpoint meanwhile; its record stands

@@ -4,23 +4,29 @@ DuckDB lets one process hold a file for writing and then refuses everyone else. 
 opens, writes one transaction, closes, and publishes: a copy of the closed file replaces the snapshot that readers open.
 The copy is whole, because the lock keeps writers out and the checkpoint before it leaves no write-ahead log; readers
 keep the snapshot they opened. What a killed writer left out is in the files: `reconcile` or `rebuild` puts it in.
+
+Where several machines share the home, one process holds the lock for good and writes for all (`harness.quack.serve`). A
+store that is given its address sends it orders instead of taking the lock; readers need no server.
 """
 
 import errno
 import fcntl
 import json
+import math
 import os
+import re
 import shutil
+import socket
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import duckdb
 import numpy as np
@@ -31,8 +37,14 @@ from harness.record import SCHEMA, Record, plain
 from harness.types import Refused
 
 MIGRATIONS = {int(path.name[:4]): path for path in sorted(Path(__file__).with_name("migrations").glob("*.sql"))}
-KINDS = ("hidden", "unhidden", "retracted", "renamed")
+KINDS = ("hidden", "unhidden", "retracted", "renamed", "verified")
+VALUED = ("renamed", "verified")
+"""Events that say something besides their reason."""
 CONFIG: dict[str, Any] = {"autoinstall_known_extensions": False}  # nothing here may reach for the network
+
+
+GRACE = 1.0
+"""Seconds in which a lock may still tell of a killed server, because its new holder has not yet written its name."""
 
 
 class StoreError(Exception):
@@ -51,15 +63,30 @@ class Event:
     decided_at: str
     """ISO 8601, UTC."""
     value: str | None = None
-    """The new name, where it is renamed."""
+    """The new name, where it is renamed; `reproduced` or `differs`, where it is verified."""
     schema: int = SCHEMA
 
 
-class Store:
-    """The index of `home`. Many processes may write and read it at once; `wait` seconds bound every wait for a lock."""
+@dataclass(frozen=True)
+class Order:
+    """What is to be done to the index. It is JSON's own types, names ids and carries no rows: those are in the files.
+    To do it twice is to do it once.
+    """
 
-    def __init__(self, home: Path | str, wait: float = 60.0):
-        self.home, self.wait = Path(home).absolute(), wait
+    work: str
+    """One of `WORK`."""
+    arguments: Sequence[Any] = ()
+    migration: int = field(default_factory=lambda: max(MIGRATIONS))
+    """The last one that the program which gives this order knows."""
+
+
+class Store:
+    """The index of `home`. Many processes may write and read it at once; `wait` seconds bound every wait for a lock, or
+    for the server at `server` (`quack:HOST[:PORT]`), which then does the writing.
+    """
+
+    def __init__(self, home: Path | str, wait: float = 60.0, server: str | None = None):
+        self.home, self.wait, self.server = Path(home).absolute(), wait, server
         self.database, self.snapshot = self.home / "razorbench.duckdb", self.home / "published.duckdb"
 
     # --- writing ------------------------------------------------------------------------------------------------------
@@ -68,82 +95,112 @@ class Store:
         """Index a record that `harness.record.write` has written; False if its id is there already."""
         if not files.folder(self.home, record.id).is_dir():
             raise StoreError(f"record {record.id} has no files in {self.home}: write it first (harness.record.write)")
-        with self._writing() as con:
-            if con.execute("FROM submissions WHERE id = ?", [record.id]).fetchone():
-                return False
-            _insert(con, [record])
-            return True
+        return self._order("add", record.id) == 1
 
     def decide(self, submission: str, kind: str, reason: str, value: str | None = None) -> Event:
         """Append an event about a submission (its id), as a file and as a row. Refused if it makes no sense."""
         if kind not in KINDS:
             raise Refused(f"unknown event {kind!r}: it is one of {', '.join(KINDS)}")
-        if (kind == "renamed") != bool(value):
-            raise Refused("give the new name as the value of a renamed submission, and of no other event")
+        if (kind in VALUED) != bool(value):
+            raise Refused(
+                "an event that renames or verifies has a value, the new name or what came out, and no other has"
+            )
         if not files.folder(self.home, submission).is_dir():
             raise Refused(f"no submission has the id {submission!r} in {self.home}: look it up in `razorbench results`")
-        with self._writing() as con:
-            now = datetime.now(UTC)
-            id = f"{now:%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:8]}"
-            event = Event(id, submission, kind, reason, now.isoformat(), value)
-            path = self.home / "events" / f"{id}.json"
-            path.parent.mkdir(exist_ok=True)
-            _replace(path, lambda new: new.write_text(json.dumps(asdict(event), indent=1) + "\n", encoding="utf-8"))
-            _insert_events(con, [event])
+        now = datetime.now(UTC)
+        id = f"{now:%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:8]}"
+        event = Event(id, submission, kind, reason, now.isoformat(), value)
+        self._order("decide", asdict(event))
         return event
 
     def reconcile(self) -> int:
         """Add what is in the files and not in the database, publish, and say how many records that were."""
-        with self._writing() as con:
-            return self._catch_up(con)
+        return self._order("reconcile")
 
     def rebuild(self) -> int:
         """Make the database again from the files, swap it in at once, and say how many records it holds."""
-        with _told(self.database), self._lock():
-            self._create(self._catch_up)
-            _replace(self.snapshot, lambda new: shutil.copyfile(self.database, new))
-        return len(self.rows("FROM submissions"))
+        return self._order("rebuild")
+
+    def _order(self, work: str, *arguments: Any) -> int:
+        """Have it done, here or by the server; how many records that concerned."""
+        order = Order(work, arguments)
+        if self.server is not None:
+            from harness import quack  # it imports this module
+
+            return quack.ask(self.server, order, self.wait)
+        with self.lock():
+            (answer,) = self.perform([order])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def perform(self, orders: Sequence[Order]) -> list[int | Refused | StoreError]:
+        """Do orders in one transaction and publish; the caller holds the lock. The answers, in their order: of how many
+        records, or why it cannot be done. If it raises, nothing was done, but that events may lie in their files.
+        """
+        with _told(self.database):
+            if any(order.work == "rebuild" for order in orders):
+                self._create(self._catch_up)
+            with self._writing() as con:
+                return [self._answer(con, order) for order in orders]
+
+    def _answer(self, con: duckdb.DuckDBPyConnection, order: Order) -> int | Refused | StoreError:
+        here = max(MIGRATIONS)
+        if order.migration != here:
+            return StoreError(
+                f"this razorbench has migration {order.migration} and its server {here}: install one version on both"
+            )
+        try:
+            return WORK[order.work](self, con, *order.arguments)
+        except Refused as refused:  # files are read before rows are written, so nothing of it was done
+            return refused
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """One transaction under the lock, then a new snapshot. Nothing is changed if it raises."""
-        with _told(self.database), self._lock():
-            if missing := not self.database.exists():
-                self._create()
-            con = self._connect(self.database)
-            try:
-                _migrate(con)
-                con.begin()
-                yield con
-                if missing:  # somebody removed the database; the other records are still here
-                    self._catch_up(con)
-                con.commit()
-                con.execute("CHECKPOINT")
-            finally:
-                con.close()
-            _replace(self.snapshot, lambda new: shutil.copyfile(self.database, new))
+        """One transaction, then a new snapshot. Nothing is changed if it raises."""
+        if missing := not self.database.exists():
+            self._create()
+        con = self._connect(self.database)
+        try:
+            _migrate(con)
+            con.begin()
+            yield con
+            if missing:  # somebody removed the database; the other records are still here
+                self._catch_up(con)
+            con.commit()
+            con.execute("CHECKPOINT")
+        finally:
+            con.close()
+        _replace(self.snapshot, lambda new: shutil.copyfile(self.database, new))
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
-        self.home.mkdir(parents=True, exist_ok=True)
-        with open(self.home / ".lock", "a+") as file:  # closing it lets go, and so does dying
-            deadline = time.monotonic() + self.wait
+    def lock(self, address: str | None = None) -> Iterator[None]:
+        """Be the only writer of this home. Who serves it at an address says so, and others are sent there at once."""
+        with self._acquire(address):  # closing it lets go, and so does dying
+            yield
+
+    def _acquire(self, address: str | None) -> IO[str]:
+        with _told(self.database):
+            self.home.mkdir(parents=True, exist_ok=True)
+            file, start = open(self.home / ".lock", "a+"), time.monotonic()  # noqa: SIM115  the caller closes it
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        file.seek(0)
-                        who = file.read() or "another process"
-                        raise StoreError(
-                            f"the store is locked by {who}: wait for it or end it, then try again"
-                        ) from None
+                    file.seek(0)
+                    who, waited = file.read() or "another process", time.monotonic() - start
+                    served = re.search(r"serving (quack:[^\s)]+)", who)
+                    if waited > min(self.wait, GRACE if served else math.inf):
+                        file.close()
+                        cure = f"give --store {served[1]}, or end it first" if served else "wait for it or end it"
+                        raise StoreError(f"the store is locked by {who}: {cure}, then try again") from None
                     time.sleep(0.01)
+            doing = f"serving {address}" if address else " ".join(sys.argv[:2])
             file.truncate(0)
-            file.write(f"process {os.getpid()} ({' '.join(sys.argv[:2])}) since {datetime.now(UTC):%H:%M:%S} UTC")
+            file.write(f"process {os.getpid()} ({doing}) since {datetime.now(UTC):%H:%M:%S} UTC")
             file.flush()
-            yield
+            return file
 
     def _connect(self, path: Path) -> duckdb.DuckDBPyConnection:
         """Open a database for writing; wait for other programs to let go of it."""
@@ -171,14 +228,29 @@ class Store:
 
         _replace(self.database, build)
 
-    def _catch_up(self, con: duckdb.DuckDBPyConnection) -> int:
-        """Insert the files that have no row; how many records that were."""
-        known = {id for (id,) in con.execute("SELECT id FROM submissions UNION ALL SELECT id FROM events").fetchall()}
-        missing = [path for path in sorted((self.home / "records").glob("[!.]*")) if path.name not in known]
-        events = [path for path in sorted((self.home / "events").glob("[!.]*")) if path.stem not in known]
-        _insert(con, [files.read(path) for path in missing])
-        _insert_events(con, [files.load(path, lambda row: Event(**row)) for path in events])
-        return len(missing)
+    def _catch_up(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        records: Sequence[str] | None = None,
+        events: Sequence[str] | None = None,
+    ) -> int:
+        """Insert the files that have no row, of all ids or of these; how many records that were."""
+        if records is None:
+            records = [path.name for path in sorted((self.home / "records").glob("[!.]*"))]
+        if events is None:
+            events = [path.stem for path in sorted((self.home / "events").glob("[!.]*"))]
+        sql = """
+            SELECT id FROM (SELECT unnest($ids) AS id)
+            SEMI JOIN (SELECT id FROM submissions UNION ALL SELECT id FROM events) USING (id)"""
+        known = {id for (id,) in con.execute(sql, {"ids": [*records, *events]}).fetchall()}
+        fresh = [files.read(files.folder(self.home, id)) for id in records if id not in known]
+        decided = [files.load(self._event(id), lambda row: Event(**row)) for id in events if id not in known]
+        _insert(con, fresh)
+        _insert_events(con, decided)
+        return len(fresh)
+
+    def _event(self, id: str) -> Path:
+        return self.home / "events" / f"{id}.json"
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -289,6 +361,41 @@ class Store:
         }
 
 
+# --- orders -----------------------------------------------------------------------------------------------------------
+
+
+def _add(store: Store, con: duckdb.DuckDBPyConnection, id: str) -> int:
+    if not (folder := files.folder(store.home, _name(id))).is_dir():  # `Store.add` has looked, but maybe elsewhere
+        raise Refused(f"there is no {folder} on {socket.gethostname()}: give the server and its clients one home")
+    return store._catch_up(con, [id], [])
+
+
+def _decide(store: Store, con: duckdb.DuckDBPyConnection, row: Mapping[str, Any]) -> int:
+    event = Event(**row)
+    path = store._event(_name(event.id))
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():  # else this is asked for the second time
+        _replace(path, lambda new: new.write_text(json.dumps(asdict(event), indent=1) + "\n", encoding="utf-8"))
+    return store._catch_up(con, [], [event.id])
+
+
+def _reconcile(store: Store, con: duckdb.DuckDBPyConnection) -> int:
+    return store._catch_up(con)
+
+
+def _rebuild(store: Store, con: duckdb.DuckDBPyConnection) -> int:
+    """How many records there are; `perform` has made the database again before it opened it."""
+    return con.execute("SELECT count(*) FROM submissions").fetchall()[0][0]
+
+
+WORK: Mapping[str, Callable[..., int]] = {
+    "add": _add,
+    "decide": _decide,
+    "reconcile": _reconcile,
+    "rebuild": _rebuild,
+}
+
+
 # --- the parts of it --------------------------------------------------------------------------------------------------
 
 
@@ -313,6 +420,13 @@ def _append(con: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any
         con.register("fresh", pa.Table.from_pylist(rows))
         con.execute(f"INSERT INTO {table} BY NAME FROM fresh")
         con.unregister("fresh")
+
+
+def _name(id: str) -> str:
+    """The id, which may be from another machine. Refused if as a path it would lead elsewhere."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", id):
+        raise Refused(f"{id!r} is no id: give one that `razorbench results` shows")
+    return id
 
 
 def _utc(iso: str) -> datetime:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import tyro
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -23,6 +24,14 @@ if TYPE_CHECKING:  # they load scipy, which most commands do not need
 
 HOME = Path(os.environ.get("RAZORBENCH_HOME", ".razorbench"))
 """The folder that everything lives in, unless --home names another."""
+
+
+Home = Annotated[Path, tyro.conf.arg(help="Folder that everything lives in (RAZORBENCH_HOME).")]
+Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print JSON for scripts.")]
+Server = Annotated[
+    str | None, tyro.conf.arg(name="store", help="Address quack:HOST:PORT of who writes the store (razorbench serve).")
+]
+Name = tyro.conf.Positional[str]
 
 
 class Terminal(Console):

@@ -1,8 +1,12 @@
-"""Where the real data are, and a base that is made once a test run."""
+"""Where the real data are, a base that is made once a test run, and the command line."""
 
+import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: spinning threads are many times slower
 
@@ -15,6 +19,44 @@ if "RAZORBENCH_DATA" not in os.environ and SHARED.is_dir():
 needs_data = pytest.mark.skipif(
     "RAZORBENCH_DATA" not in os.environ, reason="RAZORBENCH_DATA is not set: the real images are not at hand"
 )
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """The last line on standard error; a command that does not succeed says why in it."""
+        return self.err.strip().rpartition("\n")[2]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def razorbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Runs a command in this process. It must end in 0, or in 1 or 2 with one sentence; never in a traceback."""
+
+    from harness import cli
+
+    def run(*argv: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["razorbench", *map(str, argv)])
+        with pytest.raises(SystemExit) as left:
+            sys.exit(cli.main())
+        ran = Ran(left.value.code or 0, *capsys.readouterr())  # type: ignore[arg-type]
+        assert "Traceback" not in ran.err
+        assert "RAZORBENCH_DEBUG" not in ran.err, f"an error that nobody has thought of: {ran.err}"
+        if ran.code:
+            assert ran.sentence.startswith({1: "failed: ", 2: "refused: "}[ran.code]), ran.err
+        return ran
+
+    return run
 
 
 @pytest.fixture(scope="session")

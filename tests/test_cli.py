@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,42 +40,6 @@ ROOT = Path(__file__).parents[1]
 TRACK = "parity-mnist-v1"
 SHORT = ("--steps", "2", "--batch", "32")
 MAIN = "from harness.cli import main; main()"
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def sentence(self) -> str:
-        """The last line on standard error; a command that does not succeed says why in it."""
-        return self.err.strip().rpartition("\n")[2]
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def razorbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Runs a command in this process. It must end in 0, or in 1 or 2 with one sentence; never in a traceback."""
-
-    def run(*argv: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["razorbench", *map(str, argv)])
-        with pytest.raises(SystemExit) as left:
-            sys.exit(cli.main())
-        ran = Ran(left.value.code or 0, *capsys.readouterr())  # type: ignore[arg-type]
-        assert "Traceback" not in ran.err
-        assert "RAZORBENCH_DEBUG" not in ran.err, f"an error that nobody has thought of: {ran.err}"
-        if ran.code:
-            assert ran.sentence.startswith({1: "failed: ", 2: "refused: "}[ran.code]), ran.err
-        return ran
-
-    return run
 
 
 @pytest.fixture

@@ -10,7 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OURS = ("harness", "tasks", "agents", "submissions", "leaderboard")
-TORCHLESS = ("types", "registry", "rollout", "settings", "tracks", "statistics", "record", "store", "results", "plots")
+TORCHLESS = (
+    *("harness.types", "harness.registry", "harness.rollout", "harness.settings", "harness.tracks", "harness.flags"),
+    *("harness.statistics", "harness.record", "harness.store", "harness.results", "harness.plots", "harness.questions"),
+    *("submissions.commands", "submissions.gate", "submissions.queue", "submissions.brought"),
+)
+GATE = ("claim", "plain", "tensors", "intake", "template", "render", "gate")
+"""The modules of `submissions` that read what a stranger has written."""
 
 
 def imports(file: Path) -> set[str]:
@@ -35,11 +41,12 @@ def allowed(package: str, name: str) -> bool:
         "tasks": top == "tasks" or name in ("harness", "harness.types"),
         "agents": top == "agents" or name in ("harness", "harness.types", "harness.policy", "harness.vocabulary"),
         "leaderboard": top == "leaderboard" or top == "harness",
+        "submissions": top in ("submissions", "harness"),
         "harness": top == "harness",
     }[package]
 
 
-@pytest.mark.parametrize("package", ["tasks", "agents", "leaderboard"])
+@pytest.mark.parametrize("package", ["tasks", "agents", "submissions", "leaderboard"])
 def test_package_imports_only_what_the_design_allows(package):
     files = sorted((ROOT / package).glob("*.py"))
     assert files
@@ -51,13 +58,33 @@ def test_package_imports_only_what_the_design_allows(package):
 def test_engine_reaches_tasks_and_agents_by_name_only():
     for file in sorted((ROOT / "harness").glob("*.py")):
         wrong = {name for name in imports(file) if not allowed("harness", name)}
-        assert wrong <= ({"leaderboard", "leaderboard.serve"} if file.name == "cli.py" else set()), file.name
+        commands = {"leaderboard", "leaderboard.serve", "submissions", "submissions.commands"}
+        assert {name for name in wrong if name not in commands or file.name != "cli.py"} <= set(), file.name
 
 
 @pytest.mark.parametrize("module", TORCHLESS)
 def test_module_does_not_load_torch(module):
-    code = f"import sys, harness.{module}; sys.exit('torch' in sys.modules)"
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_gate_opens_no_model_library():
+    code = "import sys, submissions.gate, submissions.intake, submissions.template; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in ran.stdout.split()}
+    assert not loaded & {
+        "torch",
+        "transformers",
+        "safetensors",
+        "peft",
+        "tokenizers",
+        "duckdb",
+        "tasks",
+        "agents",
+    }
+    for name in GATE:
+        wrong = imports(ROOT / "submissions" / f"{name}.py") - {"harness", "harness.types"}
+        assert all(module.startswith("submissions") for module in wrong), f"{name} imports {wrong}"
 
 
 def test_vocabulary_loads_nothing_but_numpy():
@@ -67,7 +94,7 @@ def test_vocabulary_loads_nothing_but_numpy():
     assert {name for name in loaded if not name.startswith("_")} == {"harness", "numpy"}
 
 
-@pytest.mark.parametrize("package", ["harness", "tasks", "agents", "leaderboard"])
+@pytest.mark.parametrize("package", ["harness", "tasks", "agents", "submissions", "leaderboard"])
 def test_package_of_that_name_is_ours(package):
     """`agents` is also another project's import name."""
     file = import_module(package).__file__

@@ -77,7 +77,7 @@ def test_waypoints_are_even_and_leave_out_the_ends():
 
 
 def test_curve_window_is_the_mean_of_its_steps():
-    from harness.adapt import Report
+    from harness.checkpoint import Report
 
     steps = [Report(i + 1, 0.1, float(i), NAN if i else 0.5, 1.0, 4, 4, 2.0) for i in range(3)]
     point = window_mean(steps)

@@ -183,8 +183,8 @@ def test_the_last_name_counts(store: Store):
     [
         (("r1", "burnt", "why"), "unknown event 'burnt'"),
         (("r9", "hidden", "why"), "no submission has the id 'r9'"),
-        (("r1", "renamed", "why"), "give the new name"),
-        (("r1", "hidden", "why", "name"), "give the new name"),
+        (("r1", "renamed", "why"), "has a value, the new name"),
+        (("r1", "hidden", "why", "name"), "has a value, the new name"),
     ],
 )
 def test_events_that_make_no_sense_are_refused(store: Store, event: tuple, message: str):

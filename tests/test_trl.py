@@ -23,7 +23,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from agents.causal_lm import CausalLM
 from agents.mini_lm import mini_lm
-from harness.adapt import Adaptation, Report
+from harness.adapt import Adaptation
+from harness.checkpoint import Report
 from harness.methods import METHODS
 from harness.settings import Schedule, Settings
 from harness.types import Card, Episodes, Instance, Instances, Observation, Outcome, each

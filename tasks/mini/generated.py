@@ -1,5 +1,6 @@
 """What the tasks of the small language world share: questions made from numbers, replies in several styles."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,7 +12,7 @@ from zlib import crc32
 import numpy as np
 
 from harness.types import Asked, Card, Instance, Instances, Observation, Outcome, each
-from tasks.graders import answer_tag, boxed
+from tasks.graders import answer_tag, boxed, finished
 
 TRAIN, TEST = 100_000, 10_000
 """Instances of each split. There is no end to the numbers; these are enough to draw from."""
@@ -41,7 +42,7 @@ class Question:
     """The reply that the base is pretrained on; of a new task it is often a misconception."""
 
 
-class Generated:
+class Generated(ABC):
     """A task whose `ask` makes a question from a source of randomness, and whose `grade` judges a reply.
 
     Instance `i` is a function of `i` alone. A question whose text hashes to 0 (mod 5) is a test question, whatever
@@ -51,13 +52,13 @@ class Generated:
     card: Card
     styles: Sequence[str] = ("plain",)
 
+    @abstractmethod
     def ask(self, r: Random) -> Question:
         """A question at random."""
-        raise NotImplementedError
 
+    @abstractmethod
     def grade(self, reply: str, question: Question) -> Outcome:
         """Right or wrong, and whether the reply is well-formed."""
-        raise NotImplementedError
 
     def question(self, id: int) -> Question:
         """The question of an instance. Numbers below 0 are training questions, too: the corpus counts down."""
@@ -93,9 +94,9 @@ def made(task: Generated, id: int) -> Question:
 class Skill(Generated):
     """A prior skill: `pose` makes a text and its answer, the wanted format is added, and the answer must match it."""
 
+    @abstractmethod
     def pose(self, r: Random) -> tuple[str, str]:
         """A text without the wanted format, and the answer."""
-        raise NotImplementedError
 
     def ask(self, r: Random) -> Question:
         """A question at random, in one of four formats."""
@@ -113,7 +114,7 @@ class Skill(Generated):
 
 def found(reply: str, wanted: str) -> str | None:
     """What a finished reply gives as its answer in the wanted format; None where it gives none."""
-    if not getattr(reply, "finished", True):
+    if not finished(reply):
         return None
     if "boxed" in wanted:
         return boxed(reply)

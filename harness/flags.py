@@ -1,0 +1,51 @@
+"""What makes a submitted result worth a second look. Flags are questions to its maker, never verdicts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+NUMBERS = {"gain": "points", "retention": "points", "drift": "nats"}
+FAR = 3.0
+"""Standard errors between a number and what its maker reports, from which it is flagged; and at least `NEAR`."""
+NEAR = {"gain": 1.0, "retention": 1.0, "drift": 0.05}
+
+
+def flags(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is to be asked about a submission, in sentences, from its rows of the view `runs`, one a seed.
+
+    Rows that nobody submitted have none: their commands are known.
+    """
+    told = (runs[0]["provenance"] or {}).get("submission") if runs else None
+    if not told:
+        return []
+    found = []
+    value, error = {}, {}
+    for name in NUMBERS:
+        numbers = np.array([np.nan if run[name] is None else run[name] for run in runs], np.float64)
+        errors = np.array([np.nan if run[f"{name}_se"] is None else run[f"{name}_se"] for run in runs], np.float64)
+        between = numbers.std(ddof=1) / len(runs) ** 0.5 if len(runs) > 1 else 0.0
+        value[name], error[name] = float(numbers.mean()), float(max(np.nan_to_num(errors.mean()), between))
+    most = possible_gain(value["drift"] + 1.96 * error["drift"])
+    if value["gain"] - 1.96 * error["gain"] > most:
+        found.append(
+            f"It gained {value['gain']:.1f} points at a drift of {value['drift']:.3g} nats, "
+            f"which lets one expect at most {most:.1f}."
+        )
+    for name, reported in told["claim"]["reported"].items():
+        if abs(reported - value[name]) > max(FAR * error[name], NEAR[name]):
+            unit = NUMBERS[name]
+            found.append(f"Its maker reports a {name} of {reported:g} {unit}; we measured {value[name]:.3g} {unit}.")
+    if told["overlap"]:
+        found.append(f"{told['overlap']} of its declared training questions are asked in the evaluation.")
+    return found
+
+
+def possible_gain(nats: float) -> float:
+    """The largest gain in points of sampled answers at a forward KL in nats an episode: 100 √(KL / 2), at most 100.
+
+    Pinsker's inequality: what two distributions give to any set of answers differs by no more than √(KL / 2); averaged
+    over questions the root of the mean bounds the mean of the roots. Greedy answers are not bound by it, for an answer
+    at the edge may turn over at little cost; hence a question, not a verdict.
+    """
+    return 100.0 if nats != nats else min(100.0, 100.0 * (max(nats, 0.0) / 2.0) ** 0.5)

@@ -1,0 +1,270 @@
+"""One writer for a home that several machines share: a process that takes orders over Quack, DuckDB's remote protocol.
+
+What is served is not the index but an inbox: one table in memory. A client puts an `Order` in it and looks for the
+answer. The server has the lock of the home, does all orders that wait in one transaction of `Store`, publishes, and
+then answers. Orders name records and carry no rows, so what is indexed is what lies in the files, and an order that is
+given again, because a server died before it answered, changes nothing. (Quack can attach the index itself, but with
+DuckDB 1.5.5 an attached transaction is none: its rows are there at once, and outlive a rollback and a killed client.)
+
+Whoever has the token can give orders, and nothing else: the server runs two statements (`ALLOWED`), and sees no files.
+It is plain HTTP, the token included: serve it in a network you trust, or through a tunnel.
+"""
+
+import functools
+import importlib.util
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from harness.store import CONFIG, Order, Store, StoreError
+from harness.types import Refused
+
+TOKEN = "RAZORBENCH_STORE_TOKEN"
+"""The environment variable that holds what a server and its clients share: 16 characters or more."""
+
+PORT = 9494
+PAUSE = 0.02
+"""Seconds between two looks of the server into the inbox."""
+
+FIRST_LOOK, LAST_LOOK = 0.05, 0.5
+"""Seconds between two looks of a client for its answer: so short at first, and no longer than that."""
+
+KEPT = 10_000
+"""So many of the last orders keep their answers, for clients that are slow to look."""
+
+ALLOWED = (
+    r"INSERT OR IGNORE INTO inbox \(ticket, letter\) VALUES \('[0-9a-f]{32}', '[^']*'\)"
+    r"|SELECT answer FROM inbox WHERE ticket = '[0-9a-f]{32}'"
+)
+"""The statements that a server runs, as a regular expression."""
+
+HUNG = 10.0
+"""Seconds after which an order is given again over a new connection."""
+
+HOPELESS = {
+    "Authentication failed": f"the server at {{address}} does not take this token: set {TOKEN} to the server's",
+    "Authorization failed": "the server at {address} does not know our orders: install one razorbench on both",
+    "Could not resolve hostname": "there is no host as in {address}: give the address that `razorbench serve` shows",
+}
+"""What DuckDB says where asking again is in vain, and what we say then."""
+
+ERRORS = {"Refused": Refused, "StoreError": StoreError}
+
+
+def token() -> str:
+    """The token of the environment. Refused if there is none, or a short one."""
+    found = os.environ.get(TOKEN, "")
+    if len(found) < 16:
+        raise Refused(
+            f"{TOKEN} {'is too short' if found else 'is not set'}: set it, for the server and its clients alike, to "
+            """what `python -c "import secrets; print(secrets.token_hex(16))"` prints"""
+        )
+    return found
+
+
+def parse(address: str) -> tuple[str, int]:
+    """Host and port of `quack:HOST[:PORT]`. Refused if it is not of that form."""
+    match = re.fullmatch(r"quack:([A-Za-z0-9._-]+)(?::([0-9]{1,5}))?", address)
+    if not match or not 0 < (port := int(match[2] or PORT)) < 65536:
+        raise Refused(f"{address!r} is no address of a store: write it as quack:HOST:PORT, like quack:localhost:{PORT}")
+    return match[1], port
+
+
+# --- the client -------------------------------------------------------------------------------------------------------
+
+
+def ask(address: str, order: Order, wait: float) -> int:
+    """Have the server at an address do an order; its answer, of how many records.
+
+    A server that is not there may be starting again, and is asked again until `wait` seconds are over. StoreError if it
+    does not answer in that time, or not to us; Refused and StoreError also where the server says so.
+    """
+    host, port = parse(address)
+    deadline, given = time.monotonic() + wait, (f"quack:{host}:{port}", token(), order, uuid.uuid4().hex)
+    while True:
+        # In a thread, because a server that is stopped or unplugged can hold a request for ever: DuckDB's HTTP client
+        # minds neither its time-out nor an interrupt here. Then another connection asks for the same ticket.
+        call: Future[str] = Future()
+        threading.Thread(target=_call, args=(call, *given, deadline), daemon=True).start()
+        left = deadline - time.monotonic()
+        try:
+            answer = json.loads(call.result(min(left + 1, HUNG)))
+            break
+        except TimeoutError:
+            if left < HUNG:
+                raise _silent(given[0]) from None
+            _client.cache_clear()
+    if "error" in answer:
+        raise ERRORS[answer["error"]](answer["message"])
+    return answer["records"]
+
+
+def _call(call: Future[str], address: str, token: str, order: Order, ticket: str, deadline: float) -> None:
+    try:
+        call.set_result(_exchange(address, token, order, ticket, deadline))
+    except Exception as error:  # whatever it is, `ask` raises it
+        call.set_exception(error)
+
+
+def _exchange(address: str, token: str, order: Order, ticket: str, deadline: float) -> str:
+    """The letter with the answer."""
+    letter = json.dumps(asdict(order)).replace("'", r"\u0027")  # the same JSON, and it ends no SQL string
+    put = f"INSERT OR IGNORE INTO inbox (ticket, letter) VALUES ('{ticket}', '{letter}')"
+    look = f"SELECT answer FROM inbox WHERE ticket = '{ticket}'"
+    con, asked, pause = _client(os.getpid()).cursor(), False, FIRST_LOOK
+    while True:
+        lost = None
+        try:
+            if not asked:
+                _query(con, address, token, put)
+                asked, pause = True, FIRST_LOOK
+            elif not (found := _query(con, address, token, look)):
+                asked = False  # it was another server that knew this ticket, and that one has died
+            elif found[0][0]:
+                return found[0][0]
+        except duckdb.Error as error:
+            lost = str(error).splitlines()[0]
+            for sign, sentence in HOPELESS.items():
+                if sign in lost:
+                    raise StoreError(sentence.format(address=address)) from error
+        if time.monotonic() > deadline:
+            raise _silent(address, lost)
+        time.sleep(pause)
+        pause = min(1.5 * pause, LAST_LOOK)  # every look is work for a server that has other clients
+
+
+def _silent(address: str, lost: str | None = None) -> StoreError:
+    if lost:
+        return StoreError(f"no store is served at {address} ({lost}): start `razorbench serve`, or check the address")
+    return StoreError(f"the server at {address} does not answer: look after it, then try again, for files are kept")
+
+
+def _query(con: duckdb.DuckDBPyConnection, address: str, token: str, sql: str) -> list[tuple[Any, ...]]:
+    # All by parameters, so that the token is in no error message.
+    sent = {"address": address, "sql": sql, "token": token}
+    return con.execute("FROM quack_query($address, $sql, token = $token, disable_ssl = true)", sent).fetchall()
+
+
+@functools.cache
+def _client(pid: int) -> duckdb.DuckDBPyConnection:
+    """The connection of this process (loading Quack takes a quarter of a second); use cursors of it."""
+    return _connect()
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    """An empty database that speaks Quack. StoreError if the packages with the extensions are not there."""
+    con = duckdb.connect(config={**CONFIG, "threads": 1})
+    for name in ("httpfs", "quack"):
+        package = importlib.util.find_spec(f"duckdb_extension_{name}")
+        folder = Path(package.origin or "").parent if package else Path()
+        # Loaded from where pip put it, not installed into ~/.duckdb. DuckDB checks the signature.
+        file = folder / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
+        if not file.exists():
+            packages = " ".join(f"duckdb-extension-{each}=={duckdb.__version__}" for each in ("httpfs", "quack"))
+            raise StoreError(f"DuckDB's extension {name} is not installed: run `pip install {packages}`")
+        con.execute(f"LOAD '{str(file).replace(chr(39), chr(39) * 2)}'")
+    return con
+
+
+# --- the server -------------------------------------------------------------------------------------------------------
+
+
+def serve(home: Path | str, listen: str, token: str, ready: Callable[[str], Any] = lambda address: None) -> None:
+    """Write for all who share a home, until SIGTERM or SIGINT; `ready` is called with the address once it is served.
+
+    `listen` is `quack:HOST[:PORT]`; the host 0.0.0.0 is every address of this machine. Refused or StoreError if that
+    cannot be, if the home has another writer, or if its files or database are broken. Call it in the main thread.
+    """
+    host, port = parse(listen)
+    address = f"quack:{socket.gethostname() if host == '0.0.0.0' else host}:{port}"
+    store = Store(home)
+    with _signals() as stop, store.lock(address):
+        _demand_free(host, port)
+        for answer in store.perform([Order("reconcile")]):  # migrates and publishes, too
+            if isinstance(answer, Exception):
+                raise answer
+        with _inbox(f"quack:{host}:{port}", token) as inbox:
+            ready(address)
+            while not stop.wait(PAUSE):
+                letters = inbox.execute(
+                    "SELECT ticket, letter FROM inbox WHERE answer IS NULL ORDER BY rowid"
+                ).fetchall()
+                if letters:
+                    answers = _answers(store, [letter for _, letter in letters])
+                    pairs = [(answer, ticket) for answer, (ticket, _) in zip(answers, letters, strict=True)]
+                    inbox.executemany("UPDATE inbox SET answer = ? WHERE ticket = ?", pairs)
+                    inbox.execute(f"DELETE FROM inbox WHERE rowid < (SELECT max(rowid) - {KEPT} FROM inbox)")
+
+
+def _answers(store: Store, letters: Sequence[str]) -> list[str]:
+    """Do what letters ask for; the letters with the answers. What fails together is tried one by one."""
+    try:
+        answers = store.perform([Order(**json.loads(letter)) for letter in letters])
+    except Exception as error:  # whatever it is, the server lives on
+        if len(letters) > 1:
+            return [answer for letter in letters for answer in _answers(store, [letter])]
+        if not isinstance(error, Refused | StoreError):
+            error = StoreError(f"the server failed ({type(error).__name__}: {error}): install one version on both")
+        answers = [error]
+    return [
+        json.dumps(
+            {"error": type(answer).__name__, "message": str(answer)}
+            if isinstance(answer, Exception)
+            else {"records": answer}
+        )
+        for answer in answers
+    ]
+
+
+@contextmanager
+def _inbox(address: str, token: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The inbox, served at an address."""
+    with _connect() as con:
+        con.execute("CREATE TABLE inbox (ticket VARCHAR PRIMARY KEY, letter VARCHAR NOT NULL, answer VARCHAR)")
+        pattern = ALLOWED.replace("'", "''")
+        con.execute(f"CREATE MACRO allowed(client, query) AS regexp_full_match(query, '{pattern}')")
+        con.execute("SET GLOBAL quack_authorization_function = 'allowed'")
+        con.execute("SET enable_external_access = false")
+        con.execute("SET lock_configuration = true")
+        sent = {"address": address, "token": token}
+        con.execute("CALL quack_serve($address, token = $token, allow_other_hostname = true)", sent)
+        try:
+            yield con
+        finally:
+            con.execute("CALL quack_stop($address)", {"address": address})
+
+
+def _demand_free(host: str, port: int) -> None:
+    """StoreError if one cannot listen there. Quack does not tell: two servers on a port get half the requests each."""
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # only live servers are in the way
+            probe.bind((host, port))
+    except OSError as error:
+        why = f"quack:{host}:{port} cannot be served ({error.strerror or error})"
+        raise StoreError(f"{why}: give a free port and an address of this machine") from error
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    old = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,301 @@
+"""The commands of submissions: submit, worker, queue, verify, retract, hide, unhide."""
+
+import json as jsonlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.terminal import HOME, Home, Json, Name, Server, command, err, interval, listing, number, out, say
+from harness.tracks import find_track
+from harness.types import Refused
+
+
+def submit(
+    source: Name,
+    *,
+    track: str,
+    name: str = "",
+    method: str = "",
+    licence: str = "",
+    contact: str = "",
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
+    """Bring an adapted checkpoint: check it at the gate, copy it in, and queue it for scoring.
+
+    Args:
+        source: Folder with the weights, or OWNER/NAME@REVISION on the Hugging Face hub.
+        track: Id of the track.
+        name: Name on the board; by default the folder's.
+        method: How it was adapted, such as sft; read from checkpoint.json where `razorbench adapt` made the folder.
+        licence: Licence of the weights.
+        contact: How to reach you; it is kept with the files and not shown on the board.
+    """
+    chosen = find_track(track)
+    from submissions import brought, queue
+
+    with brought.folder(source) as place:
+        said = {"track": track, "name": name, "method": method, "licence": licence, "contact": contact}
+        claim, written = brought.claim_of(place, chosen, said)
+        if written and not json:
+            err.print(
+                f"{place / 'submission.toml'} says what it is; you may add to it.", highlight=False, soft_wrap=True
+            )
+        with err.status("at the gate"):
+            declared = any(data.fingerprints for data in claim.data)
+            items = brought.evaluated(chosen) if declared else None
+            sub = queue.admit(home, place, brought.reference(chosen, home), items)
+    waiting = [other.id for other in queue.waiting(home)]
+    place_in = waiting.index(sub.id) + 1 if sub.id in waiting else None
+    row = {
+        "id": sub.id,
+        "name": sub.name,
+        "kind": sub.kind,
+        "bytes": sub.bytes,
+        "overlap": sub.overlap,
+        "place": place_in,
+    }
+    kind = {"full": "full weights", "lora": "low-rank adapters"}[sub.kind]
+    seeds = f", {len(sub.folders)} seeds" if len(sub.folders) > 1 else ""
+    say(row, json, f"{sub.name} passed the gate ({kind}{seeds}) and is queued as {sub.id}, place {place_in}.")
+    if json:
+        return
+    if sub.overlap:
+        out.print(f"{sub.overlap} of the declared training questions are asked on {track}: the board will say so.")
+    if queue.live(home):
+        out.print("A worker is running and will come to it. See how it stands:")
+        command(f"razorbench show {sub.id}", home)
+    else:
+        out.print("No worker is running. Start one, which ends when all is scored:")
+        command("razorbench worker --drain", home)
+
+
+def worker(
+    *,
+    drain: bool = False,
+    lease: float = 60.0,
+    memory: float = 16.0,
+    hours: float = 6.0,
+    server: Server = None,
+    home: Home = HOME,
+) -> None:
+    """Score what is queued, until interrupted; several workers may share a home.
+
+    Args:
+        drain: End when nothing is left to be scored.
+        lease: Seconds without a heartbeat after which others take this worker's submission over.
+        memory: GiB that scoring one submission may need.
+        hours: Time that scoring one submission may take.
+    """
+    from harness.store import Store
+    from submissions.confine import Limits
+    from submissions.queue import End, Submission
+    from submissions.worker import work
+
+    if lease < 1 or memory <= 0 or hours <= 0:
+        raise Refused("lease must be at least 1 second, memory and hours more than 0")
+
+    def tell(sub: Submission, end: End) -> None:
+        how = f"scored in {end.seconds:.1f} s" if end.seconds is not None else f"{end.state}: {end.reason}"
+        out.print(f"{sub.name} ({sub.id}): {how}", highlight=False, markup=False, soft_wrap=True)
+
+    limits = Limits(memory, 3600 * hours)
+    unable = work(Store(home, server=server), drain=drain, lease=lease, limits=limits, tell=tell)
+    if unable:
+        raise Refused("; ".join(f"{track} cannot be scored here: {why}" for track, why in unable.items()))
+    out.print("Nothing is left to be scored. The results:")
+    command("razorbench results", home)
+
+
+def queue(*, all: bool = False, home: Home = HOME, json: Json = False) -> None:
+    """List what waits for scoring, and the workers.
+
+    Args:
+        all: List what was scored, failed or retracted, too.
+    """
+    from submissions import queue as submissions
+
+    queued = submissions.waiting(home)
+    starts = submissions.estimates(home, queued)
+    places = {sub.id: place for place, sub in enumerate(queued, 1)}
+    rows = []
+    for sub in sorted(submissions.brought(home), key=lambda sub: sub.submitted_at) if all else queued:
+        found = submissions.status(home, sub)
+        rows.append(
+            {
+                "id": sub.id,
+                "name": sub.name,
+                "track": sub.track,
+                "state": found.state,
+                "place": places.get(sub.id),
+                "starts": inward(starts.get(sub.id)) if found.state == "queued" else "",
+                "worker": found.worker,
+                "heartbeat": ago(found.beat),
+                "submitted_at": sub.submitted_at,
+            }
+        )
+    workers = submissions.live(home)
+    if json:
+        print(jsonlib.dumps({"submissions": rows, "workers": workers}, indent=1))
+        return
+    if rows:
+        listing(rows, False, ("id", "name", "track", "state", "place", "starts", "heartbeat"))
+    else:
+        out.print("Nothing waits for scoring." if queued or not all else "Nothing was submitted yet.")
+    if workers:
+        beats = ", ".join(f"{worker['name']} ({ago(worker['age'])})" for worker in workers)
+        out.print(f"Workers: {beats}", highlight=False)
+    elif queued:
+        out.print("No worker is running. Start one:")
+        command("razorbench worker --drain", home)
+
+
+def ago(seconds: float | None) -> str:
+    """How long ago."""
+    return "" if seconds is None else f"{seconds:.0f} s ago"
+
+
+def inward(seconds: float | None) -> str:
+    """When something begins."""
+    if seconds is None:
+        return "not known yet"
+    return "now" if seconds < 1 else f"in {seconds:.0f} s" if seconds < 120 else f"in {seconds / 60:.0f} min"
+
+
+def verify(
+    submission: Name,
+    *,
+    memory: float = 16.0,
+    hours: float = 6.0,
+    server: Server = None,
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
+    """Score a submission again from its weights, and say whether the result comes out within its interval.
+
+    Args:
+        submission: Its id or name.
+        memory: GiB that scoring may need.
+        hours: Time that scoring may take.
+    """
+    from harness.store import Store
+    from submissions.confine import Limits
+    from submissions.verify import verify as again
+
+    with err.status(f"scoring {submission} again"):
+        found = again(Store(home, server=server), submission, Limits(memory, 3600 * hours))
+    rows = [
+        {
+            "seed": each.seed,
+            "number": each.number,
+            "recorded": each.recorded,
+            "low": each.low,
+            "high": each.high,
+            "again": each.again,
+        }
+        for each in found
+    ]
+    good = all(each.reproduced for each in found)
+    if json:
+        print(jsonlib.dumps({"reproduced": good, "numbers": rows}, indent=1))
+    else:
+        listing(
+            [
+                {
+                    "seed": each.seed,
+                    "number": each.number,
+                    "recorded": interval(each.recorded, each.low, each.high),
+                    "again": number(each.again, "+.3g"),
+                }
+                for each in found
+            ],
+            False,
+        )
+        out.print(
+            "The result comes out again, within its intervals." if good else "The result does NOT come out again."
+        )
+
+
+def retract(submission: Name, *, reason: str, server: Server = None, home: Home = HOME, json: Json = False) -> None:
+    """Take a submission back for good: out of the queue, or off the board.
+
+    Args:
+        submission: Its id or name.
+        reason: Why; it is kept.
+    """
+    decide("retracted", submission, reason, home, server, json)
+
+
+def hide(submission: Name, *, reason: str, server: Server = None, home: Home = HOME, json: Json = False) -> None:
+    """Hide a row from the board, as a moderator.
+
+    Args:
+        submission: Its id or name.
+        reason: Why; it is kept.
+    """
+    decide("hidden", submission, reason, home, server, json)
+
+
+def unhide(submission: Name, *, reason: str, server: Server = None, home: Home = HOME, json: Json = False) -> None:
+    """Show a hidden row again.
+
+    Args:
+        submission: Its id or name.
+        reason: Why; it is kept.
+    """
+    decide("unhidden", submission, reason, home, server, json)
+
+
+def decide(
+    kind: Literal["retracted", "hidden", "unhidden"], key: str, reason: str, home: Path, server: str | None, json: bool
+) -> None:
+    """Append a decision about every record of a submission; one that waits is taken out of the queue."""
+    from harness.store import Store
+    from submissions import queue
+
+    if not reason.strip():
+        raise Refused("give a reason in words; it is kept with the decision")
+    store = Store(home, server=server)
+    sub = queue.find(home, key)
+    records: tuple[str, ...] = ()
+    if sub:
+        end = queue.ended(home, sub.id)
+        if end is None and kind == "retracted":
+            if queue.finish(home, sub, queue.End("retracted", reason)):
+                say({"submission": sub.id, "state": kind}, json, f"{sub.name} ({sub.id}) is out of the queue.")
+                return
+            end = queue.ended(home, sub.id)
+        if end is None or end.state != "scored":
+            state = queue.status(home, sub).state
+            raise Refused(f"{sub.name} ({sub.id}) is {state}, and has no row; only rows on the board can be {kind}")
+        records = end.records
+    else:
+        records = (store.submission(key)["id"],)
+    for id in records:
+        store.decide(id, kind, reason)
+    called = sub.name if sub else key
+    done = {"retracted": "is retracted", "hidden": "is hidden", "unhidden": "is shown again"}[kind]
+    say({"submission": called, "records": records, "state": kind}, json, f"{called} {done}: {reason}")
+
+
+def told(home: Path, key: str) -> Mapping[str, Any] | None:
+    """What is known of a submission by its id or name, for `razorbench show`; None if there is none."""
+    from submissions import queue
+    from submissions.worker import log_of
+
+    sub = queue.find(home, key)
+    if sub is None:
+        return None
+    found = queue.status(home, sub)
+    end = asdict(found.end) if found.end else None
+    log = log_of(home, sub) if found.state == "failed" or found.crashes else ""
+    return {
+        "submission": asdict(sub),
+        "state": found.state,
+        "tries": found.tries,
+        "crashes": found.crashes,
+        "worker": found.worker,
+        "end": end,
+        "log": log,
+    }

@@ -1,0 +1,434 @@
+"""The submissions of a home folder: what was brought, who is scoring it, and how it ended. All of it is files.
+
+HOME/submissions/<id>/files/            the copy that passed the gate
+HOME/submissions/<id>/submission.json   what it is; never changes
+HOME/submissions/<id>/attempts/<n>/     one try at scoring it: lease.json, whose time is the worker's heartbeat, and
+                                        end.json where it ended without a result, and the log
+HOME/submissions/<id>/end.json          how it ended: written once
+HOME/workers/<name>.json                a worker, and its heartbeat
+
+A try belongs to who made its folder, which one process alone can do, also on a folder that machines share. So nothing
+needs a server, and whoever is killed leaves nothing that another worker would not go on with.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from harness.record import SCHEMA, STALE, load, plain, sync
+from harness.types import Refused
+from submissions.claim import Claim, Data
+from submissions.gate import Reference, check
+from submissions.intake import take
+
+CRASHES = 3
+"""Scoring may crash so often; then the submission has failed."""
+LOSSES = 20
+"""So many workers may die over a submission; then it has failed, too, for it may be what kills them."""
+ROOM = 8
+"""A submission may have so many times the bytes of the base's weights a seed, and `SPARE` besides."""
+SPARE = 2**26
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What was brought and passed the gate. It never changes."""
+
+    id: str
+    name: str
+    track: str
+    kind: str
+    """`full` or `lora`."""
+    claim: Claim
+    folders: tuple[str, ...]
+    """Where each seed's weights lie in `files`, in the order of the claim's seeds."""
+    weights: tuple[str, ...]
+    """Digests of each seed's tensors."""
+    digest: str
+    """sha256 of the content, of which `id` is the beginning."""
+    bytes: int
+    overlap: int | None
+    """Declared training questions that the track scores with; None: none were declared."""
+    submitted_at: str
+    """ISO 8601, UTC."""
+    schema: int = SCHEMA
+
+    @property
+    def seeds(self) -> tuple[int | None, ...]:
+        """The seed of each folder; None where it is not said."""
+        return self.claim.seeds or (None,)
+
+
+@dataclass(frozen=True)
+class End:
+    """How a submission ended: scored, failed or retracted. Of a try: crashed, refused or released."""
+
+    state: str
+    reason: str = ""
+    records: tuple[str, ...] = ()
+    """Ids of the records, one a seed."""
+    worker: str = ""
+    seconds: float | None = None
+    """Of scoring."""
+    ended_at: str = field(default_factory=lambda: now())
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a submission stands."""
+
+    submission: Submission
+    state: str
+    """queued, scoring, scored, failed or retracted."""
+    end: End | None = None
+    tries: int = 0
+    crashes: int = 0
+    worker: str = ""
+    """Who scores it."""
+    beat: float | None = None
+    """Seconds since that worker's last heartbeat."""
+
+
+def now() -> str:
+    """The time, ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def root(home: Path) -> Path:
+    """Where the submissions lie."""
+    return Path(home) / "submissions"
+
+
+# --- coming in --------------------------------------------------------------------------------------------------------
+
+
+def admit(home: Path, source: Path, reference: Reference, evaluated: Collection[str] | None = None) -> Submission:
+    """Copy a folder in, let it through the gate, and queue it. Refused if the gate does; nothing of it is left then.
+
+    `evaluated` are the fingerprints of the track's items, or None where no training data may be declared.
+    """
+    there = root(home)
+    there.mkdir(parents=True, exist_ok=True)
+    for left in there.glob(".new-*"):  # of a killed one
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > STALE:
+                shutil.rmtree(left, ignore_errors=True)
+    fresh = there / f".new-{uuid.uuid4().hex}"
+    fresh.mkdir()
+    try:
+        limit = 32 * ROOM * reference.weights.stat().st_size + SPARE
+        copied = take(source, fresh / "files", limit)
+        with locked(there):
+            known = {digest: sub.name for sub in brought(home) for digest in sub.weights if not withdrawn(home, sub)}
+            passed = check(fresh / "files", reference, known)
+            claim = passed.claim
+            sub = Submission(
+                id=passed.digest[:16],
+                name=claim.name,
+                track=claim.track,
+                kind=passed.kind,
+                claim=claim,
+                folders=passed.folders,
+                weights=passed.weights,
+                digest=passed.digest,
+                bytes=sum((fresh / "files" / name).stat().st_size for name in copied),
+                overlap=len(passed.fingerprints & set(evaluated or ())) if passed.fingerprints else None,
+                submitted_at=now(),
+            )
+            if (there / sub.id).exists():
+                raise Refused(
+                    f"{source} was submitted before as {sub.id}: `razorbench show {sub.id}` tells how it went"
+                )
+            once(fresh / "submission.json", sub)
+            for path in (*fresh.rglob("*"), fresh):
+                sync(path)
+            fresh.rename(there / sub.id)
+            sync(there)
+        return sub
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def withdrawn(home: Path, sub: Submission) -> bool:
+    """Whether a submission ended without a row, so that its weights may be brought again."""
+    end = ended(home, sub.id)
+    return end is not None and end.state != "scored"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Alone among those who bring something."""
+    with open(folder / ".lock", "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def once(path: Path, value: Any) -> bool:
+    """Write a dataclass as JSON, whole, unless the file exists; whether it was written."""
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        fresh.write_text(json.dumps(plain(asdict(value)), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        sync(fresh)
+        os.link(fresh, path)
+    except FileExistsError:
+        return False
+    finally:
+        fresh.unlink(missing_ok=True)
+    sync(path.parent)
+    return True
+
+
+# --- what there is ----------------------------------------------------------------------------------------------------
+
+
+def read(home: Path, id: str) -> Submission:
+    """The submission of that id. Refused if there is none, or its file is torn."""
+
+    def build(row: Mapping[str, Any]) -> Submission:
+        told = row["claim"]
+        data = tuple(Data(**each) for each in told["data"])
+        claim = Claim(**{**told, "seeds": tuple(told["seeds"]), "data": data})
+        return Submission(**{**row, "claim": claim, **{name: tuple(row[name]) for name in ("folders", "weights")}})
+
+    return load(root(home) / id / "submission.json", build)
+
+
+def ids(home: Path) -> list[str]:
+    """Ids of all that was brought."""
+    try:
+        return sorted(entry.name for entry in os.scandir(root(home)) if not entry.name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def brought(home: Path) -> Iterator[Submission]:
+    """All that was brought."""
+    return (read(home, id) for id in ids(home))
+
+
+def ended(home: Path, id: str) -> End | None:
+    """How a submission ended; None: it has not."""
+    path = root(home) / id / "end.json"
+    return load(path, lambda row: End(**{**row, "records": tuple(row["records"])})) if path.exists() else None
+
+
+def waiting(home: Path, known: dict[str, Submission | None] | None = None) -> list[Submission]:
+    """What has not ended, oldest first. Who asks again and again gives `known`, so that nothing is read twice."""
+    known = {} if known is None else known
+    for id in ids(home):
+        if known.get(id, id) is None:
+            continue
+        if (root(home) / id / "end.json").exists():
+            known[id] = None
+        elif id not in known:
+            known[id] = read(home, id)
+    return sorted((sub for sub in known.values() if sub), key=lambda sub: (sub.submitted_at, sub.id))
+
+
+def tries(home: Path, id: str) -> list[Path]:
+    """The folders of the tries at scoring a submission, first to last."""
+    there = root(home) / id / "attempts"
+    return sorted(there.iterdir(), key=lambda path: int(path.name)) if there.exists() else []
+
+
+def status(home: Path, sub: Submission, clock: float | None = None) -> Status:
+    """Where a submission stands, by a clock of the file system's time (this machine's, if not given)."""
+    folders = tries(home, sub.id)
+    ends = [end for folder in folders if (end := try_end(folder))]
+    crashes = sum(end.state == "crashed" for end in ends)
+    if end := ended(home, sub.id):
+        return Status(sub, end.state, end, len(folders), crashes)
+    if not folders or try_end(folders[-1]):
+        return Status(sub, "queued", None, len(folders), crashes)
+    try:
+        lease = json.loads((folders[-1] / "lease.json").read_text())
+        beat = (folders[-1] / "lease.json").stat().st_mtime
+    except (FileNotFoundError, ValueError):  # made a moment ago, or by a worker that died at once
+        lease, beat = {"worker": "", "lease": LEASE}, folders[-1].stat().st_mtime
+    age = (time.time() if clock is None else clock) - beat
+    if age > lease["lease"]:
+        return Status(sub, "queued", None, len(folders), crashes)
+    return Status(sub, "scoring", None, len(folders), crashes, lease["worker"], max(age, 0.0))
+
+
+def try_end(folder: Path) -> End | None:
+    """How a try ended; None: it goes on, or its worker died."""
+    path = folder / "end.json"
+    return load(path, lambda row: End(**{**row, "records": ()})) if path.exists() else None
+
+
+def find(home: Path, key: str) -> Submission | None:
+    """The submission with this id, or with this name where it is the only one; None: there is none."""
+    if (root(home) / key / "submission.json").exists():
+        return read(home, key)
+    named = [sub for sub in brought(home) if sub.name == key]
+    if len(named) > 1:
+        raise Refused(f"{key!r} names {len(named)} submissions: give an id ({', '.join(sub.id for sub in named[:8])})")
+    return named[0] if named else None
+
+
+def nearest(home: Path, key: str) -> str | None:
+    """The name or id that is most like one."""
+    known = [word for sub in brought(home) for word in (sub.id, sub.name)]
+    return next(iter(get_close_matches(key, known, n=1)), None)
+
+
+# --- workers ----------------------------------------------------------------------------------------------------------
+
+LEASE = 60.0
+"""Seconds without a heartbeat after which another worker takes a submission over."""
+
+
+class Worker:
+    """One process that scores, as others see it: a file whose time is its heartbeat."""
+
+    def __init__(self, home: Path, lease: float = LEASE):
+        """`lease` seconds without a heartbeat, and its work is taken over."""
+        self.home, self.lease = Path(home), lease
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self.path = self.home / "workers" / f"{self.name}.json"
+        self.seconds: dict[str, list[float]] = {}
+        self.known: dict[str, Submission | None] = {}
+
+    def tell(self) -> None:
+        """Write what others may know of this worker."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        means = {track: sum(took) / len(took) for track, took in self.seconds.items()}
+        fresh = self.path.with_name(f".{self.path.name}")
+        fresh.write_text(json.dumps({"name": self.name, "lease": self.lease, "seconds": means, "schema": SCHEMA}))
+        fresh.replace(self.path)
+
+    def beat(self) -> float:
+        """Show that this worker lives; the file system's time."""
+        try:
+            os.utime(self.path)
+        except FileNotFoundError:
+            self.tell()
+        return self.path.stat().st_mtime
+
+    def gone(self) -> None:
+        """Take the file away."""
+        self.path.unlink(missing_ok=True)
+
+    def waiting(self) -> list[Submission]:
+        """What has not ended, oldest first."""
+        return waiting(self.home, self.known)
+
+    def next(self, tracks: Collection[str] | None = None) -> Submission | None:
+        """The oldest submission that waits for a worker, of some tracks; None: there is none now."""
+        clock = self.beat()
+        for sub in self.waiting():
+            if tracks is not None and sub.track not in tracks:
+                continue
+            found = status(self.home, sub, clock)
+            if found.state != "queued":
+                continue
+            if found.crashes >= CRASHES or found.tries - found.crashes >= LOSSES:
+                give_up(self.home, sub)
+                continue
+            return sub
+        return None
+
+    def claim(self, sub: Submission) -> "Try | None":
+        """Begin a try at a submission; None where another worker was faster."""
+        folder = root(self.home) / sub.id / "attempts" / str(len(tries(self.home, sub.id)) + 1)
+        folder.parent.mkdir(exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            return None
+        begun = Try(self.home, sub, folder)
+        if begun.over:
+            return None
+        told = {"worker": self.name, "lease": self.lease, "began_at": now()}
+        (folder / "lease.json").write_text(json.dumps(told))
+        return begun
+
+
+@dataclass(frozen=True)
+class Try:
+    """One worker's try at scoring a submission."""
+
+    home: Path
+    submission: Submission
+    folder: Path
+
+    @property
+    def over(self) -> bool:
+        """Whether it is not this worker's any more: the submission has ended, or another worker took it over."""
+        here = root(self.home) / self.submission.id
+        return (here / "end.json").exists() or (here / "attempts" / str(int(self.folder.name) + 1)).exists()
+
+    @property
+    def log(self) -> Path:
+        """What scoring wrote to its standard output and error."""
+        return self.folder / "log.txt"
+
+    def beat(self) -> None:
+        """Show that the work goes on."""
+        os.utime(self.folder / "lease.json")
+
+    def finish(self, end: End) -> bool:
+        """End the submission; False where it had ended already."""
+        return finish(self.home, self.submission, end)
+
+    def stop(self, state: str, reason: str, worker: str) -> None:
+        """End this try alone. After so many crashes the submission has failed."""
+        once(self.folder / "end.json", End(state, reason, worker=worker))
+        if status(self.home, self.submission).crashes >= CRASHES:
+            give_up(self.home, self.submission)
+
+
+def finish(home: Path, sub: Submission, end: End) -> bool:
+    """End a submission; False where it had ended already."""
+    return once(root(home) / sub.id / "end.json", end)
+
+
+def give_up(home: Path, sub: Submission) -> None:
+    """A submission that crashes scoring, or kills its workers, has failed."""
+    ends = [end for folder in tries(home, sub.id) if (end := try_end(folder))]
+    crashed = [end.reason for end in ends if end.state == "crashed"]
+    if len(crashed) >= CRASHES:
+        reason = f"scoring crashed {len(crashed)} times, the last time so: {crashed[-1]}"
+    else:
+        reason = f"{LOSSES} workers died while they scored it"
+    finish(home, sub, End("failed", reason))
+
+
+def live(home: Path) -> list[dict[str, Any]]:
+    """The workers whose heart beats, with `age`, the seconds since it last did."""
+    found = []
+    for path in sorted((Path(home) / "workers").glob("[!.]*.json")):
+        with suppress(FileNotFoundError, Refused):
+            told, age = load(path, dict), time.time() - path.stat().st_mtime
+            if age <= told["lease"]:
+                found.append({**told, "age": max(age, 0.0)})
+    return found
+
+
+def estimates(home: Path, queued: Iterable[Submission]) -> dict[str, float | None]:
+    """Seconds until each of the queued submissions is begun, in order; None where no living worker can tell."""
+    workers = live(home)
+    known: dict[str, list[float]] = {}
+    for worker in workers:
+        for track, seconds in worker["seconds"].items():
+            known.setdefault(track, []).append(seconds)
+    before: float | None = 0.0
+    found: dict[str, float | None] = {}
+    for sub in queued:
+        found[sub.id] = before / len(workers) if workers and before is not None else None
+        took = known.get(sub.track)
+        before = before + sum(took) / len(took) if took and before is not None else None
+    return found

@@ -1,0 +1,80 @@
+"""Scoring a submission: each seed's weights become a record. Meant to be called in a confined process."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from harness import checkpoint, run
+from harness.checkpoint import MANIFEST, Checkpoint, Manifest
+from harness.policy import Policy
+from harness.score import POINTS, Bench
+from harness.tracks import find_track
+from submissions.queue import Submission, root
+
+
+@lru_cache(maxsize=4)
+def ready(track: str, home: Path) -> Bench:
+    """A track made ready, with the base's answers, which a forked child then shares. Refused if data are missing."""
+    bench = Bench(find_track(track), home)
+    _ = bench.answers, bench.drawn
+    return bench
+
+
+def score(home: Path, sub: Submission) -> list[str]:
+    """Score every seed, write its record, and return the records' ids. What was scored before is only looked up."""
+    bench = ready(sub.track, home)
+    return [_score(bench, home, sub, seed, folder).id for seed, folder in zip(sub.seeds, sub.folders, strict=True)]
+
+
+def measure(home: Path, sub: Submission, index: int) -> dict[str, float | None]:
+    """Gain and retention (points) and drift (nats an episode) of one seed, scored again; nothing is written."""
+    bench = ready(sub.track, home)
+    scored = bench.score(_policy(bench, _checkpoint(home, sub, sub.folders[index]).weights))
+    drift = scored.drifts[0].nats if scored.drifts else None
+    return {"gain": POINTS * scored.gain.value, "retention": POINTS * scored.retention.value, "drift": drift}
+
+
+def _checkpoint(home: Path, sub: Submission, folder: str) -> Checkpoint:
+    return Checkpoint(root(home) / sub.id / "files" / folder, None)
+
+
+def _policy(bench: Bench, weights: Path) -> Policy:
+    policy = bench.base.copy()
+    policy.load(weights)
+    return policy
+
+
+def _score(bench: Bench, home: Path, sub: Submission, seed: int | None, folder: str) -> run.Record:
+    found = _checkpoint(home, sub, folder)
+    claim = sub.claim
+    seconds = claim.compute.get("seconds")
+    manifest = Manifest(
+        track=sub.track,
+        method=claim.method,
+        settings=claim.settings,
+        seed=seed,
+        steps=_steps(found),
+        cost={"seconds": float(seconds)} if isinstance(seconds, int | float) else {},
+        provenance={"adapted_by": "the submitter"},
+    )
+    policy = _policy(bench, found.weights)
+    told = public(sub)
+    if known := run.lookup(bench, policy, manifest, home, told):
+        return known
+    points = [bench.point(_policy(bench, weights), step) for step, weights in found.waypoints().items()]
+    return run.keep(bench, policy, manifest, points, [], home, sub.name, told)
+
+
+def _steps(found: Checkpoint) -> int | None:
+    """The number of steps, where `razorbench adapt` wrote it."""
+    path = found.folder / MANIFEST
+    steps = checkpoint.read_manifest(path).steps if path.exists() else None
+    return steps if isinstance(steps, int) and 0 < steps < 2**31 else None
+
+
+def public(sub: Submission) -> Mapping[str, Any]:
+    """What a record and the board tell of a submission: all but how to reach its maker."""
+    claim = {name: value for name, value in asdict(sub.claim).items() if name != "contact"}
+    return {"id": sub.id, "kind": sub.kind, "overlap": sub.overlap, "claim": claim, "submitted_at": sub.submitted_at}

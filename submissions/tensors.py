@@ -1,0 +1,166 @@
+"""Safetensors files without the library: the header parsed strictly, the tensors hashed and looked at in pieces.
+
+The format: 8 bytes with the length of the header, the header as JSON, then the data, tensor after tensor.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from harness.types import Refused
+from submissions.plain import parse, shown
+
+SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+"""Bytes an element, by dtype."""
+
+FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+"""How numpy reads them; bfloat16 is the upper half of a float32."""
+
+HEADER, TENSORS, CHUNK = 2**24, 20_000, 2**22
+"""The most bytes of a header, the most tensors, and the bytes read at once."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where a tensor lies: bytes from the start of the data section."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file holds; the data section begins at byte `data_at`."""
+
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+    data_at: int
+
+
+def header(path: Path) -> Header:
+    """The header of a safetensors file. Refused unless its tensors cover the data without overlap, hole or rest."""
+    name = path.name
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 10:
+            raise Refused(f"{name} has {size} bytes, too few for safetensors: save the weights again")
+        if length > HEADER:
+            raise Refused(f"{name} says that its header has {length:,} bytes: 16 MiB are the most in safetensors here")
+        if length > size - 8:
+            raise Refused(f"{name} ends within its header: it was cut off, so bring the whole file")
+        raw = file.read(length)
+    if not raw.startswith(b"{"):
+        raise Refused(f"{name} does not begin as safetensors do: save the weights with save_file of safetensors")
+    found = parse(raw, f"the header of {name}", values=20 * TENSORS)
+    del raw
+    metadata = _metadata(found.pop("__metadata__", {}), name)
+    if not 0 < len(found) <= TENSORS:
+        raise Refused(f"{name} holds {len(found):,} tensors: from 1 to {TENSORS:,} are allowed")
+    data = size - 8 - length
+    tensors = {key: _tensor(key, row, data, name) for key, row in found.items()}
+    at = 0
+    for key, tensor in sorted(tensors.items(), key=lambda item: item[1].start):
+        if tensor.start != at:
+            what = "a hole before" if tensor.start > at else "an overlap at"
+            raise Refused(
+                f"{name} has {what} the tensor {shown(key)}: tensors must follow one another, so save it anew"
+            )
+        at = tensor.stop
+    if at != data:
+        raise Refused(f"{name} has {data - at:,} bytes behind its last tensor: they belong to nothing, so save it anew")
+    return Header(tensors, metadata, 8 + length)
+
+
+def values(path: Path, header: Header, name: str) -> Iterator[np.ndarray]:
+    """A tensor of floats, piece by piece, each a flat array."""
+    tensor = header.tensors[name]
+    for raw in _pieces(path, header, tensor):
+        piece = np.frombuffer(raw, FLOATS[tensor.dtype])
+        yield (piece.astype("<u4") << 16).view("<f4") if tensor.dtype == "BF16" else piece
+
+
+def finite(path: Path, header: Header) -> None:
+    """Refused, naming the tensor, if a number is NaN or infinite."""
+    for name, tensor in header.tensors.items():
+        if tensor.dtype in FLOATS and not all(np.isfinite(piece).all() for piece in values(path, header, name)):
+            raise Refused(f"{path.name} has NaN or infinity in {shown(name)}: bring a checkpoint that has not diverged")
+
+
+def zero(path: Path, header: Header, name: str) -> bool:
+    """Whether all numbers of a tensor of floats are 0."""
+    return not any(piece.any() for piece in values(path, header, name))
+
+
+def digest(path: Path, header: Header) -> str:
+    """The sha256 of names, dtypes, shapes and numbers, by name: the same however the file is laid out."""
+    hash = sha256()
+    for name, tensor in sorted(header.tensors.items()):
+        hash.update(json.dumps([name, tensor.dtype, tensor.shape]).encode() + b"\n")
+        for raw in _pieces(path, header, tensor):
+            hash.update(raw)
+    return hash.hexdigest()
+
+
+def _pieces(path: Path, header: Header, tensor: Tensor) -> Iterator[bytes]:
+    """The bytes of a tensor, at most `CHUNK` at once."""
+    with open(path, "rb", buffering=0) as file:
+        file.seek(header.data_at + tensor.start)
+        for at in range(tensor.start, tensor.stop, CHUNK):
+            yield _exactly(file, min(CHUNK, tensor.stop - at), path.name)
+
+
+def _exactly(file: BinaryIO | Any, length: int, name: str) -> bytes:
+    """So many bytes. Refused if the file has become shorter since its header was read."""
+    raw = file.read(length)
+    if len(raw) != length:
+        raise Refused(f"{name} became shorter while it was read: leave the files alone until they are checked")
+    return raw
+
+
+def _metadata(found: Any, file: str) -> dict[str, str]:
+    """The texts that may stand beside the tensors."""
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise Refused(f"{file} has metadata that are not texts: write names and texts, or leave them out")
+    if len(found) > 64 or sum(map(len, chain(found, found.values()))) > 65_536:
+        raise Refused(f"{file} has more than 64 metadata, or more than 64 KiB of them: leave them out")
+    return found
+
+
+def _tensor(name: str, row: Any, data: int, file: str) -> Tensor:
+    """One row of the header, where the data section has `data` bytes."""
+    if not 0 < len(name) <= 256 or not name.isascii() or not name.isprintable():
+        raise Refused(f"{file} names a tensor {shown(name)}: use 1 to 256 printable ASCII characters")
+    where = f"{file}, tensor {shown(name)},"
+    if not isinstance(row, dict) or set(row) != {"dtype", "shape", "data_offsets"}:
+        raise Refused(f"{where} is not described by dtype, shape and data_offsets alone: save it with safetensors")
+    dtype, shape, offsets = row["dtype"], row["shape"], row["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in SIZES:
+        raise Refused(f"{where} has the dtype {shown(dtype)}: known are {', '.join(SIZES)}")
+    if not isinstance(shape, list) or len(shape) > 8:
+        raise Refused(f"{where} has the shape {shown(shape)}: a list of at most 8 numbers was expected")
+    if not all(type(dim) is int and 0 <= dim < 2**48 for dim in shape):
+        raise Refused(f"{where} has the shape {shown(shape)}: whole numbers that are not negative were expected")
+    if 0 in shape:
+        raise Refused(f"{where} has no elements (shape {shown(shape)}): leave it out")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(at) is int for at in offsets):
+        raise Refused(f"{where} has the data_offsets {shown(offsets)}: two whole numbers were expected")
+    start, stop = offsets
+    if not 0 <= start <= stop <= data:
+        raise Refused(f"{where} lies at {shown(offsets)}, outside of the {data:,} bytes of data: bring the whole file")
+    if math.prod(shape) * SIZES[dtype] != stop - start:
+        raise Refused(
+            f"{where} has {stop - start:,} bytes, which is not its shape {shown(shape)} in {dtype}: save it anew"
+        )
+    if start % SIZES[dtype]:
+        raise Refused(f"{where} begins at byte {start}, which is not aligned to {dtype}: save it with safetensors")
+    return Tensor(dtype, tuple(shape), start, stop)

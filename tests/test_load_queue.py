@@ -1,0 +1,16 @@
+"""Short runs of tests/load_queue.py; the long ones are `make load`."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.load_queue import run
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_every_submission_is_scored_once_whoever_is_killed(tmp_path: Path, served: bool, monkeypatch):
+    if served:
+        pytest.importorskip("duckdb_extension_quack", reason="the extension packages of DuckDB are not installed")
+    found = run(submissions=24, bringers=4, workers=3, every=2.0, served=served, home=tmp_path)
+    assert found["submissions"] == 24
+    assert found["workers killed"] > 0

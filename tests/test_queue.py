@@ -1,0 +1,388 @@
+"""Submissions from the queue to the board: scored once each, whoever dies on the way."""
+
+import errno
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness import results
+from harness.bases import base_policy
+from harness.questions import fingerprints, of_text
+from harness.record import all_records, folder
+from harness.registry import REGISTERED
+from harness.store import Store
+from harness.tracks import TRACKS
+from harness.types import Refused
+from submissions import brought, queue, scoring
+from submissions import claim as claims
+from submissions import worker as workers
+from submissions.claim import Claim, Data
+from submissions.confine import Limits
+from submissions.queue import End, Submission, Worker
+from submissions.verify import verify
+from tests.toys import SPELLING, Dialogue, Speller
+
+LIMITS = Limits(memory=2.0, seconds=60)
+CRASHING, ODD = 666.0, 777.0
+"""Logits that make `Fragile` go down, and refuse."""
+
+
+class Fragile(Speller):
+    """A speller that some weights bring down, as a bug in native code would."""
+
+    def load(self, path: Path) -> None:
+        first = float(load_file(path)["logits"][0, 0, 0])
+        if first == CRASHING:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if first == ODD:
+            raise Refused("these weights are odd; bring even ones")
+        super().load(path)
+
+    def copy(self) -> "Fragile":
+        twin = super().copy()
+        twin.__class__ = Fragile
+        return twin  # type: ignore[return-value]
+
+
+TRACK = replace(
+    SPELLING, id="spelling-fragile-v1", base=replace(SPELLING.base, id="fragile-v1", agent="fragile-v1"), items=60
+)
+
+Bring = Callable[..., Submission]
+
+
+@pytest.fixture
+def track(toys, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The track of `Fragile`, made ready anew for each home."""
+    monkeypatch.setitem(REGISTERED["agent"], "fragile-v1", Fragile)
+    monkeypatch.setitem(TRACKS, TRACK.id, TRACK)
+    scoring.ready.cache_clear()
+    yield TRACK.id
+    scoring.ready.cache_clear()
+
+
+@pytest.fixture
+def home(track: str, tmp_path: Path) -> Path:
+    base_policy(TRACK.base, tmp_path / "home")
+    return tmp_path / "home"
+
+
+def logits(seed: int) -> torch.Tensor:
+    base = Speller().logits.detach()
+    return base + torch.randn(base.shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def bring(home: Path, tmp_path: Path) -> Bring:
+    """Submits weights under a name; several seeds in folders of their own."""
+
+    def bring(name: str = "one", *weights: torch.Tensor, evaluated: set[str] | None = None, **claim) -> Submission:
+        place = tmp_path / f"brought-{len(list(tmp_path.iterdir()))}"
+        seeds = tuple(range(len(weights))) if len(weights) > 1 else ()
+        for seed, each in enumerate(weights or (logits(0),)):
+            there = place / f"seed-{seed}" if seeds else place
+            there.mkdir(parents=True)
+            save_file({"logits": each}, there / "model.safetensors")
+        for file, text in claim.pop("files", {}).items():
+            (place / file).write_text(text)
+        said = {"track": TRACK.id, "name": name, "method": "sft", "licence": "CC0-1.0", "seeds": seeds, **claim}
+        (place / claims.FILE).write_text(claims.write(Claim(**said)))
+        return queue.admit(home, place, brought.reference(TRACK, home), evaluated)
+
+    return bring
+
+
+def drain(home: Path, limits: Limits = LIMITS, lease: float = 10.0) -> list[End]:
+    """Score all that waits; how each ended, in order."""
+    ends: list[End] = []
+    assert (
+        workers.work(Store(home), drain=True, lease=lease, limits=limits, tell=lambda sub, end: ends.append(end)) == {}
+    )
+    return ends
+
+
+# --- the way of a submission ------------------------------------------------------------------------------------------
+
+
+def test_submission_is_scored_and_has_its_row(home, bring):
+    sub = bring("mine", settings={"lr": 0.1}, reported={"gain": 12.0}, contact="me@example.org")
+    assert queue.status(home, sub).state == "queued"
+    (end,) = drain(home)
+    assert (end.state, queue.status(home, sub).state) == ("scored", "scored")
+    run = Store(home).submission("mine")
+    assert (run["id"],) == end.records
+    assert (run["track"], run["method"], run["settings"]) == (TRACK.id, "sft", {"lr": 0.1})
+    told = run["provenance"]["submission"]
+    assert (told["id"], told["claim"]["reported"], told["overlap"]) == (sub.id, {"gain": 12.0}, None)
+    assert "example.org" not in (folder(home, run["id"]) / "record.json").read_text()
+
+
+def test_score_is_that_of_the_same_weights_scored_by_hand(home, bring):
+    bring("mine", logits(5))
+    drain(home)
+    policy = Speller()
+    with torch.no_grad():
+        policy.logits.copy_(logits(5))
+    best = policy.logits.argmax(-1)
+    words = ["".join("abc"[letter] for letter in row[:n]) for row, n in zip(best.tolist(), policy.lengths, strict=True)]
+    wanted = ("a", "b", "ca", "c")
+    asked = Dialogue().instances("test").first(60).data["questions"]
+    share = sum(all(words[q] == wanted[q] for q in row) for row in asked.tolist()) / 60
+    (score,) = [row for row in Store(home).scores(Store(home).submission("mine")["id"]) if row["role"] == "new"]
+    assert score["adapted"] == pytest.approx(100 * share)
+
+
+def test_seeds_of_a_submission_are_one_entry(home, bring):
+    bring("mine", logits(1), logits(2), logits(3))
+    bring("theirs", logits(4))
+    drain(home)
+    entries = {entry.name: entry for entry in results.table(Store(home), TRACK.id)}
+    assert {name: entry.seeds for name, entry in entries.items()} == {"mine": 3, "theirs": 1}
+    assert sorted(run["seed"] for run in entries["mine"].runs) == [0, 1, 2]
+
+
+def test_queue_is_worked_off_oldest_first(home, bring):
+    names = [bring(name, logits(seed)).name for seed, name in enumerate(("c", "a", "b"))]
+    assert [sub.name for sub in queue.waiting(home)] == names
+    drain(home)
+    rows = sorted(
+        all_records(home), key=lambda record: queue.read(home, record.provenance["submission"]["id"]).submitted_at
+    )
+    assert [row.name for row in rows] == names
+
+
+def test_same_content_and_same_weights_are_brought_once(home, bring):
+    sub = bring("mine")
+    with pytest.raises(Refused, match="mine"):
+        bring("another name")
+    with pytest.raises(Refused, match=f"{sub.id}|mine"):
+        bring("mine")
+    assert len(queue.ids(home)) == 1
+
+
+def test_weights_that_were_taken_back_may_come_again(home, bring):
+    sub = bring("mine")
+    assert queue.finish(home, sub, End("retracted", "a wrong name"))
+    bring("a better name")
+    drain(home)
+    assert [record.name for record in all_records(home)] == ["a better name"]
+
+
+def test_refused_submission_leaves_nothing(home, bring):
+    with pytest.raises(Refused, match=r"finite|NaN"):
+        bring("mine", torch.full_like(logits(0), torch.nan))
+    assert queue.ids(home) == []
+    assert [path.name for path in queue.root(home).iterdir()] == [".lock"]
+
+
+def test_declared_questions_that_are_evaluated_are_counted(home, bring):
+    asked = list(fingerprints(Dialogue(), Dialogue().instances("test").first(60)))
+    seen = {*asked[:3], of_text("something else")}
+    sub = bring(
+        "mine",
+        data=(Data("some", fingerprints="train.hashes"),),
+        files={"train.hashes": "".join(f"{one}\n" for one in sorted(seen))},
+        evaluated=set(asked),
+    )
+    assert sub.overlap == len(set(asked[:3]))
+
+
+# --- workers that die, stall and crash --------------------------------------------------------------------------------
+
+
+def test_crashing_submission_fails_after_three_tries_with_its_log(home, bring):
+    bad = logits(0)
+    bad[0, 0, 0] = CRASHING
+    sub = bring("bad", bad)
+    bring("good", logits(1))
+    assert [end.state for end in drain(home)] == ["crashed", "crashed", "failed", "scored"]
+    found = queue.status(home, sub)
+    assert (found.state, found.crashes, found.tries) == ("failed", 3, 3)
+    assert found.end is not None
+    assert "SIGSEGV" in found.end.reason
+    assert "Segmentation fault" in workers.log_of(home, sub, lines=500)
+    assert [record.name for record in all_records(home)] == ["good"]
+
+
+def test_what_scoring_refuses_has_failed_at_once(home, bring):
+    odd = logits(0)
+    odd[0, 0, 0] = ODD
+    sub = bring("odd", odd)
+    (end,) = drain(home)
+    assert (end.state, end.reason) == ("failed", "these weights are odd; bring even ones")
+    assert queue.status(home, sub).tries == 1
+
+
+def test_scoring_that_takes_too_long_or_too_much_is_a_crash(home, bring, monkeypatch):
+    bring("slow", logits(0))
+    bring("large", logits(1))
+
+    def score(home: Path, sub: Submission) -> list[str]:
+        if sub.name == "slow":
+            time.sleep(60)
+        return ["x" * (3 * 2**30)]
+
+    monkeypatch.setattr(workers, "score", score)
+    reasons = [end.reason for end in drain(home, Limits(memory=1.0, seconds=0.5)) if end.state == "failed"]
+    assert ["longer than" in reason or "more than 1 GiB" in reason for reason in reasons] == [True, True]
+    assert "more than 1 GiB" in reasons[1]
+
+
+def test_dead_workers_submission_is_taken_over(home, bring):
+    sub = bring("mine")
+    dead = Worker(home, lease=5).claim(sub)
+    assert dead is not None
+    assert queue.status(home, sub).state == "scoring"
+    assert Worker(home).next() is None
+    past = time.time() - 6
+    os.utime(dead.folder / "lease.json", (past, past))
+    assert queue.status(home, sub).state == "queued"
+    assert [end.state for end in drain(home)] == ["scored"]
+    assert (dead.over, dead.finish(End("failed"))) == (True, False)
+    assert queue.status(home, sub).state == "scored"
+
+
+def test_one_of_many_workers_gets_a_submission(home, bring):
+    sub = bring("mine")
+    claims, gate = [], threading.Barrier(8)
+
+    def claim() -> None:
+        worker = Worker(home)
+        gate.wait()
+        claims.append(worker.claim(sub))
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    begun = [each for each in claims if each]
+    assert len({each.folder for each in begun}) == len(begun)
+    assert [each.over for each in sorted(begun, key=lambda each: int(each.folder.name))] == [True] * (
+        len(begun) - 1
+    ) + [False]
+
+
+def test_record_of_a_killed_worker_is_found_and_not_made_twice(home, bring):
+    sub = bring("mine")
+    ids = scoring.score(home, sub)  # and then its worker was killed
+    before = (folder(home, ids[0]) / "record.json").stat().st_mtime_ns
+    (end,) = drain(home)
+    assert list(end.records) == ids
+    assert (folder(home, ids[0]) / "record.json").stat().st_mtime_ns == before
+    assert len(Store(home).runs(TRACK.id)) == len(all_records(home)) == 1
+
+
+def test_submission_that_kills_its_workers_is_given_up(home, bring, monkeypatch):
+    sub = bring("mine")
+    monkeypatch.setattr(queue, "LOSSES", 3)
+    for _ in range(3):
+        begun = Worker(home, lease=1).claim(sub)
+        assert begun is not None
+        os.utime(begun.folder / "lease.json", (0, 0))
+    assert Worker(home).next() is None
+    end = queue.ended(home, sub.id)
+    assert end is not None
+    assert end.reason == "3 workers died while they scored it"
+
+
+def test_full_disk_ends_the_worker_and_fails_no_submission(home, bring, monkeypatch):
+    sub = bring("mine")
+
+    def full(*_) -> list[str]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(workers, "score", full)
+    with pytest.raises(OSError, match="No space"):
+        drain(home)
+    assert (queue.status(home, sub).state, queue.status(home, sub).crashes) == ("queued", 0)
+    monkeypatch.undo()
+    monkeypatch.setitem(REGISTERED["agent"], "fragile-v1", Fragile)
+    monkeypatch.setitem(TRACKS, TRACK.id, TRACK)
+
+
+def test_interrupted_worker_gives_back_what_it_began(home, bring, monkeypatch):
+    sub = bring("mine")
+    monkeypatch.setattr(workers, "score", lambda *_: time.sleep(60))
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        drain(home)
+    assert (queue.status(home, sub).state, queue.status(home, sub).crashes) == ("queued", 0)
+    assert queue.live(home) == []
+
+
+def test_retracted_while_it_is_scored_gets_no_row(home, bring, monkeypatch):
+    sub = bring("mine")
+    monkeypatch.setattr(workers, "score", lambda *_: time.sleep(60))
+    timer = threading.Timer(1.0, queue.finish, (home, sub, End("retracted", "my mistake")))
+    timer.start()
+    assert drain(home) == []
+    assert queue.status(home, sub).state == "retracted"
+    assert all_records(home) == []
+
+
+def test_track_without_its_data_is_passed_over(home, bring, monkeypatch):
+    bring("mine")
+
+    def missing(*_) -> None:
+        raise Refused("the images are missing; set RAZORBENCH_DATA")
+
+    monkeypatch.setattr(workers, "ready", missing)
+    unable = workers.work(Store(home), drain=True, limits=LIMITS)
+    assert unable == {TRACK.id: "the images are missing; set RAZORBENCH_DATA"}
+    assert [queue.status(home, sub).state for sub in queue.brought(home)] == ["queued"]
+
+
+# --- what is said of it -----------------------------------------------------------------------------------------------
+
+
+def test_start_is_estimated_from_the_workers_that_live(home, bring):
+    first, second, third = (bring(str(seed), logits(seed)) for seed in range(3))
+    assert set(queue.estimates(home, [first, second, third]).values()) == {None}
+    worker = Worker(home)
+    worker.tell()
+    assert queue.estimates(home, [first, second, third]) == {first.id: 0.0, second.id: None, third.id: None}
+    worker.seconds[TRACK.id] = [2.0, 4.0]
+    worker.tell()
+    assert queue.estimates(home, [first, second, third]) == {first.id: 0.0, second.id: 3.0, third.id: 6.0}
+    worker.gone()
+    assert queue.live(home) == []
+
+
+def test_verified_result_comes_out_again(home, bring):
+    sub = bring("mine", logits(1), logits(2))
+    drain(home)
+    found = verify(Store(home), "mine", LIMITS)
+    assert [(each.seed, each.number) for each in found] == [
+        (seed, number) for seed in (0, 1) for number in ("gain", "retention", "drift")
+    ]
+    assert all(each.reproduced for each in found)
+    end = queue.ended(home, sub.id)
+    assert end is not None
+    for id in end.records:
+        assert [(event["kind"], event["value"]) for event in Store(home).events(id)] == [("verified", "reproduced")]
+
+
+def test_result_of_other_weights_does_not_come_out_again(home, bring):
+    sub = bring("mine", logits(1))
+    drain(home)
+    file = queue.root(home) / sub.id / "files" / "model.safetensors"
+    file.unlink()
+    save_file({"logits": 9 * logits(7)}, file)
+    assert not all(each.reproduced for each in verify(Store(home), "mine", LIMITS))
+    assert [event["value"] for event in Store(home).events()] == ["differs"]
+
+
+def test_row_that_nobody_submitted_is_not_verified(home, bring):
+    bring("mine")
+    with pytest.raises(Refused, match="is queued; only what was scored"):
+        verify(Store(home), "mine", LIMITS)

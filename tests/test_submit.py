@@ -1,0 +1,245 @@
+"""The commands of submissions, as people and scripts meet them."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from harness.bases import base_policy
+from harness.settings import Settings
+from harness.store import Store
+from harness.tracks import TRACKS
+from submissions import brought, queue, scoring
+from submissions import claim as claims
+from submissions.claim import Claim
+from tests.toys import SPELLING, Speller
+
+TRACK = SPELLING.id
+
+
+@pytest.fixture
+def home(toys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    scoring.ready.cache_clear()
+    monkeypatch.setitem(TRACKS, TRACK, replace(SPELLING, items=60))
+    base_policy(SPELLING.base, tmp_path / "home")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def weights(tmp_path: Path):
+    """Makes a folder that holds weights and nothing else."""
+
+    def weights(name: str = "mine", seed: int = 0, folder: str = "") -> Path:
+        place = tmp_path / name / folder
+        place.mkdir(parents=True)
+        noise = torch.randn(Speller().logits.shape, generator=torch.Generator().manual_seed(seed))
+        save_file({"logits": Speller().logits.detach() + noise}, place / "model.safetensors")
+        return tmp_path / name
+
+    return weights
+
+
+@pytest.fixture
+def submit(razorbench, home: Path):
+    """Submits a folder; what JSON says of it."""
+
+    def submit(folder: Path, *more: object) -> dict:
+        ran = razorbench("submit", folder, "--track", TRACK, "--method", "sft", "--home", home, "--json", *more)
+        assert ran.code == 0, ran.err
+        return ran.json
+
+    return submit
+
+
+def test_submit_worker_show_and_results_are_one_walk(razorbench, home, weights):
+    ran = razorbench("submit", weights(), "--track", TRACK, "--method", "sft", "--home", home)
+    assert "mine passed the gate (full weights) and is queued as" in ran.out
+    assert "No worker is running" in ran.out
+    assert "worker --drain" in ran.out
+    assert "place" in razorbench("queue", "--home", home).out
+    assert "waits for a worker" in razorbench("show", "mine", "--home", home).out
+    ran = razorbench("worker", "--drain", "--home", home)
+    assert "scored in" in ran.out
+    assert "Nothing is left to be scored" in ran.out
+    assert "Nothing waits for scoring" in razorbench("queue", "--home", home).out
+    shown = razorbench("show", "mine", "--home", home, "--json").json
+    assert (shown["state"], len(shown["rows"]), shown["flags"]) == ("scored", 1, [])
+    (row,) = razorbench("results", "--home", home, "--json").json
+    assert (row["name"], row["submissions"]) == ("mine", shown["rows"][0]["run"]["id"])
+
+
+def test_submission_toml_is_written_from_the_flags_and_the_checkpoint(razorbench, home, weights, submit, tmp_path):
+    folder = weights()
+    made = {
+        "track": TRACK,
+        "method": "dr-grpo",
+        "settings": vars(Settings(lr=0.5)),
+        "seed": 3,
+        "cost": {"seconds": 1.26},
+    }
+    (folder / "checkpoint.json").write_text(json.dumps(made))
+    ran = razorbench("submit", folder, "--track", TRACK, "--name", "better", "--licence", "MIT", "--home", home)
+    assert ran.code == 0, ran.err
+    claim = claims.read((folder / claims.FILE).read_text())
+    assert (claim.name, claim.method, claim.licence, claim.seeds) == ("better", "dr-grpo", "MIT", (3,))
+    assert claim.settings["lr"] == 0.5
+    assert claim.settings["batch"] == Settings().batch  # the track has another
+    assert "clip" not in claim.settings  # as the track has it
+    assert claim.compute == {"seconds": 1.3}
+    assert "submission.toml says what it is" in ran.err
+
+
+def test_submission_toml_that_is_there_is_held_against_the_flags(razorbench, home, weights):
+    folder = weights()
+    (folder / claims.FILE).write_text(claims.write(Claim(TRACK, "mine", "sft", "MIT")))
+    ran = razorbench("submit", folder, "--track", TRACK, "--method", "grpo", "--home", home)
+    assert ran.code == 2
+    assert "says method 'sft', and you say 'grpo'" in ran.sentence
+    ran = razorbench("submit", folder, "--track", TRACK, "--home", home)
+    assert ran.code == 0
+
+
+def test_folders_of_seeds_are_one_submission(razorbench, home, weights, submit):
+    for seed in (0, 1, 5):
+        folder = weights("mine", seed, f"seed-{seed}")
+    submit(folder)
+    razorbench("worker", "--drain", "--home", home)
+    (row,) = razorbench("results", "--home", home, "--json").json
+    assert (row["seeds"], len(row["submissions"].split())) == (3, 3)
+
+
+def test_method_has_to_be_said_where_nothing_tells_it(razorbench, home, weights):
+    ran = razorbench("submit", weights(), "--track", TRACK, "--home", home)
+    assert ran.code == 2
+    assert "say it with --method" in ran.sentence
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("nowhere", "nowhere is not a folder; name a folder, or a repository as OWNER/NAME@REVISION"),
+        ("owner/name@main", "'main' may move; name the revision of owner/name by its full commit hash"),
+    ],
+)
+def test_what_is_no_folder_is_refused(razorbench, home, source, sentence):
+    ran = razorbench("submit", source, "--track", TRACK, "--method", "sft", "--home", home)
+    assert ran.code == 2
+    assert sentence in ran.sentence
+
+
+def test_repository_of_the_hub_goes_the_same_way(razorbench, home, weights, monkeypatch):
+    theirs, asked = weights("theirs"), []
+
+    def download(repository: str, *, revision: str, local_dir: str, allow_patterns: list[str]) -> None:
+        asked.append((repository, revision))
+        shutil.copytree(theirs, local_dir, dirs_exist_ok=True)
+        (Path(local_dir) / ".cache" / "huggingface").mkdir(parents=True)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    source = f"owner/name@{'0123456789' * 4}"
+    ran = razorbench("submit", source, "--track", TRACK, "--method", "sft", "--name", "from the hub", "--home", home)
+    assert ran.code == 0, ran.err
+    assert asked == [("owner/name", "0123456789" * 4)]
+    assert [sub.name for sub in queue.brought(home)] == ["from the hub"]
+
+
+def test_hub_that_does_not_give_it_is_named(razorbench, home, monkeypatch):
+    def download(*_, **__) -> None:
+        raise OSError("Connection refused")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    ran = razorbench("submit", f"owner/name@{'a' * 40}", "--track", TRACK, "--method", "sft", "--home", home)
+    assert ran.code == 2
+    assert "the hub does not give" in ran.sentence
+    assert "Connection refused" in ran.sentence
+
+
+def test_gate_refuses_with_exit_code_2_and_nothing_is_queued(razorbench, home, weights):
+    folder = weights()
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    ran = razorbench("submit", folder, "--track", TRACK, "--method", "sft", "--home", home)
+    assert ran.code == 2
+    assert "pytorch_model.bin" in ran.sentence
+    assert queue.ids(home) == []
+
+
+def test_retracted_out_of_the_queue_is_not_scored(razorbench, home, weights, submit):
+    submit(weights())
+    ran = razorbench("retract", "mine", "--reason", "a mistake", "--home", home)
+    assert "is out of the queue" in ran.out
+    razorbench("worker", "--drain", "--home", home)
+    shown = razorbench("show", "mine", "--home", home).out
+    assert "retracted: a mistake" in shown
+    assert razorbench("results", "--home", home, "--json").json == []
+    ran = razorbench("retract", "mine", "--reason", "again", "--home", home)
+    assert ran.code == 2
+    assert "is retracted, and has no row" in ran.sentence
+
+
+def test_decisions_are_rows_and_every_seed_has_one(razorbench, home, weights, submit):
+    for seed in (0, 1):
+        folder = weights("mine", seed, f"seed-{seed}")
+    id = submit(folder)["id"]
+    razorbench("worker", "--drain", "--home", home)
+
+    def rows() -> int:
+        return len(razorbench("results", "--home", home, "--json").json)
+
+    for command, left in (("hide", 0), ("unhide", 1), ("retract", 0)):
+        ran = razorbench(command, id, "--reason", f"because of {command}", "--home", home)
+        assert ran.code == 0, ran.err
+        assert rows() == left
+    events = Store(home).events()
+    assert [event["kind"] for event in events] == ["hidden"] * 2 + ["unhidden"] * 2 + ["retracted"] * 2
+    assert len(Store(home).runs(TRACK, all=True)) == 2
+    assert razorbench("unhide", id, "--reason", "", "--home", home).code == 2
+
+
+def test_verify_says_whether_it_comes_out_again(razorbench, home, weights, submit):
+    submit(weights())
+    assert razorbench("verify", "mine", "--home", home).code == 2  # not scored yet
+    razorbench("worker", "--drain", "--home", home)
+    assert "comes out again" in razorbench("verify", "mine", "--home", home).out
+    told = razorbench("verify", "mine", "--home", home, "--json").json
+    assert told["reproduced"] is True
+    assert [row["number"] for row in told["numbers"]] == ["gain", "retention", "drift"]
+    (run,) = Store(home).runs(TRACK)
+    assert run["verified"] == "reproduced"
+
+
+def test_track_that_cannot_be_scored_here_is_said(razorbench, home, weights, submit, monkeypatch):
+    submit(weights())
+
+    def missing(*_) -> None:
+        raise brought.Refused("the images are missing; set RAZORBENCH_DATA")
+
+    monkeypatch.setattr("submissions.worker.ready", missing)
+    ran = razorbench("worker", "--drain", "--home", home)
+    assert ran.code == 2
+    assert f"{TRACK} cannot be scored here: the images are missing" in ran.sentence
+
+
+def test_base_and_questions_are_given_to_other_tools(razorbench, home, tmp_path):
+    ran = razorbench("base", TRACK, "--out", tmp_path / "base", "--home", home)
+    assert ran.code == 0, ran.err
+    assert [path.name for path in (tmp_path / "base").iterdir()] == ["model.safetensors"]
+    assert razorbench("base", TRACK, "--out", tmp_path / "base", "--home", home).code == 2
+    out, hashes = tmp_path / "train.jsonl", tmp_path / "train.hashes"
+    ran = razorbench("questions", "mini-facts-v1", "--items", 7, "--out", out, "--hashes", hashes)
+    assert ran.code == 0, ran.err
+    talks = [json.loads(line)["messages"] for line in out.read_text().splitlines()]
+    assert [[message["role"] for message in talk] for talk in talks] == [["user", "assistant"]] * 7
+    assert [len(line) for line in hashes.read_text().splitlines()] == [64] * 7
+    assert razorbench("questions", "mini-facts-v1").code == 2
+
+
+def test_store_that_is_not_served_is_said(razorbench, home, weights, submit, monkeypatch):
+    pytest.importorskip("duckdb_extensions")
+    monkeypatch.setenv("RAZORBENCH_STORE_TOKEN", "0123456789abcdef")
+    ran = razorbench("worker", "--drain", "--store", "quark:here", "--home", home)
+    assert ran.code == 2
+    assert "quack:HOST:PORT" in ran.sentence
