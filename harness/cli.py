@@ -14,6 +14,7 @@ from typing import Any, Literal
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make small models many times slower
 
 import tyro
+from rich.text import Text
 
 from harness.settings import Settings
 from harness.terminal import (
@@ -22,6 +23,7 @@ from harness.terminal import (
     Json,
     Name,
     bar,
+    busy,
     command,
     err,
     interval,
@@ -257,7 +259,7 @@ def score(folder: Name, *, track: str, name: str = "", home: Home = HOME, json: 
     from harness.store import Store
 
     found = checkpoint.read(Path(folder))
-    with err.status(f"scoring {folder} on {track}"):
+    with busy(f"scoring {folder} on {track}"):
         Store(home).reconcile()
         record, new = score_folder(Bench(chosen, home), found, home, name)
         Store(home).add(record)
@@ -351,7 +353,8 @@ def sweep_all(work: Iterable[tuple[Track, Sequence[Any]]], home: Path, workers: 
             for done in run_sweep(track, specs, home, workers):
                 if done.record is None:
                     failed += 1
-                    err.print(f"[red]failed[/] {done.spec.label(track.settings)}, seed {done.spec.seed}: {done.error}")
+                    what = f"{done.spec.label(track.settings)}, seed {done.spec.seed}: {done.error}"
+                    err.print("failed", what, style="red")
                 progress.advance(line)
     return failed
 
@@ -428,7 +431,7 @@ def show(submission: Name, *, home: Home = HOME, json: Json = False) -> None:
     if brought:
         show_brought(brought)
         for flag in flags([found["run"] for found in rows]):
-            out.print(f"[yellow]⚑[/] {flag}", highlight=False, soft_wrap=True)
+            out.print(f"⚑ {flag}", highlight=False, soft_wrap=True, style="yellow")
     for found in rows:
         show_row(found)
 
@@ -439,11 +442,11 @@ def show_brought(brought: Mapping[str, Any]) -> None:
     state = {"queued": "waits for a worker", "scoring": f"is being scored by {brought['worker']}"}
     how = state.get(brought["state"], brought["state"])
     line = f"{sub['name']} ({sub['id']}) on {sub['track']}: {how}"
-    out.print(line + (f": {end['reason']}" if end and end["reason"] else ""), highlight=False, markup=False)
+    out.print(line + (f": {end['reason']}" if end and end["reason"] else ""), highlight=False)
     if brought["crashes"]:
         out.print(f"scoring crashed {brought['crashes']} times; the end of the last log:", highlight=False)
     if brought["log"]:
-        out.print(brought["log"], highlight=False, markup=False, soft_wrap=True)
+        out.print(brought["log"], highlight=False, soft_wrap=True)
 
 
 def show_row(found: Mapping[str, Any]) -> None:
@@ -451,7 +454,7 @@ def show_row(found: Mapping[str, Any]) -> None:
     run = found["run"]
     seed = "" if run["seed"] is None else f", seed {run['seed']}"
     line = f"{run['name']} ({run['id']}) on {run['track']}: {run['method']}{seed}"
-    out.print(line, highlight=False, markup=False)
+    out.print(line, highlight=False)
     scores = [
         {
             "task": score["task"],
@@ -474,7 +477,7 @@ def show_row(found: Mapping[str, Any]) -> None:
         listing(metrics, False)
     listing(found["drifts"], False, ("direction", "per", "nats", "se", "n"))
     changed = {k: v for k, v in run["settings"].items() if v not in ("", 0)}
-    out.print("settings: " + " ".join(f"{k} {v}" for k, v in changed.items()), highlight=False, markup=False)
+    out.print("settings: " + " ".join(f"{k} {v}" for k, v in changed.items()), highlight=False)
     out.print(f"files: {found['folder']}")
 
 
@@ -526,7 +529,7 @@ def film(
     played = bench.tasks.get(name)
     if not isinstance(played, Task):
         raise Refused(f"{name!r} is no task of {track}; choose one of {', '.join(bench.tasks)}")
-    with err.status(f"filming {name}"):
+    with busy(f"filming {name}"):
         number = films.first_flip(played, list(policies.values())) if item is None else item
         rewards = films.film(played, number, policies, out)
     ends = ", ".join(f"{who} {reward:g}" for who, reward in rewards.items())
@@ -580,8 +583,8 @@ def task(
         print(jsonlib.dumps([asdict(found) for found in checks], indent=1))
     else:
         for found in checks:
-            mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "–"}[found.ok]
-            out.print(f"{mark} {found.name}: {found.detail}", highlight=False)
+            out.print(MARKS[found.ok], end=" ")
+            out.print(f"{found.name}: {found.detail}", highlight=False)
     if failed:
         raise Failed(f"{name} fails {failed} of {len(checks)} checks")
 
@@ -595,11 +598,10 @@ def doctor(*, home: Home = HOME, json: Json = False) -> None:
         listing([asdict(finding) for finding in found], json)
         return
     for finding in found:
-        mark = {"ok": "[green]✓[/]", "missing": "–", "broken": "[red]✗[/]"}[finding.state]
-        out.print(f"{mark} {finding.what}: ", end="", highlight=False)
-        out.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
+        out.print(MARKS[{"ok": True, "missing": None, "broken": False}[finding.state]], end=" ")
+        out.print(f"{finding.what}: {finding.detail}", highlight=False, soft_wrap=True)
         if finding.cure:
-            out.print(f"    {finding.cure}", markup=False, highlight=False, soft_wrap=True, style="cyan")
+            out.print(f"    {finding.cure}", highlight=False, soft_wrap=True, style="cyan")
 
 
 def serve(*, listen: str = "quack:localhost", home: Home = HOME) -> None:
@@ -628,6 +630,9 @@ def board(*, port: int = 8501, home: Home = HOME) -> None:
 
     sys.exit(serve(home, port))
 
+
+MARKS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("–")}
+"""What is well, what is not, and what does not apply."""
 
 # --- saying it --------------------------------------------------------------------------------------------------------
 
@@ -695,8 +700,8 @@ def sentence(error: Exception) -> str:
 
 def leave(code: int, message: object) -> None:
     """Say why on standard error, and exit."""
-    err.print(f"[bold red]{'refused' if code == 2 else 'failed'}:[/] ", end="")
-    err.print(str(message), markup=False, highlight=False, soft_wrap=True)
+    err.print("refused:" if code == 2 else "failed:", end=" ", style="bold red")
+    err.print(str(message), highlight=False, soft_wrap=True)
     sys.exit(code)
 
 

@@ -9,6 +9,7 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -42,14 +43,15 @@ def draw(store: Store, track: str, folder: Path) -> list[Path]:
     curve = store.curve(*(run["id"] for entry in entries for run in entry.runs))
     names = {entry.id: entry.variant for entry in entries}
     points = [{**point, "method": names[point["entry"]]} for point in store.law_points(track)]
-    figures = {
-        "gain-retention": gain_retention(entries),
-        "law": law_figure(points, names.values()),
-        "curves": curves_figure(entries, curve),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=150)
+    with rc_context({"text.parse_math": False}):  # names and settings are written by strangers, dollars and all
+        figures = {
+            "gain-retention": gain_retention(entries),
+            "law": law_figure(points, names.values()),
+            "curves": curves_figure(entries, curve),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.png", dpi=150)
     return [folder / f"{name}.png" for name in figures]
 
 
@@ -148,7 +150,7 @@ def curves_figure(entries: Sequence[Entry], curve: Rows) -> Figure:
     for ax, (name, lines) in zip(axes.flat, series.items(), strict=True):
         for method, (steps, seeds) in lines.items():
             lr = picked[method].settings.get("lr")
-            label = f"{method}: {picked[method].name}" if lr is None else f"{method}, lr {lr:g}"
+            label = f"{method}, lr {lr:g}" if isinstance(lr, float) else f"{method}: {picked[method].name}"
             every = {"markevery": max(len(steps) // 8, 1), "label": fill(label, 28)}
             ax.plot(steps, seeds.mean(0), lw=1.4, ms=4, **every, **look[method])
             ax.fill_between(steps, seeds.min(0), seeds.max(0), color=look[method]["color"], alpha=0.12, lw=0)

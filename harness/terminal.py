@@ -13,7 +13,9 @@ import tyro
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 from harness.tracks import Track
 
@@ -42,7 +44,13 @@ class Terminal(Console):
         raise BrokenPipeError
 
 
-out, err = Terminal(), Terminal(stderr=True)
+out, err = Terminal(markup=False), Terminal(markup=False, stderr=True)
+"""Brackets in what they print mean nothing: much of it was written by strangers."""
+
+
+def busy(what: str) -> Status:
+    """A spinner on standard error while something is done."""
+    return err.status(Text(what))
 
 
 def bar(what: str) -> Progress:
@@ -72,7 +80,7 @@ def command(line: str, home: Path | None = None) -> None:
     suffix = "" if home in (None, HOME) else f" --home {home}"
     if line.startswith("razorbench ") and not which("razorbench"):  # the environment is not activated
         line = line.replace("razorbench", os.path.relpath(sys.argv[0]), 1)
-    out.print(f"    {line}{suffix}", highlight=False, soft_wrap=True, style="cyan", markup=False)
+    out.print(f"    {line}{suffix}", highlight=False, soft_wrap=True, style="cyan")
 
 
 def number(value: float | None, form: str) -> str:

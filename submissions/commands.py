@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.terminal import HOME, Home, Json, Name, Server, command, err, interval, listing, number, out, say
+from harness.terminal import HOME, Home, Json, Name, Server, busy, command, err, interval, listing, number, out, say
 from harness.tracks import find_track
 from harness.types import Refused
 
@@ -42,7 +42,7 @@ def submit(
             err.print(
                 f"{place / 'submission.toml'} says what it is; you may add to it.", highlight=False, soft_wrap=True
             )
-        with err.status("at the gate"):
+        with busy("at the gate"):
             declared = any(data.fingerprints for data in claim.data)
             items = brought.evaluated(chosen) if declared else None
             sub = queue.admit(home, place, brought.reference(chosen, home), items)
@@ -98,7 +98,7 @@ def worker(
 
     def tell(sub: Submission, end: End) -> None:
         how = f"scored in {end.seconds:.1f} s" if end.seconds is not None else f"{end.state}: {end.reason}"
-        out.print(f"{sub.name} ({sub.id}): {how}", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"{sub.name} ({sub.id}): {how}", highlight=False, soft_wrap=True)
 
     limits = Limits(memory, 3600 * hours)
     unable = work(Store(home, server=server), drain=drain, lease=lease, limits=limits, tell=tell)
@@ -183,7 +183,7 @@ def verify(
     from submissions.confine import Limits
     from submissions.verify import verify as again
 
-    with err.status(f"scoring {submission} again"):
+    with busy(f"scoring {submission} again"):
         found = again(Store(home, server=server), submission, Limits(memory, 3600 * hours))
     rows = [
         {

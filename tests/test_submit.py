@@ -211,6 +211,28 @@ def test_verify_says_whether_it_comes_out_again(razorbench, home, weights, submi
     assert run["verified"] == "reproduced"
 
 
+@pytest.mark.parametrize(
+    "text", ["[/red] [bold]", "$\\frac{$", "<script>alert(1)</script>", "'; DROP TABLE runs; --", "%s {0}", "-–—שלום"]
+)
+def test_what_a_stranger_writes_is_shown_as_text(razorbench, home, weights, text, tmp_path):
+    for seed, settings in enumerate(({"style": text, "lr": text}, {"kl": text, "lr": 0.1, "x": 10**18}, {})):
+        folder = weights(f"folder {seed}", seed)
+        claim = Claim(TRACK, f"{text} {seed}", "sft", text, settings=settings, contact=text, compute={"device": text})
+        (folder / claims.FILE).write_text(claims.write(claim))
+        ran = razorbench("submit", folder, "--track", TRACK, "--home", home)
+        assert ran.code == 0, ran.err
+        assert f"{text} {seed} passed the gate" in ran.out
+    commands = [
+        *(("queue",), ("worker", "--drain"), ("show", f"{text} 0"), ("results",), ("verify", f"{text} 1")),
+        *(("plot", TRACK, "--out", tmp_path / "plots"), ("hide", f"{text} 2", "--reason", text), ("show", f"{text} 2")),
+    ]
+    for command in commands:
+        ran = razorbench(*command, "--home", home)
+        assert ran.code == 0, ran.err
+        if command[0] == "show":
+            assert ran.out.startswith(command[1])
+
+
 def test_track_that_cannot_be_scored_here_is_said(razorbench, home, weights, submit, monkeypatch):
     submit(weights())
 
