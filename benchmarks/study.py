@@ -101,7 +101,7 @@ STUDIES: dict[str, Study] = {
         ),
     ),
     "mini-robot-air-v2": ROBOT,
-    "mini-robot-air-last-v1": ROBOT,
+    "mini-robot-air-last-v1": replace(ROBOT, competitors=(ROBOT.competitors[0], ROBOT.competitors[2], "reinforce")),
 }
 
 

@@ -22,6 +22,7 @@ from harness.terminal import (
     Home,
     Json,
     Name,
+    Server,
     bar,
     busy,
     command,
@@ -244,7 +245,9 @@ def adapt(
         command(f"razorbench score {out} --track {track}", home)
 
 
-def score(folder: Name, *, track: str, name: str = "", home: Home = HOME, json: Json = False) -> None:
+def score(
+    folder: Name, *, track: str, name: str = "", server: Server = None, home: Home = HOME, json: Json = False
+) -> None:
     """Score a checkpoint folder for gain, retention and drift, and add its row.
 
     Args:
@@ -260,12 +263,13 @@ def score(folder: Name, *, track: str, name: str = "", home: Home = HOME, json: 
 
     found = checkpoint.read(Path(folder))
     with busy(f"scoring {folder} on {track}"):
-        Store(home).reconcile()
+        store = Store(home, server=server)
+        store.reconcile()
         record, new = score_folder(Bench(chosen, home), found, home, name)
-        Store(home).add(record)
-        called = Store(home).submission(record.id)["name"]
+        store.add(record)
+        called = store.submission(record.id)["name"]
         if name not in ("", called):
-            Store(home).decide(record.id, "renamed", "scored again under another name", name)
+            store.decide(record.id, "renamed", "scored again under another name", name)
             called = name
     row = {
         "id": record.id,
@@ -293,6 +297,7 @@ def sweep(
     grid: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (0,),
     workers: int = 0,
+    server: Server = None,
     home: Home = HOME,
     json: Json = False,
 ) -> None:
@@ -309,7 +314,7 @@ def sweep(
     from harness.sweep import plan
 
     specs = plan(chosen, methods.split(","), grid, seeds)
-    failed = sweep_all([(chosen, specs)], home, workers)
+    failed = sweep_all([(chosen, specs)], home, workers, server)
     say({"runs": len(specs), "failed": failed}, json, f"{len(specs) - failed} of {len(specs)} runs are on the board:")
     if not json:
         command(f"razorbench results --track {track}", home)
@@ -340,7 +345,7 @@ def lr_axis(rates: Sequence[float]) -> str:
     return "lr=" + ",".join(f"{rate:g}" for rate in rates)
 
 
-def sweep_all(work: Iterable[tuple[Track, Sequence[Any]]], home: Path, workers: int) -> int:
+def sweep_all(work: Iterable[tuple[Track, Sequence[Any]]], home: Path, workers: int, server: str | None = None) -> int:
     """Run sweeps one after another under progress bars; how many runs failed."""
     from harness.sweep import sweep as run_sweep
 
@@ -350,7 +355,7 @@ def sweep_all(work: Iterable[tuple[Track, Sequence[Any]]], home: Path, workers: 
     with bar("runs") as progress:
         for track, specs in work:
             line = progress.add_task(track.id, total=len(specs))
-            for done in run_sweep(track, specs, home, workers):
+            for done in run_sweep(track, specs, home, workers, server):
                 if done.record is None:
                     failed += 1
                     what = f"{done.spec.label(track.settings)}, seed {done.spec.seed}: {done.error}"
@@ -536,11 +541,11 @@ def film(
     say({"file": str(out), "item": number, "rewards": rewards}, json, f"{out} shows item {number} of {name}: {ends}.")
 
 
-def rebuild(*, home: Home = HOME, json: Json = False) -> None:
+def rebuild(*, server: Server = None, home: Home = HOME, json: Json = False) -> None:
     """Make the database again from the record files."""
     from harness.store import Store
 
-    rows = Store(home).rebuild()
+    rows = Store(home, server=server).rebuild()
     say({"records": rows}, json, f"{home} is rebuilt from {rows} records.")
 
 

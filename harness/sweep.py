@@ -68,18 +68,22 @@ def parsed(name: str, text: str) -> Any:
         raise Refused(f"{text!r} is no {kinds[name].__name__}, which {name} needs; correct the value") from None
 
 
-def sweep(track: Track, specs: Sequence[Spec], home: Path, workers: int = 0) -> Iterator[Done]:
+def sweep(
+    track: Track, specs: Sequence[Spec], home: Path, workers: int = 0, server: str | None = None
+) -> Iterator[Done]:
     """Do the runs that `home` has no record of, and yield each as it ends; `workers` 0: one a core.
+
+    `server` is the address of who writes the store, where that is not us.
 
     Killed at any moment and started again, it does what is missing; what has a record is yielded at once. A run that
     fails is yielded with its error and leaves no row.
     """
-    Store(home).reconcile()
+    Store(home, server=server).reconcile()
     base = bench(track.id, home).base_id  # and so the base is made once, before the workers race to
     known = {
         fingerprint(record.method, dict(record.settings), record.seed): record
         for record in records.all_records(home)
-        if (record.track, record.base) == (track.id, base)
+        if (record.track, record.base) == (track.id, base) and "submission" not in record.provenance
     }
     missing = []
     for spec in specs:
@@ -94,7 +98,7 @@ def sweep(track: Track, specs: Sequence[Spec], home: Path, workers: int = 0) -> 
     )
     with pool:
         try:
-            going = {pool.submit(work, track.id, spec, home): spec for spec in missing}
+            going = {pool.submit(work, track.id, spec, home, server): spec for spec in missing}
             for future in as_completed(going):
                 error = future.exception()
                 if error is None:
@@ -112,10 +116,10 @@ def fingerprint(method: str, settings: dict[str, Any], seed: int | None) -> str:
     return json.dumps([method, lasting(settings), seed], sort_keys=True)
 
 
-def work(track: str, spec: Spec, home: Path) -> Record:
+def work(track: str, spec: Spec, home: Path, server: str | None) -> Record:
     """One run, in a worker: adapt, score, write the files, add the row."""
     record = run(bench(track, home), spec, home)
-    Store(home).add(record)
+    Store(home, server=server).add(record)
     return record
 
 

@@ -198,9 +198,10 @@ MINI_ROBOT_AIR_LAST = replace(
     question="The same, where only the last of fifty steps counts: a success that is left again is none.",
     new="fetch-air-last-v1",
     priors={"fetch": tuple(f"fetch-{kind}-last-v1" for kind in ("reach", "push", "lift", "place"))},
+    items=200,
     demo={},
 )
-"""Gymnasium's own rule of success, which orders the methods in its own way."""
+"""Gymnasium's own rule of success. No episode ends early by it, so half the states cost as much."""
 
 TRACKS: dict[str, Track] = {
     track.id: track

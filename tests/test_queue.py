@@ -6,7 +6,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness import results
+from harness import sweep as sweeps
 from harness.bases import base_policy
 from harness.questions import fingerprints, of_text
 from harness.record import all_records, folder
 from harness.registry import REGISTERED
 from harness.store import Store
+from harness.sweep import plan
 from harness.tracks import TRACKS
 from harness.types import Refused
 from submissions import brought, queue, scoring
@@ -386,3 +389,15 @@ def test_row_that_nobody_submitted_is_not_verified(home, bring):
     bring("mine")
     with pytest.raises(Refused, match="is queued; only what was scored"):
         verify(Store(home), "mine", LIMITS)
+
+
+def test_claim_does_not_stand_for_a_run_of_ours(home, bring, monkeypatch):
+    (spec,) = plan(TRACK, ["sft"], ["lr=0.1"], [0])
+    bring("mine", settings=asdict(spec.settings), seeds=(0,))
+    drain(home)
+    monkeypatch.setattr(sweeps, "get_context", lambda kind: get_context("fork"))
+    (done,) = sweeps.sweep(TRACK, [spec], home, workers=1)
+    assert done.record is not None
+    assert "submission" not in done.record.provenance
+    assert [entry.name for entry in results.table(Store(home), TRACK.id)].count("mine") == 1
+    assert len(Store(home).runs(TRACK.id)) == 2
