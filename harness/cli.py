@@ -19,6 +19,7 @@ from rich.text import Text
 from harness.settings import Settings
 from harness.terminal import (
     HOME,
+    Failed,
     Home,
     Json,
     Name,
@@ -395,6 +396,8 @@ def results(
             err.print(f"{len(entries)} entries written to {path}")
     if json:
         print(jsonlib.dumps([board.flat(entry) for entry in entries], indent=1))
+    elif not entries and (away := sum(len(store.runs(id, all=True)) for id in ([track] if track else TRACKS))):
+        out.print(f"No rows to show in {home}: {away} are hidden or retracted.", highlight=False)
     elif not entries:
         out.print(f"No rows in {home} yet. Make some:")
         command(
@@ -434,20 +437,24 @@ def show(submission: Name, *, home: Home = HOME, json: Json = False) -> None:
         )
         return
     if brought:
-        show_brought(brought)
+        told_of = {(event["kind"], event["reason"]): event for found in rows for event in found["events"]}
+        show_brought(brought, list(told_of.values()))  # each seed's record has them
         for flag in flags([found["run"] for found in rows]):
             out.print(f"⚑ {flag}", highlight=False, soft_wrap=True, style="yellow")
     for found in rows:
         show_row(found)
 
 
-def show_brought(brought: Mapping[str, Any]) -> None:
+def show_brought(brought: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> None:
     """Where a submission stands."""
     sub, end = brought["submission"], brought["end"]
     state = {"queued": "waits for a worker", "scoring": f"is being scored by {brought['worker']}"}
     how = state.get(brought["state"], brought["state"])
     line = f"{sub['name']} ({sub['id']}) on {sub['track']}: {how}"
     out.print(line + (f": {end['reason']}" if end and end["reason"] else ""), highlight=False)
+    for event in events:
+        reason = f"{event['kind']} {event['value'] or ''}".strip()
+        out.print(f"{event['decided_at']:%Y-%m-%d}: {reason}: {event['reason']}", highlight=False, soft_wrap=True)
     if brought["crashes"]:
         out.print(f"scoring crashed {brought['crashes']} times; the end of the last log:", highlight=False)
     if brought["log"]:
@@ -640,10 +647,6 @@ MARKS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("–"
 """What is well, what is not, and what does not apply."""
 
 # --- saying it --------------------------------------------------------------------------------------------------------
-
-
-class Failed(Exception):
-    """The work was done in part; what failed has been told."""
 
 
 def given(settings: Settings) -> dict[str, Any]:

@@ -24,8 +24,9 @@ def flags(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     for name in NUMBERS:
         numbers = np.array([np.nan if run[name] is None else run[name] for run in runs], np.float64)
         errors = np.array([np.nan if run[f"{name}_se"] is None else run[f"{name}_se"] for run in runs], np.float64)
-        between = numbers.std(ddof=1) / len(runs) ** 0.5 if len(runs) > 1 else 0.0
-        value[name], error[name] = float(numbers.mean()), float(max(np.nan_to_num(errors.mean()), between))
+        known = numbers[np.isfinite(numbers)]
+        between = float(known.std(ddof=1) / len(known) ** 0.5) if len(known) > 1 else 0.0
+        value[name], error[name] = mean(numbers), max(np.nan_to_num(mean(errors)), between)
     most = possible_gain(value["drift"] + 1.96 * error["drift"])
     if value["gain"] - 1.96 * error["gain"] > most:
         found.append(
@@ -39,6 +40,12 @@ def flags(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     if told["overlap"]:
         found.append(f"{told['overlap']} of its declared training questions are asked in the evaluation.")
     return found
+
+
+def mean(numbers: np.ndarray) -> float:
+    """The mean of those that are known; NaN if none is."""
+    known = numbers[np.isfinite(numbers)]
+    return float(known.mean()) if len(known) else np.nan
 
 
 def possible_gain(nats: float) -> float:

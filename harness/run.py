@@ -301,6 +301,8 @@ def curve(bench: Bench, points: list[Point], reports: list[Report], scored: Scor
         if len(window):
             rows[reports[window[-1]].step] = window_mean([reports[i] for i in window])
     for point in points:
+        if point.step < 1:
+            continue  # that place is the base's
         trained = rows.get(point.step) or Point(point.step)
         rows[point.step] = replace(trained, new=point.new, prior=point.prior, drift=point.drift)
     if steps is not None:

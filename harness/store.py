@@ -66,6 +66,10 @@ class Event:
     """The new name, where it is renamed; `reproduced` or `differs`, where it is verified."""
     schema: int = SCHEMA
 
+    def __post_init__(self) -> None:
+        """ValueError where its time is none."""
+        datetime.fromisoformat(self.decided_at)
+
 
 @dataclass(frozen=True)
 class Order:
@@ -371,7 +375,11 @@ def _add(store: Store, con: duckdb.DuckDBPyConnection, id: str) -> int:
 
 
 def _decide(store: Store, con: duckdb.DuckDBPyConnection, row: Mapping[str, Any]) -> int:
-    event = Event(**row)
+    event = Event(**row)  # an order may come from another machine: nothing is written that could not be read again
+    if event.kind not in KINDS or not files.folder(store.home, _name(event.submission)).is_dir():
+        raise Refused(
+            f"no event {event.kind!r} about {event.submission!r} makes sense here: install one version on both"
+        )
     path = store._event(_name(event.id))
     path.parent.mkdir(exist_ok=True)
     if not path.exists():  # else this is asked for the second time

@@ -48,6 +48,10 @@ out, err = Terminal(markup=False), Terminal(markup=False, stderr=True)
 """Brackets in what they print mean nothing: much of it was written by strangers."""
 
 
+class Failed(Exception):
+    """The work was not done, or in part; the message says what failed."""
+
+
 def busy(what: str) -> Status:
     """A spinner on standard error while something is done."""
     return err.status(Text(what))

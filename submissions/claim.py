@@ -6,6 +6,7 @@ import tomllib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from harness.types import Refused
@@ -18,6 +19,10 @@ REPORTED = ("gain", "retention", "drift")
 
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Characters that turn the order of what follows, so that a line shows other words than it holds."""
+
+METHOD = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+NAME, SEEDS, ROWS = 80, 32, 64
+"""The most characters of a name, and the most seeds and settings."""
 
 SIZE, LINES, DOTS = 65_536, 1_000, 1_000
 """The most bytes, lines and dots: the time that TOML's dotted names take grows with the square of their length."""
@@ -45,7 +50,7 @@ class Claim:
     method: str
     licence: str
     seeds: tuple[int, ...] = ()
-    """Several: the weights of each are in `seed-<n>/`. One, or none said: they are in the submission's own folder."""
+    """Several: the weights of each are in `seed-<n>/`. One: there or, as where none is said, in the own folder."""
     contact: str = ""
     settings: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     compute: Mapping[str, str | int | float] = field(default_factory=dict)
@@ -53,6 +58,14 @@ class Claim:
     data: tuple[Data, ...] = ()
     reported: Mapping[str, float] = field(default_factory=dict)
     """What the submitter measured, by the names of `REPORTED`."""
+
+
+def load(path: Path) -> Claim:
+    """The claim in the file submission.toml, as `read` does."""
+    try:
+        return read(path.read_bytes().decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise Refused(f"{FILE} is not UTF-8 text (byte {error.start}): write it as UTF-8") from None
 
 
 def read(text: str) -> Claim:
@@ -68,32 +81,32 @@ def read(text: str) -> Claim:
     except (ValueError, OverflowError) as error:
         raise Refused(f"{FILE} is not TOML ({shown(str(error))}): correct it there") from None
     _known(found, Claim, FILE)
-    seeds = _list(found, "seeds", 32)
+    seeds = _list(found, "seeds", SEEDS)
     for seed in seeds:
         if type(seed) is not int or not 0 <= seed < 2**31:
             raise Refused(f"{FILE} has the seed {shown(seed)}: seeds are whole numbers from 0 to {2**31 - 1}")
     if len(set(seeds)) < len(seeds):
         raise Refused(f"{FILE} names a seed twice: give each once")
     method = _line(found, "method", 40)
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", method):
+    if not METHOD.fullmatch(method):
         raise Refused(f"{FILE} has the method {shown(method)}: use lower-case letters, digits and '-'")
-    reported = _table(found, "reported", len(REPORTED))
+    reported = table(found, "reported", len(REPORTED))
     for name, value in reported.items():
         if name not in REPORTED:
             raise Refused(f"{FILE} reports {shown(name)}, which is not measured: {meant(name, REPORTED)}")
         if type(value) not in (int, float):
             raise Refused(f"{FILE} reports {name} as {shown(value)}: write a number")
-    compute = _table(found, "compute", 32)
+    compute = table(found, "compute", 32)
     if any(isinstance(value, bool) for value in compute.values()):
         raise Refused(f"{FILE} has true or false in [compute]: write a text or a number")
     return Claim(
         track=_line(found, "track", 80),
-        name=_line(found, "name", 80),
+        name=_line(found, "name", NAME),
         method=method,
         licence=_line(found, "licence", 80),
         seeds=tuple(seeds),
         contact=_line(found, "contact", 200, needed=False),
-        settings=_table(found, "settings", 64),
+        settings=table(found, "settings", ROWS),
         compute=compute,
         data=tuple(_data(row) for row in _list(found, "data", 32)),
         reported={name: float(value) for name, value in reported.items()},
@@ -155,11 +168,11 @@ def _line(found: Mapping[str, Any], name: str, most: int, needed: bool = True, w
         raise Refused(f"{where} has {shown(value)} for {name}: write a text in quotes")
     if needed and not value:
         raise Refused(f"{where} has nothing for {name}: say it, in at most {most} characters")
-    return _words(value, most, f"{where}, {name}")
+    return words(value, most, f"{where}, {name}")
 
 
-def _words(value: str, most: int, where: str) -> str:
-    """The text itself, if it is one line that shows what it holds."""
+def words(value: str, most: int, where: str) -> str:
+    """The text itself, if it is one line of at most so many characters that shows what it holds. Refused if not."""
     if len(value) > most:
         raise Refused(f"{where} has {len(value):,} characters: {most} are the most")
     for character in value:
@@ -187,19 +200,19 @@ def _list(found: Mapping[str, Any], name: str, most: int) -> list[Any]:
     return value
 
 
-def _table(found: Mapping[str, Any], name: str, most: int) -> dict[str, Any]:
-    """A table of plain values."""
+def table(found: Mapping[str, Any], name: str, most: int, file: str = FILE) -> dict[str, Any]:
+    """A table of at most so many plain values. Refused, naming the file, if it is anything else."""
     rows = found.get(name, {})
     if not isinstance(rows, dict):
-        raise Refused(f"{FILE} has {shown(rows)} for {name}: write a table [{name}]")
+        raise Refused(f"{file} has {shown(rows)} for {name}: write a table [{name}]")
     if len(rows) > most:
-        raise Refused(f"{FILE} has {len(rows):,} rows in [{name}]: {most} are the most")
+        raise Refused(f"{file} has {len(rows):,} rows in [{name}]: {most} are the most")
     for key, value in rows.items():
-        where = f"{FILE}, [{name}]"
+        where = f"{file}, [{name}]"
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", key):
             raise Refused(f"{where} has the name {shown(key)}: use lower-case letters, digits and '_', 40 at most")
         if isinstance(value, str):
-            _words(value, 200, f"{where}, {key}")
+            words(value, 200, f"{where}, {key}")
         elif isinstance(value, float) and not math.isfinite(value):
             raise Refused(f"{where} has {value} for {key}: write a finite number, or leave it out")
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.terminal import HOME, Home, Json, Name, Server, busy, command, err, interval, listing, number, out, say
+from harness.terminal import HOME, Failed, Home, Json, Name, Server, busy, command, err, listing, number, out, say
 from harness.tracks import find_track
 from harness.types import Refused
 
@@ -34,18 +34,26 @@ def submit(
     """
     chosen = find_track(track)
     from submissions import brought, queue
+    from submissions import claim as claims
+    from submissions.claim import SEEDS
+    from submissions.intake import limit
 
-    with brought.folder(source) as place:
-        said = {"track": track, "name": name, "method": method, "licence": licence, "contact": contact}
-        claim, written = brought.claim_of(place, chosen, said)
-        if written and not json:
-            err.print(
-                f"{place / 'submission.toml'} says what it is; you may add to it.", highlight=False, soft_wrap=True
-            )
+    reference = brought.reference(chosen, home)
+    said = {"track": track, "name": name, "method": method, "licence": licence, "contact": contact}
+    with brought.folder(source, limit(reference.weights.stat().st_size, SEEDS)) as place:
+        local = Path(source).is_dir()
+        called = place.name if local else source.partition("@")[0].rpartition("/")[2]
+        written = False
+
+        def complete(copy: Path) -> None:
+            nonlocal written
+            _, written = brought.claim_of(copy, chosen, said, called)
+
         with busy("at the gate"):
-            declared = any(data.fingerprints for data in claim.data)
-            items = brought.evaluated(chosen) if declared else None
-            sub = queue.admit(home, place, brought.reference(chosen, home), items)
+            sub = queue.admit(home, place, reference, complete, lambda: brought.evaluated(chosen))
+        if written and local and brought.leave(place, claims.write(sub.claim)) and not json:
+            told = f"{place / claims.FILE} says what was submitted; keep it with the weights."
+            err.print(told, highlight=False, soft_wrap=True)
     waiting = [other.id for other in queue.waiting(home)]
     place_in = waiting.index(sub.id) + 1 if sub.id in waiting else None
     row = {
@@ -93,6 +101,9 @@ def worker(
     from submissions.queue import End, Submission
     from submissions.worker import work
 
+    def say(sentence: str) -> None:
+        err.print(sentence, highlight=False, soft_wrap=True)
+
     if lease < 1 or memory <= 0 or hours <= 0:
         raise Refused("lease must be at least 1 second, memory and hours more than 0")
 
@@ -100,10 +111,11 @@ def worker(
         how = f"scored in {end.seconds:.1f} s" if end.seconds is not None else f"{end.state}: {end.reason}"
         out.print(f"{sub.name} ({sub.id}): {how}", highlight=False, soft_wrap=True)
 
+    say(f"Scoring what is queued in {home}. Ctrl-C ends it; what was begun is then given back.")
     limits = Limits(memory, 3600 * hours)
-    unable = work(Store(home, server=server), drain=drain, lease=lease, limits=limits, tell=tell)
+    unable = work(Store(home, server=server), drain=drain, lease=lease, limits=limits, tell=tell, say=say)
     if unable:
-        raise Refused("; ".join(f"{track} cannot be scored here: {why}" for track, why in unable.items()))
+        raise Refused(f"{len(unable)} of the queued tracks cannot be scored here ({', '.join(unable)}); see why above")
     out.print("Nothing is left to be scored. The results:")
     command("razorbench results", home)
 
@@ -135,10 +147,12 @@ def queue(*, all: bool = False, home: Home = HOME, json: Json = False) -> None:
                 "submitted_at": sub.submitted_at,
             }
         )
-    workers = submissions.live(home)
+    workers, torn = submissions.live(home), submissions.torn(home)
     if json:
-        print(jsonlib.dumps({"submissions": rows, "workers": workers}, indent=1))
+        print(jsonlib.dumps({"submissions": rows, "workers": workers, "torn": torn}, indent=1))
         return
+    for sentence in torn:
+        err.print(sentence, highlight=False, soft_wrap=True, style="red")
     if rows:
         listing(rows, False, ("id", "name", "track", "state", "place", "starts", "heartbeat"))
     else:
@@ -180,11 +194,14 @@ def verify(
         hours: Time that scoring may take.
     """
     from harness.store import Store
-    from submissions.confine import Limits
+    from submissions.confine import Crashed, Limits
     from submissions.verify import verify as again
 
-    with busy(f"scoring {submission} again"):
-        found = again(Store(home, server=server), submission, Limits(memory, 3600 * hours))
+    try:
+        with busy(f"scoring {submission} again"):
+            found = again(Store(home, server=server), submission, Limits(memory, 3600 * hours))
+    except Crashed as error:
+        raise Failed(f"scoring it again {error}") from None
     rows = [
         {
             "seed": each.seed,
@@ -205,8 +222,8 @@ def verify(
                 {
                     "seed": each.seed,
                     "number": each.number,
-                    "recorded": interval(each.recorded, each.low, each.high),
-                    "again": number(each.again, "+.3g"),
+                    "recorded": f"{digits(each.recorded)} [{digits(each.low)}, {digits(each.high)}]",
+                    "again": digits(each.again),
                 }
                 for each in found
             ],
@@ -215,6 +232,11 @@ def verify(
         out.print(
             "The result comes out again, within its intervals." if good else "The result does NOT come out again."
         )
+
+
+def digits(value: float | None) -> str:
+    """A number in a form that suits points and small nats alike."""
+    return number(value, "+.4g")
 
 
 def retract(submission: Name, *, reason: str, server: Server = None, home: Home = HOME, json: Json = False) -> None:
@@ -258,23 +280,22 @@ def decide(
         raise Refused("give a reason in words; it is kept with the decision")
     store = Store(home, server=server)
     sub = queue.find(home, key)
-    records: tuple[str, ...] = ()
-    if sub:
-        end = queue.ended(home, sub.id)
-        if end is None and kind == "retracted":
-            if queue.finish(home, sub, queue.End("retracted", reason)):
-                say({"submission": sub.id, "state": kind}, json, f"{sub.name} ({sub.id}) is out of the queue.")
-                return
-            end = queue.ended(home, sub.id)
-        if end is None or end.state != "scored":
-            state = queue.status(home, sub).state
-            raise Refused(f"{sub.name} ({sub.id}) is {state}, and has no row; only rows on the board can be {kind}")
-        records = end.records
-    else:
-        records = (store.submission(key)["id"],)
-    for id in records:
+    called = f"{sub.name} ({sub.id})" if sub else key
+    if sub and kind == "retracted" and queue.finish(home, sub, queue.End(kind, reason)):
+        say({"submission": sub.id, "state": kind}, json, f"{called} is out of the queue.")
+        return
+    end = queue.ended(home, sub.id) if sub else None
+    if sub and (end is None or end.state != "scored"):
+        state = end.state if end else queue.status(home, sub).state
+        raise Refused(f"{called} is {state}; only what stands on the board can be {kind}")
+    records = end.records if end else (store.submission(key)["id"],)
+    left = [id for id in records if not store.submission(id)["retracted"]]  # of seeds, where this was killed before
+    if not left:
+        raise Refused(f"{called} is retracted, and that is for good; it cannot be {kind}")
+    for id in left:
         store.decide(id, kind, reason)
-    called = sub.name if sub else key
+    if sub and kind == "retracted":
+        queue.mark(home, sub, queue.End(kind, reason, records))
     done = {"retracted": "is retracted", "hidden": "is hidden", "unhidden": "is shown again"}[kind]
     say({"submission": called, "records": records, "state": kind}, json, f"{called} {done}: {reason}")
 

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import faulthandler
+import json
 import os
 import resource
 import signal
@@ -12,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,23 @@ CLONE_NEWUSER, CLONE_NEWNET, PR_SET_PDEATHSIG = 0x10000000, 0x40000000, 1
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 CALLS = ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo")
 """What would reach for the network, by the names of Python's audit events."""
+CHANGES = (
+    "remove",
+    "rmdir",
+    "mkdir",
+    "rename",
+    "link",
+    "symlink",
+    "truncate",
+    "chmod",
+    "chown",
+    "utime",
+    "mkfifo",
+    "mknod",
+)
+"""What changes files besides opening them, in `os`."""
+STARTS = ("subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "pty.spawn")
+"""What would leave another process behind."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +72,7 @@ def call(
     keep_on: Callable[[], bool] = lambda: True,
     every: float = 1.0,
 ) -> Any:
-    """`function(*args)` in a child process that may write below `writable` only, and to no network.
+    """`function(*args)`, which gives what JSON can hold, in a child that may write below `writable` only.
 
     What it prints goes to the file `log`. `keep_on` is asked about every so many seconds. Raises Refused as the
     function does; OSError where the disk is full; Stopped; and Crashed for everything else that goes wrong in there.
@@ -68,16 +86,20 @@ def call(
     child.start()
     sender.close()
     try:
-        while not receiver.poll(every):
+        while not connection.wait([receiver, child.sentinel], every):
             if not keep_on():
                 raise Stopped
             if time.monotonic() > deadline:
-                raise Crashed(f"took longer than the {limits.seconds:.0f} s that scoring may take")
-        kind, found = receiver.recv()
-    except EOFError:
-        child.join()
-        raise Crashed(_how(child.exitcode or 0)) from None
+                raise Crashed(f"took longer than the {limits.seconds:.0f} s that scoring may take: raise the limit")
+        if not receiver.poll():
+            raise EOFError
+        kind, found = json.loads(receiver.recv_bytes())  # not unpickled: the child may not be itself any more
+    except (EOFError, ValueError):
+        child.join(1)
+        raise Crashed(_how(child.exitcode)) from None
     finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # with all that it may have started
         child.kill()
         child.join()
         receiver.close()
@@ -90,8 +112,10 @@ def call(
     return found
 
 
-def _how(code: int) -> str:
+def _how(code: int | None) -> str:
     """An exit code in words."""
+    if code is None:
+        return "sent what is no answer"
     if code >= 0:
         return f"left with exit code {code}"
     with suppress(ValueError):
@@ -107,27 +131,34 @@ def _child(
 ) -> None:
     told: tuple[str, Any]
     try:
+        os.setsid()
         _output(log)
         _limit(limits)
         _guard([*writable, log])
         told = ("done", function(*args))
+        json.dumps(told)  # or it is an error of the function
     except Refused as error:
         told = ("refused", str(error))
     except MemoryError:
         traceback.print_exc()
-        told = ("crashed", f"needed more than {limits.memory:g} GiB of memory")
+        told = ("crashed", _too_much(limits))
     except OSError as error:
         traceback.print_exc()
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         told = ("full" if full else "crashed", f"{type(error).__name__}: {error}")
     except BaseException as error:
         traceback.print_exc()
-        told = ("crashed", f"{type(error).__name__}: {error}")
+        full = isinstance(error, RuntimeError) and "allocate" in str(error)  # as torch says it
+        told = ("crashed", _too_much(limits) if full else f"{type(error).__name__}: {error}")
     sys.stdout.flush()
     sys.stderr.flush()
-    sender.send(told)
+    sender.send_bytes(json.dumps(told).encode())
     sender.close()
     os._exit(0)  # nothing of the parent is to be tidied up here
+
+
+def _too_much(limits: Limits) -> str:
+    return f"needed more than the {limits.memory:g} GiB of memory that scoring may take: raise the limit"
 
 
 def _output(log: str) -> None:
@@ -171,11 +202,15 @@ def _guard(writable: Sequence[str]) -> None:
         real = os.path.realpath(os.fsdecode(path))
         return any(real == place or real.startswith(place + os.sep) for place in allowed)
 
+    changes, pairs = {f"os.{name}" for name in CHANGES}, ("os.rename", "os.link", "os.symlink")
+
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event == "open" and isinstance(args[2], int) and args[2] & WRITES and not inside(args[0]):
             raise PermissionError(errno.EPERM, "a scoring process writes to its own folders only", os.fsdecode(args[0]))
-        if event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link") and not inside(args[0]):
-            raise PermissionError(errno.EPERM, f"a scoring process has no {event} here", os.fsdecode(args[0]))
+        if event in changes and not all(inside(path) for path in args[: 2 if event in pairs else 1]):
+            raise PermissionError(errno.EPERM, f"a scoring process has no {event} outside its own folders")
+        if event in STARTS:
+            raise PermissionError(errno.EPERM, "a scoring process starts no other")
         if event in CALLS:
             raise PermissionError(errno.EPERM, "a scoring process has no network")
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -13,42 +13,21 @@ import numpy as np
 
 from harness.types import Refused
 from submissions import claim as claims
-from submissions import tensors
+from submissions import language, tensors
 from submissions.claim import Claim
 from submissions.intake import HASHES, WAYPOINTS, inventory
-from submissions.plain import parse, shown, text
-from submissions.template import Conversation, render
+from submissions.plain import SMALL, parse, shown, text
 
 FULL, LORA = "model.safetensors", "adapter_model.safetensors"
 KINDS = {FULL: "full", LORA: "lora"}
 ADAPTER = "adapter_config.json"
-
-OF_LANGUAGE = (
-    "config.json generation_config.json tokenizer.json tokenizer_config.json special_tokens_map.json "
-    "added_tokens.json vocab.json merges.txt chat_template.jinja"
-).split()
-"""Files that only a track whose base is a language model uses."""
-
-PARSED = 2**24
-"""The most bytes of a tokenizer that is not the base's own, byte for byte."""
-
-UNCOMPARED = ("model", "truncation", "padding", "version")
-"""Keys of tokenizer.json that are not compared as a whole: the model is in parts, the others are for training."""
-
-HARMLESS = {
-    *("transformers_version", "dtype", "torch_dtype", "_name_or_path", "use_cache", "initializer_range"),
-    *("attention_dropout", "max_window_layers", "_attn_implementation", "attn_implementation", "_from_model_config"),
-}
-"""Keys of config.json that may differ from the base's: none changes what the model computes when it is scored."""
+CURVE = "curve.jsonl"
 
 CODE = ("auto_map", "trust_remote_code", "custom_pipelines", "custom_generate", "use_kernels", "kernel_config")
 """Keys of JSON files that make libraries load code."""
 
-SMALL = 100_000
-"""The most JSON values of a file that is neither weights nor tokenizer."""
-
-STEPS = 50_000
-"""The most lines of a curve."""
+STEPS, CURVES = 50_000, 2**24
+"""The most lines and bytes of all curves together: each line is parsed on its own."""
 
 FINGERPRINTS = 1_000_000
 """The most training questions a submission may declare."""
@@ -62,17 +41,6 @@ PEFT = {
 
 Every other must be off: null, false or empty.
 """
-
-CONVERSATIONS: tuple[Conversation, ...] = (
-    ({"role": "user", "content": "How many legs have 7 spiders?"},),
-    ({"role": "system", "content": "Answer briefly. "}, {"role": "user", "content": "  Is 91 prime?\n"}),
-    (
-        {"role": "user", "content": "Say <b>'hello'</b> & {{ goodbye }}"},
-        {"role": "assistant", "content": "hello"},
-        {"role": "user", "content": "Noch einmal: grüß Gott, 你好 🙂"},
-    ),
-)
-"""What templates are compared on."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +80,10 @@ class Scale:
     rslora: bool
 
 
-def check(folder: Path, reference: Reference, known: Mapping[str, str] = {}) -> Passed:
+def check(folder: Path, reference: Reference) -> Passed:
     """Read a copied-in submission. Refused, with the reason, if it may not be scored.
 
-    `known` maps digests of weights to the submissions that brought them. Nobody else may change `folder` meanwhile:
-    check what `intake.take` has copied.
+    Nobody else may change `folder` meanwhile: check what `intake.take` has copied.
     """
     files = inventory(folder)
     claim = _claim(folder, files, reference)
@@ -124,16 +91,13 @@ def check(folder: Path, reference: Reference, known: Mapping[str, str] = {}) -> 
     base = tensors.header(reference.weights)
     for name in files:
         _check_text(folder / name, name)
+    _check_curves(folder, [name for name in files if name.rpartition("/")[2] == CURVE])
     fingerprints = _fingerprints(folder, files, claim)
-    _check_language(folder, files, reference)
+    language.check(folder, files, reference.folder)
     own = tensors.digest(reference.weights, base) if kind == FULL else ""
     weights = []
     for at in folders:
         found = _weights(folder, files, at, kind, base, own)
-        if (other := known.get(found)) is not None:
-            raise Refused(
-                f"{at or 'the folder'} holds the weights of {shown(other)}, which came before: bring your own"
-            )
         if found in weights:
             first = folders[weights.index(found)]
             raise Refused(f"{at} holds the same weights as {first}: each seed needs a run of its own")
@@ -149,10 +113,7 @@ def _claim(folder: Path, files: Mapping[str, str], reference: Reference) -> Clai
     """The claim, made for this track."""
     if claims.FILE not in files:
         raise Refused(f"the folder has no {claims.FILE}: add one that says track, name, method and licence")
-    try:
-        claim = claims.read((folder / claims.FILE).read_bytes().decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise Refused(f"{claims.FILE} is not UTF-8 text (byte {error.start}): write it as UTF-8") from None
+    claim = claims.load(folder / claims.FILE)
     if claim.track != reference.track:
         raise Refused(f"the claim is for the track {shown(claim.track)}, this is {reference.track}: submit it there")
     return claim
@@ -160,13 +121,15 @@ def _claim(folder: Path, files: Mapping[str, str], reference: Reference) -> Clai
 
 def _folders(files: Mapping[str, str], claim: Claim) -> tuple[str, tuple[str, ...]]:
     """The name of the weights' file, which is one for all seeds, and the folder of each seed."""
-    folders = tuple(f"seed-{seed}" for seed in claim.seeds) if len(claim.seeds) > 1 else ("",)
+    folders = tuple(f"seed-{seed}" for seed in claim.seeds)
+    if len(folders) < 2 and not any(name.startswith(f"{folder}/") for folder in folders for name in files):
+        folders = ("",)
     found = {}
     for name in files:
         at, _, file = name.rpartition("/")
         home = at.removesuffix(WAYPOINTS).removesuffix("/")
         if home and home not in folders:
-            told = "no several seeds" if folders == ("",) else f"the seeds {', '.join(map(str, claim.seeds))}"
+            told = f"the seeds {', '.join(map(str, claim.seeds))}" if claim.seeds else "no seeds"
             raise Refused(
                 f"{home} is the folder of a seed, and the claim names {told}: add the seed or remove the folder"
             )
@@ -218,22 +181,27 @@ def _hashes(path: Path) -> Iterator[str]:
 
 
 def _check_text(path: Path, name: str) -> None:
-    """Refused unless a file is the text that its name says; tokenizers are read where they are compared."""
+    """Refused unless a file is the text that its name says; tokenizers and curves are read on their own."""
     if path.name in ("tokenizer.json", "vocab.json"):
-        return
-    if path.name == "curve.jsonl":
-        with open(path, "rb") as file:
-            number = 0
-            while raw := file.readline(2**20):
-                number += 1
-                if number > STEPS:
-                    raise Refused(f"{name} has more than {STEPS:,} lines: keep every tenth step, or fewer")
-                parse(raw, f"{name}, line {number},", values=1_000, nan=True)  # NaN: a step without reward
         return
     if path.suffix == ".json":
         _check_code(parse(path.read_bytes(), name, SMALL), name)
     elif path.suffix in (".md", ".jinja") or path.name == "LICENSE":
         text(path.read_bytes(), name)
+
+
+def _check_curves(folder: Path, names: Iterable[str]) -> None:
+    """Refused unless the curves are JSON, line by line, and not too long together."""
+    lines = size = 0
+    for name in names:
+        with open(folder / name, "rb") as file:
+            for number, raw in enumerate(iter(partial(file.readline, 2**20), b""), 1):
+                lines += 1
+                size += len(raw)
+                if lines > STEPS or size > CURVES:
+                    most = f"{STEPS:,} lines" if lines > STEPS else f"{CURVES:,} bytes"
+                    raise Refused(f"{name} makes more than {most} of curves in all: keep every tenth step, or fewer")
+                parse(raw, f"{name}, line {number},", values=1_000, nan=True)  # NaN: a step without reward
 
 
 def _check_code(value: Any, name: str) -> None:
@@ -252,156 +220,6 @@ def _check_code(value: Any, name: str) -> None:
             left += each.values()
         elif isinstance(each, list):
             left += each
-
-
-def _check_language(folder: Path, files: Mapping[str, str], reference: Reference) -> None:
-    """Refused if config, tokenizer or chat template are not the base's, or the track has no use for them."""
-    seen, templates = set(), {}
-    for name, content in files.items():
-        file = name.rpartition("/")[2]
-        if file not in OF_LANGUAGE or (file, content) in seen:  # each seed may bring the same
-            continue
-        if reference.folder is None:
-            raise Refused(f"{name} is not used by this track, whose base is no language model: remove it")
-        seen.add((file, content))
-        if look := LOOKS.get(file):
-            look(folder / name, name, reference.folder)
-        if (template := _template(folder / name, name)) is not None:
-            templates.setdefault(template, name)
-    if templates and reference.folder:
-        _check_templates(templates, reference.folder)
-
-
-def _check_config(path: Path, name: str, base: Path) -> None:
-    """The model must be the base's."""
-    found, expected = parse(path.read_bytes(), name), _own(base, "config.json")
-    if found.get("model_type") != expected.get("model_type"):
-        kinds = f"model_type {shown(found.get('model_type'))}, the base is {expected.get('model_type')!r}"
-        raise Refused(f"{name} has {kinds}: adapt this track's base")
-    if found.get("quantization_config"):
-        raise Refused(f"{name} has a quantization_config, and weights are scored as they are: save them unquantised")
-    for key in sorted((found.keys() & expected.keys()) - HARMLESS):
-        if found[key] != expected[key]:
-            told = f"{shown(found[key])} for {key}, the base has {shown(expected[key])}"
-            raise Refused(f"{name} has {told}: an adaptation keeps the base's config")
-
-
-def _check_tokenizer(path: Path, name: str, base: Path) -> None:
-    """The tokenizer must be the base's; how it was to pad or cut while training does not matter."""
-    if path.read_bytes() == (base / "tokenizer.json").read_bytes():
-        return
-    found, expected = (_parts(_large(file, name), name) for file in (path, base / "tokenizer.json"))
-    for part in sorted(found.keys() | expected.keys()):
-        if found.get(part) != expected.get(part) and not (part not in expected and found[part] in OFF):
-            raise Refused(
-                f"{name} has another {part} than the base's tokenizer: leave the file out, the base's is used"
-            )
-
-
-def _parts(tokenizer: dict[str, Any], name: str) -> dict[str, str]:
-    """The hash of each part of a tokenizer.json, so that two need not be held at once."""
-    model = tokenizer.get("model")
-    parts = {part: value for part, value in tokenizer.items() if part not in UNCOMPARED}
-    parts |= {f"model.{part}": value for part, value in model.items()} if isinstance(model, dict) else {"model": model}
-    if len(parts) > 64:
-        raise Refused(
-            f"{name} has {len(parts):,} parts, more than any tokenizer: leave the file out, the base's is used"
-        )
-    if isinstance(merges := parts.get("model.merges"), list):
-        parts["model.merges"] = [_merge(merge) for merge in merges]
-    return {part: _hash(value) for part, value in parts.items()}
-
-
-def _merge(merge: Any) -> Any:
-    """A merge as older tokenizers write it, "a b", where that says the same."""
-    if isinstance(merge, list) and len(merge) == 2 and all(isinstance(part, str) and " " not in part for part in merge):
-        return " ".join(merge)
-    return merge
-
-
-def _check_vocab(path: Path, name: str, base: Path) -> None:
-    """vocab.json holds the base's vocabulary."""
-    found = _hash(_large(path, name))
-    if found != _hash(_large(base / "tokenizer.json", name)["model"]["vocab"]):
-        raise Refused(f"{name} is not the base's vocabulary: leave the file out, the base's is used")
-
-
-def _check_merges(path: Path, name: str, base: Path) -> None:
-    """merges.txt holds the base's merges, perhaps below a line with a version."""
-    merges = [str(_merge(merge)) for merge in _large(base / "tokenizer.json", name)["model"].get("merges", [])]
-    body = re.sub(rb"^#version: [ -~]{0,100}\n", b"", path.read_bytes())
-    if body.strip(b"\n") != "\n".join(merges).encode():
-        raise Refused(f"{name} does not hold the base's merges: leave the file out, the base's are used")
-
-
-def _check_added(path: Path, name: str, base: Path) -> None:
-    """added_tokens.json names the base's added tokens with their numbers."""
-    own = {token["content"]: token["id"] for token in _large(base / "tokenizer.json", name).get("added_tokens", [])}
-    for token, number in parse(path.read_bytes(), name).items():
-        if own.get(token) != number:
-            raise Refused(f"{name} adds the token {shown(token)}, which the base has not: leave the file out")
-
-
-def _template(path: Path, name: str) -> str | None:
-    """The chat template in a file, if it brings one."""
-    if path.name == "chat_template.jinja":
-        return text(path.read_bytes(), name)
-    if path.name != "tokenizer_config.json":
-        return None
-    template = parse(path.read_bytes(), name).get("chat_template")
-    if template is not None and not isinstance(template, str):
-        raise Refused(f"{name} has {shown(template)} for chat_template: one text was expected, so leave it out")
-    return template
-
-
-def _check_templates(templates: Mapping[str, str], base: Path) -> None:
-    """Refused unless chat templates, with the files they are in, make the base's prompts of `CONVERSATIONS`."""
-    settings = _own(base, "tokenizer_config.json")
-    own = settings.get("chat_template")
-    if (base / "chat_template.jinja").exists():
-        own = (base / "chat_template.jinja").read_text(encoding="utf-8")
-    others = [(template, name) for template, name in templates.items() if template != own]
-    if not others:
-        return
-    template, name = others[0]
-    if own is None:
-        raise Refused(f"{name} brings a chat template, and the track's base has none: remove it")
-    if len(others) > 1:
-        raise Refused(f"{name} and {others[1][1]} bring chat templates that differ: keep one, or none")
-    tokens = {key: value for key, value in settings.items() if key.endswith("_token") and isinstance(value, str)}
-    if render(template, CONVERSATIONS, tokens) != render(own, CONVERSATIONS, tokens):
-        raise Refused(
-            f"{name} renders another prompt than the track's: leave the template out, the track fixes the prompt"
-        )
-
-
-def _own(base: Path, name: str) -> dict[str, Any]:
-    """A JSON file of the base; empty if it has none."""
-    return parse((base / name).read_bytes(), f"the base's {name}") if (base / name).exists() else {}
-
-
-def _large(path: Path, name: str) -> dict[str, Any]:
-    """A tokenizer's JSON file."""
-    if path.stat().st_size > PARSED:
-        raise Refused(f"{name} has more than {PARSED:,} bytes and is not the base's own file: leave it out")
-    return parse(path.read_bytes(), name)
-
-
-def _hash(value: Any) -> str:
-    """Equal for equal JSON values."""
-    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-OFF = {_hash(value) for value in (None, False, [], {}, "")}
-
-LOOKS: dict[str, Callable[[Path, str, Path], None]] = {
-    "config.json": _check_config,
-    "tokenizer.json": _check_tokenizer,
-    "vocab.json": _check_vocab,
-    "merges.txt": _check_merges,
-    "added_tokens.json": _check_added,
-}
-"""How each file of a language model is looked at: its path, its name in the submission, the base's folder."""
 
 
 # --- weights ----------------------------------------------------------------------------------------------------------
@@ -424,7 +242,11 @@ def _weights(folder: Path, files: Mapping[str, str], at: str, kind: str, base: t
         scale = _scale(home / ADAPTER)
         _check_lora(found, scale.r, base, path.name)
     tensors.finite(path, found)
-    for point in sorted((home / WAYPOINTS).glob("*")):
+    points = sorted((home / WAYPOINTS).glob("*"))
+    if scale and points and home / WAYPOINTS / ADAPTER not in points:
+        where = f"{at}/{WAYPOINTS}".lstrip("/")
+        raise Refused(f"{where} holds adapters and nothing says how they are scaled: copy {ADAPTER} into {WAYPOINTS}/")
+    for point in points:
         if point.name == ADAPTER:
             if _scale(point) != scale:
                 raise Refused(

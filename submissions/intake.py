@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 from harness.types import Refused
@@ -18,6 +19,9 @@ from submissions.claim import FILE
 from submissions.plain import shown
 
 MIB = 2**20
+TIMES, SPARE = 8, 64 * MIB
+"""A submission may have so many times the bytes of the base's weights a seed, and so many bytes besides."""
+
 WHOLE = 2**62
 """For weights: no cap but what is left of the limit."""
 
@@ -41,8 +45,16 @@ SEED = re.compile(r"seed-(0|[1-9][0-9]{0,9})")
 WAYPOINTS = "checkpoints"
 WAYPOINT = re.compile(r"[0-9]{8}\.safetensors")
 """Weights in mid-training, by step."""
+BASE_POINT = "00000000.safetensors"
+"""Step 0 is the base; every track has that point of its own."""
 
 MOST_FILES, MOST_WAYPOINTS = 256, 64
+
+LEFTOVERS = frozenset(
+    "training_args.bin trainer_state.json optimizer.pt scheduler.pt scaler.pt rng_state.pth "
+    ".gitattributes .cache".split()
+)
+"""What training tools and `hf download` leave beside weights: passed over, neither opened nor copied."""
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
 CURES = {
@@ -54,10 +66,34 @@ CURES = {
 """What to do about names that are not on the list, by how they end."""
 
 
+def limit(base_bytes: int, seeds: int) -> int:
+    """The most bytes of a submission of so many folders of seeds (0: none), by the bytes of the base's weights.
+
+    Eight times the weights leave room for those in mid-training.
+    """
+    return max(1, seeds) * TIMES * base_bytes + SPARE
+
+
+def allowed(name: str) -> bool:
+    """Whether a file of that name, such as `seed-0/config.json`, may be in a submission."""
+    *folders, file = name.split("/")
+    at = ""
+    try:
+        for each in folders:
+            _check_folder(each, at)
+            at += f"{each}/"
+        _check_name(file, at)
+        _check_file(file, at)
+    except Refused:
+        return False
+    return True
+
+
 def take(source: Path, target: Path, limit: int) -> dict[str, str]:
     """Copy a submitted folder, of at most `limit` bytes, to the new folder `target`: the sha256 of each file by name.
 
-    Refused at anything but plain files of known names; then nothing is left of `target`. OSError if the disk is full.
+    What training tools leave (`LEFTOVERS`) is passed over. Refused at anything else but plain files of known names;
+    then nothing is left of `target`. OSError if the disk is full.
     """
     try:
         target.mkdir(parents=True)
@@ -82,17 +118,15 @@ def _walk(source: Path, limit: int, target: Path | None) -> dict[str, str]:
 
     def folder(handle: int, at: str) -> None:
         nonlocal limit
-        for name, info in _entries(handle, at):
+        for name, cap in _entries(handle, at):
             where = f"{at}{name}"
-            if stat.S_ISDIR(info.st_mode):
-                _check_folder(name, at)
+            if cap is None:
                 if target:
                     (target / where).mkdir()
                     (target / where).chmod(0o755)
                 with _opened(name, where, os.O_DIRECTORY, handle) as inner:
                     folder(inner, f"{where}/")
                 continue
-            cap = _check_file(name, at)
             if len(found) == MOST_FILES:
                 raise Refused(f"the submission has more than {MOST_FILES} files: bring what is scored alone")
             with _opened(name, where, 0, handle) as file:
@@ -107,38 +141,65 @@ def _walk(source: Path, limit: int, target: Path | None) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _entries(handle: int, at: str) -> list[tuple[str, os.stat_result]]:
-    """What is in a folder, by name: plain files and folders, with names that are the same on every machine."""
-    found: dict[str, tuple[str, os.stat_result]] = {}
+def _entries(handle: int, at: str) -> list[tuple[str, int | None]]:
+    """What is in a folder by name, with the most bytes that the file may have; None for a folder.
+
+    Refused if something may not be there; the sentence tells the first, and how many others there are.
+    """
     with os.scandir(handle) as entries:
-        for entry in entries:
-            name, where = entry.name, shown(at + entry.name)
-            if name.startswith(".git"):
-                raise Refused(f"{where} is git's own: remove it, or export the folder with git archive")
-            if name.startswith((".", "-")):
-                raise Refused(f"{where} begins with a dot or a dash, as hidden files and options do: remove it")
-            if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-                raise Refused(f"{where} is a name with other characters than A–Z, a–z, 0–9, '.', '_', '-': rename it")
-            if len(name) > 100:
-                raise Refused(f"{where} is a name of {len(name)} characters: 100 are the most")
-            if other := found.get(name.casefold()):
-                raise Refused(f"{where} and {shown(at + other[0])} differ in case alone: keep one of them")
-            if len(found) > MOST_FILES:
+        kept = islice((entry for entry in entries if entry.name not in LEFTOVERS), MOST_FILES + 1)
+        listed = sorted(kept, key=lambda entry: entry.name)
+    if len(listed) > MOST_FILES:
+        raise Refused(f"the folder {shown(at or '.')} has more than {MOST_FILES} entries: bring what is scored alone")
+    last = {entry.name.casefold(): entry.name for entry in listed}
+    found: list[tuple[str, int | None]] = []
+    refused: list[str] = []
+    for entry in listed:
+        try:
+            _check_name(entry.name, at)
+            if (other := last[entry.name.casefold()]) != entry.name:
                 raise Refused(
-                    f"the folder {shown(at or '.')} has more than {MOST_FILES} entries: bring what is scored alone"
+                    f"{shown(at + entry.name)} and {shown(at + other)} differ in case alone: keep one of them"
                 )
-            try:
-                info = entry.stat(follow_symlinks=False)
-            except OSError as error:
-                raise Refused(
-                    f"{where} cannot be looked at ({error.strerror}): let it be read, and leave it alone"
-                ) from None
-            if stat.S_ISLNK(info.st_mode):
-                raise Refused(f"{where} is a symbolic link: put the file itself there")
-            if not stat.S_ISREG(info.st_mode) and not stat.S_ISDIR(info.st_mode):
-                raise Refused(f"{where} is a device, pipe or socket, and a plain file was expected: remove it")
-            found[name.casefold()] = name, info
-    return sorted(found.values(), key=lambda entry: entry[0])
+            if _is_folder(entry, at):
+                _check_folder(entry.name, at)
+                found.append((entry.name, None))
+            else:
+                found.append((entry.name, _check_file(entry.name, at)))
+        except Refused as why:
+            refused.append(str(why))
+    if refused:
+        others = len(refused) - 1
+        more = f"; and {others} other file{'s are' if others > 1 else ' is'} refused" if others else ""
+        raise Refused(refused[0] + more)
+    return found
+
+
+def _check_name(name: str, at: str) -> None:
+    """Refused unless a name is the same on every machine, and neither hidden nor an option."""
+    where = shown(at + name)
+    if name.startswith(".git"):
+        raise Refused(f"{where} is git's own: remove it, or export the folder with git archive")
+    if name.startswith((".", "-")):
+        raise Refused(f"{where} begins with a dot or a dash, as hidden files and options do: remove it")
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        raise Refused(f"{where} is a name with other characters than A–Z, a–z, 0–9, '.', '_', '-': rename it")
+    if len(name) > 100:
+        raise Refused(f"{where} is a name of {len(name)} characters: 100 are the most")
+
+
+def _is_folder(entry: os.DirEntry[str], at: str) -> bool:
+    """Whether it is a folder, not a file. Refused if it is neither."""
+    where = shown(at + entry.name)
+    try:
+        mode = entry.stat(follow_symlinks=False).st_mode
+    except OSError as error:
+        raise Refused(f"{where} cannot be looked at ({error.strerror}): let it be read, and leave it alone") from None
+    if stat.S_ISLNK(mode):
+        raise Refused(f"{where} is a symbolic link: put the file itself there")
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise Refused(f"{where} is a device, pipe or socket, and a plain file was expected: remove it")
+    return stat.S_ISDIR(mode)
 
 
 def _check_folder(name: str, at: str) -> None:
@@ -158,6 +219,8 @@ def _check_file(name: str, at: str) -> int:
     if at.endswith(f"{WAYPOINTS}/"):
         if name == "adapter_config.json":  # `razorbench adapt` writes it beside adapters
             return MIB
+        if name == BASE_POINT:
+            raise Refused(f"{where} is step 0, which is the base and is scored already: remove it")
         if WAYPOINT.fullmatch(name):
             return WHOLE
         raise Refused(f"{where} is not a checkpoint by its step, such as 00000100.safetensors: rename or remove it")

@@ -15,6 +15,9 @@ DEPTH = 32
 VALUES = 1_000_000
 """How many values JSON may hold: a tokenizer of 150,000 words has three quarters of that."""
 
+SMALL = 100_000
+"""How many a file may hold that is neither weights nor tokenizer."""
+
 MAGIC = {b"PK\x03\x04": "a zip archive", b"\x7fELF": "a program", b"\x80": "a pickle", b"\x1f\x8b": "a gzip archive"}
 MAGIC |= {b"#!": "a script", b"%PDF": "a PDF"}
 """How files begin that are no text, whatever their name."""

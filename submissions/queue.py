@@ -2,43 +2,45 @@
 
 HOME/submissions/<id>/files/            the copy that passed the gate
 HOME/submissions/<id>/submission.json   what it is; never changes
-HOME/submissions/<id>/attempts/<n>/     one try at scoring it: lease.json, whose time is the worker's heartbeat, and
-                                        end.json where it ended without a result, and the log
+HOME/submissions/<id>/attempts/<n>/     one try at scoring it: lease.json, whose time is the worker's heartbeat, the
+                                        records until all are made, the log, and end.json where it came to nothing
 HOME/submissions/<id>/end.json          how it ended: written once
+HOME/submissions/<id>/retracted.json    that it was taken back after that
 HOME/workers/<name>.json                a worker, and its heartbeat
 
-A try belongs to who made its folder, which one process alone can do, also on a folder that machines share. So nothing
-needs a server, and whoever is killed leaves nothing that another worker would not go on with.
+A try belongs to who puts its folder there, which one process alone can do, also on a folder that machines share. So
+nothing needs a server, and whoever is killed leaves nothing that another worker would not go on with.
 """
 
+import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from harness.record import SCHEMA, STALE, load, plain, sync
+from harness.record import SCHEMA, load, plain, sync
 from harness.types import Refused
-from submissions.claim import Claim, Data
+from submissions.claim import SEEDS, Claim, Data
 from submissions.gate import Reference, check
-from submissions.intake import take
+from submissions.intake import SEED, limit, take
 
+ID = re.compile("[0-9a-f]{16}")
 CRASHES = 3
 """Scoring may crash so often; then the submission has failed."""
 LOSSES = 20
 """So many workers may die over a submission; then it has failed, too, for it may be what kills them."""
-ROOM = 8
-"""A submission may have so many times the bytes of the base's weights a seed, and `SPARE` besides."""
-SPARE = 2**26
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class Status:
     end: End | None = None
     tries: int = 0
     crashes: int = 0
+    losses: int = 0
+    """Tries whose worker died."""
     worker: str = ""
     """Who scores it."""
     beat: float | None = None
@@ -114,65 +118,85 @@ def root(home: Path) -> Path:
 # --- coming in --------------------------------------------------------------------------------------------------------
 
 
-def admit(home: Path, source: Path, reference: Reference, evaluated: Collection[str] | None = None) -> Submission:
+def admit(
+    home: Path,
+    source: Path,
+    reference: Reference,
+    complete: Callable[[Path], Any] = lambda copy: None,
+    evaluated: Callable[[], Collection[str]] = tuple,
+) -> Submission:
     """Copy a folder in, let it through the gate, and queue it. Refused if the gate does; nothing of it is left then.
 
-    `evaluated` are the fingerprints of the track's items, or None where no training data may be declared.
+    `complete(copy)` may add to the copy before it is checked; `evaluated()` gives the fingerprints of the track's items
+    and is called where training questions are declared.
     """
     there = root(home)
     there.mkdir(parents=True, exist_ok=True)
-    for left in there.glob(".new-*"):  # of a killed one
-        with suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > STALE:
-                shutil.rmtree(left, ignore_errors=True)
+    for left in there.glob(".new-*"):
+        with suppress(OSError), locked(left, wait=False):  # nobody is at it: it is a killed one's
+            shutil.rmtree(left)
     fresh = there / f".new-{uuid.uuid4().hex}"
     fresh.mkdir()
     try:
-        limit = 32 * ROOM * reference.weights.stat().st_size + SPARE
-        copied = take(source, fresh / "files", limit)
-        with locked(there):
-            known = {digest: sub.name for sub in brought(home) for digest in sub.weights if not withdrawn(home, sub)}
-            passed = check(fresh / "files", reference, known)
-            claim = passed.claim
-            sub = Submission(
-                id=passed.digest[:16],
-                name=claim.name,
-                track=claim.track,
-                kind=passed.kind,
-                claim=claim,
-                folders=passed.folders,
-                weights=passed.weights,
-                digest=passed.digest,
-                bytes=sum((fresh / "files" / name).stat().st_size for name in copied),
-                overlap=len(passed.fingerprints & set(evaluated or ())) if passed.fingerprints else None,
-                submitted_at=now(),
-            )
-            if (there / sub.id).exists():
-                raise Refused(
-                    f"{source} was submitted before as {sub.id}: `razorbench show {sub.id}` tells how it went"
+        with locked(fresh):
+            seeds = min(sum(SEED.fullmatch(entry.name) is not None for entry in os.scandir(source)), SEEDS)
+            take(source, fresh / "files", limit(reference.weights.stat().st_size, seeds))
+            complete(fresh / "files")
+            passed = check(fresh / "files", reference)
+            asked = passed.fingerprints & set(evaluated()) if passed.fingerprints else None
+            with locked(there):
+                for sub in brought(home):
+                    same = sub.track == reference.track and {*sub.weights} & {*passed.weights}
+                    if same and not withdrawn(home, sub):
+                        told = f"`razorbench show {sub.id}` tells how it went; retract that to bring it again"
+                        raise Refused(f"these are the weights of {sub.name!r}, which were submitted before: {told}")
+                sub = Submission(
+                    id=free_id(home, passed.digest),
+                    name=passed.claim.name,
+                    track=passed.claim.track,
+                    kind=passed.kind,
+                    claim=passed.claim,
+                    folders=passed.folders,
+                    weights=passed.weights,
+                    digest=passed.digest,
+                    bytes=sum(path.stat().st_size for path in (fresh / "files").rglob("*") if path.is_file()),
+                    overlap=None if asked is None else len(asked),
+                    submitted_at=now(),
                 )
-            once(fresh / "submission.json", sub)
-            for path in (*fresh.rglob("*"), fresh):
-                sync(path)
-            fresh.rename(there / sub.id)
-            sync(there)
+                once(fresh / "submission.json", sub)
+                for path in (*fresh.rglob("*"), fresh):
+                    sync(path)
+                fresh.rename(there / sub.id)
+                sync(there)
         return sub
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def free_id(home: Path, digest: str) -> str:
+    """The beginning of a content's hash; where that was brought before and withdrawn, of a hash that counts on."""
+    id, times = digest[:16], 0
+    while (root(home) / id).exists():
+        times += 1
+        id = sha256(f"{digest} {times}".encode()).hexdigest()[:16]
+    return id
+
+
 def withdrawn(home: Path, sub: Submission) -> bool:
-    """Whether a submission ended without a row, so that its weights may be brought again."""
+    """Whether a submission has no row, or none any more, so that its weights may be brought again."""
     end = ended(home, sub.id)
     return end is not None and end.state != "scored"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Alone among those who bring something."""
-    with open(folder / ".lock", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def locked(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Alone at a folder; BlockingIOError if somebody else is, unless we `wait`."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+    finally:
+        os.close(handle)
 
 
 def once(path: Path, value: Any) -> bool:
@@ -208,20 +232,35 @@ def read(home: Path, id: str) -> Submission:
 def ids(home: Path) -> list[str]:
     """Ids of all that was brought."""
     try:
-        return sorted(entry.name for entry in os.scandir(root(home)) if not entry.name.startswith("."))
+        return sorted(entry.name for entry in os.scandir(root(home)) if ID.fullmatch(entry.name))
     except FileNotFoundError:
         return []
 
 
 def brought(home: Path) -> Iterator[Submission]:
-    """All that was brought."""
-    return (read(home, id) for id in ids(home))
+    """All that was brought, but what is torn."""
+    for id in ids(home):
+        with suppress(Refused):
+            yield read(home, id)
+
+
+def torn(home: Path) -> list[str]:
+    """Why folders cannot be read that should be submissions, one sentence each."""
+    found = []
+    for id in ids(home):
+        try:
+            read(home, id)
+        except Refused as error:
+            found.append(str(error))
+    return found
 
 
 def ended(home: Path, id: str) -> End | None:
-    """How a submission ended; None: it has not."""
-    path = root(home) / id / "end.json"
-    return load(path, lambda row: End(**{**row, "records": tuple(row["records"])})) if path.exists() else None
+    """How a submission ended, the last word on it; None: it has not."""
+    for name in ("retracted.json", "end.json"):
+        if (path := root(home) / id / name).exists():
+            return load(path, lambda row: End(**{**row, "records": tuple(row["records"])}))
+    return None
 
 
 def waiting(home: Path, known: dict[str, Submission | None] | None = None) -> list[Submission]:
@@ -233,34 +272,32 @@ def waiting(home: Path, known: dict[str, Submission | None] | None = None) -> li
         if (root(home) / id / "end.json").exists():
             known[id] = None
         elif id not in known:
-            known[id] = read(home, id)
+            with suppress(Refused):  # torn; it may be restored
+                known[id] = read(home, id)
     return sorted((sub for sub in known.values() if sub), key=lambda sub: (sub.submitted_at, sub.id))
 
 
 def tries(home: Path, id: str) -> list[Path]:
     """The folders of the tries at scoring a submission, first to last."""
     there = root(home) / id / "attempts"
-    return sorted(there.iterdir(), key=lambda path: int(path.name)) if there.exists() else []
+    found = there.iterdir() if there.exists() else ()
+    return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
 
 
 def status(home: Path, sub: Submission, clock: float | None = None) -> Status:
     """Where a submission stands, by a clock of the file system's time (this machine's, if not given)."""
     folders = tries(home, sub.id)
-    ends = [end for folder in folders if (end := try_end(folder))]
-    crashes = sum(end.state == "crashed" for end in ends)
+    ends = [try_end(folder) for folder in folders]
+    crashes, losses = sum(end is not None and end.state == "crashed" for end in ends), ends.count(None)
     if end := ended(home, sub.id):
-        return Status(sub, end.state, end, len(folders), crashes)
-    if not folders or try_end(folders[-1]):
-        return Status(sub, "queued", None, len(folders), crashes)
-    try:
-        lease = json.loads((folders[-1] / "lease.json").read_text())
-        beat = (folders[-1] / "lease.json").stat().st_mtime
-    except (FileNotFoundError, ValueError):  # made a moment ago, or by a worker that died at once
-        lease, beat = {"worker": "", "lease": LEASE}, folders[-1].stat().st_mtime
-    age = (time.time() if clock is None else clock) - beat
+        return Status(sub, end.state, end, len(folders), crashes, losses)
+    if not folders or ends[-1]:
+        return Status(sub, "queued", None, len(folders), crashes, losses)
+    lease = json.loads((folders[-1] / "lease.json").read_text())
+    age = (time.time() if clock is None else clock) - (folders[-1] / "lease.json").stat().st_mtime
     if age > lease["lease"]:
-        return Status(sub, "queued", None, len(folders), crashes)
-    return Status(sub, "scoring", None, len(folders), crashes, lease["worker"], max(age, 0.0))
+        return Status(sub, "queued", None, len(folders), crashes, losses)
+    return Status(sub, "scoring", None, len(folders), crashes, losses - 1, lease["worker"], max(age, 0.0))
 
 
 def try_end(folder: Path) -> End | None:
@@ -271,7 +308,7 @@ def try_end(folder: Path) -> End | None:
 
 def find(home: Path, key: str) -> Submission | None:
     """The submission with this id, or with this name where it is the only one; None: there is none."""
-    if (root(home) / key / "submission.json").exists():
+    if ID.fullmatch(key) and (root(home) / key / "submission.json").exists():
         return read(home, key)
     named = [sub for sub in brought(home) if sub.name == key]
     if len(named) > 1:
@@ -306,7 +343,7 @@ class Worker:
         """Write what others may know of this worker."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         means = {track: sum(took) / len(took) for track, took in self.seconds.items()}
-        fresh = self.path.with_name(f".{self.path.name}")
+        fresh = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
         fresh.write_text(json.dumps({"name": self.name, "lease": self.lease, "seconds": means, "schema": SCHEMA}))
         fresh.replace(self.path)
 
@@ -326,7 +363,7 @@ class Worker:
         """What has not ended, oldest first."""
         return waiting(self.home, self.known)
 
-    def next(self, tracks: Collection[str] | None = None) -> Submission | None:
+    def next(self, tracks: Collection[str] | None = None) -> Status | None:
         """The oldest submission that waits for a worker, of some tracks; None: there is none now."""
         clock = self.beat()
         for sub in self.waiting():
@@ -335,26 +372,28 @@ class Worker:
             found = status(self.home, sub, clock)
             if found.state != "queued":
                 continue
-            if found.crashes >= CRASHES or found.tries - found.crashes >= LOSSES:
+            if found.crashes >= CRASHES or found.losses >= LOSSES:
                 give_up(self.home, sub)
                 continue
-            return sub
+            return found
         return None
 
-    def claim(self, sub: Submission) -> "Try | None":
-        """Begin a try at a submission; None where another worker was faster."""
-        folder = root(self.home) / sub.id / "attempts" / str(len(tries(self.home, sub.id)) + 1)
-        folder.parent.mkdir(exist_ok=True)
+    def claim(self, found: Status) -> "Try | None":
+        """Begin the next try at a submission that stood so; None where another worker was faster, however long ago."""
+        folder = root(self.home) / found.submission.id / "attempts" / str(found.tries + 1)
+        fresh = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+        fresh.mkdir(parents=True)
         try:
-            folder.mkdir()
-        except FileExistsError:
+            told = {"worker": self.name, "lease": self.lease, "began_at": now()}
+            (fresh / "lease.json").write_text(json.dumps(told))
+            fresh.rename(folder)  # a folder that holds something is not replaced, and each of these holds a lease
+        except OSError as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
             return None
-        begun = Try(self.home, sub, folder)
-        if begun.over:
-            return None
-        told = {"worker": self.name, "lease": self.lease, "began_at": now()}
-        (folder / "lease.json").write_text(json.dumps(told))
-        return begun
+        begun = Try(self.home, found.submission, folder)
+        return None if begun.over else begun
 
 
 @dataclass(frozen=True)
@@ -386,6 +425,7 @@ class Try:
 
     def stop(self, state: str, reason: str, worker: str) -> None:
         """End this try alone. After so many crashes the submission has failed."""
+        shutil.rmtree(self.folder / "records", ignore_errors=True)
         once(self.folder / "end.json", End(state, reason, worker=worker))
         if status(self.home, self.submission).crashes >= CRASHES:
             give_up(self.home, self.submission)
@@ -394,6 +434,11 @@ class Try:
 def finish(home: Path, sub: Submission, end: End) -> bool:
     """End a submission; False where it had ended already."""
     return once(root(home) / sub.id / "end.json", end)
+
+
+def mark(home: Path, sub: Submission, end: End) -> bool:
+    """Say of a scored submission that it is retracted, when its rows are; False where that is said already."""
+    return once(root(home) / sub.id / "retracted.json", end)
 
 
 def give_up(home: Path, sub: Submission) -> None:

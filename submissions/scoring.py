@@ -6,26 +6,36 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from harness import checkpoint, run
+import torch
+
+from harness import run
 from harness.checkpoint import MANIFEST, Checkpoint, Manifest
 from harness.policy import Policy
+from harness.provenance import commit
 from harness.score import POINTS, Bench
 from harness.tracks import find_track
+from submissions.plain import parse
 from submissions.queue import Submission, root
 
 
 @lru_cache(maxsize=4)
 def ready(track: str, home: Path) -> Bench:
-    """A track made ready, with the base's answers, which a forked child then shares. Refused if data are missing."""
+    """A track made ready, with the base's answers, which a forked child then shares. Refused if data are missing.
+
+    From then on this process computes with one thread: a forked child would wait for others for ever.
+    """
+    torch.set_num_threads(1)
+    commit()  # is asked of git once, which a confined child may not run
     bench = Bench(find_track(track), home)
     _ = bench.answers, bench.drawn
     return bench
 
 
-def score(home: Path, sub: Submission) -> list[str]:
-    """Score every seed, write its record, and return the records' ids. What was scored before is only looked up."""
+def score(home: Path, sub: Submission, into: Path) -> list[str]:
+    """Score every seed and return the ids of their records; those that `home` has not yet are written to `into`."""
     bench = ready(sub.track, home)
-    return [_score(bench, home, sub, seed, folder).id for seed, folder in zip(sub.seeds, sub.folders, strict=True)]
+    parts = zip(sub.seeds, sub.folders, strict=True)
+    return [_score(bench, home, into, sub, seed, folder).id for seed, folder in parts]
 
 
 def measure(home: Path, sub: Submission, index: int) -> dict[str, float | None]:
@@ -46,7 +56,7 @@ def _policy(bench: Bench, weights: Path) -> Policy:
     return policy
 
 
-def _score(bench: Bench, home: Path, sub: Submission, seed: int | None, folder: str) -> run.Record:
+def _score(bench: Bench, home: Path, into: Path, sub: Submission, seed: int | None, folder: str) -> run.Record:
     found = _checkpoint(home, sub, folder)
     claim = sub.claim
     seconds = claim.compute.get("seconds")
@@ -64,14 +74,16 @@ def _score(bench: Bench, home: Path, sub: Submission, seed: int | None, folder: 
     if known := run.lookup(bench, policy, manifest, home, told):
         return known
     points = [bench.point(_policy(bench, weights), step) for step, weights in found.waypoints().items()]
-    return run.keep(bench, policy, manifest, points, [], home, sub.name, told)
+    return run.keep(bench, policy, manifest, points, [], into, sub.name, told)
 
 
 def _steps(found: Checkpoint) -> int | None:
-    """The number of steps, where `razorbench adapt` wrote it."""
+    """The number of steps, where `razorbench adapt` wrote it; None for anything else that stands there."""
     path = found.folder / MANIFEST
-    steps = checkpoint.read_manifest(path).steps if path.exists() else None
-    return steps if isinstance(steps, int) and 0 < steps < 2**31 else None
+    if not path.exists():
+        return None
+    steps = parse(path.read_bytes(), MANIFEST).get("steps")
+    return steps if type(steps) is int and 0 < steps < 2**31 else None
 
 
 def public(sub: Submission) -> Mapping[str, Any]:

@@ -49,7 +49,7 @@ def verify(store: Store, key: str, limits: Limits) -> list[Again]:
     found = []
     for index, (seed, id) in enumerate(zip(sub.seeds, end.records, strict=True)):
         run = store.submission(id)
-        log = queue.root(home) / sub.id / "verify.txt"
+        log = queue.root(home) / sub.id / "verify.log"
         measured = call(measure, home, sub, index, limits=limits, writable=[], log=log)
         rows = []
         for number in ("gain", "retention", "drift"):

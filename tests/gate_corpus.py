@@ -242,7 +242,7 @@ case("convert to safetensors", {f"another format, .{each}": writes(f"model.{each
 case(" is not used: remove it", {"optimizer": writes("optimizer.safetensors", b""), "log": writes("train.log", "")})
 case("max_shard_size", {"a shard": writes("model-00001-of-00002.safetensors", b"")})
 case("max_shard_size", {"an index of shards": writes("model.safetensors.index.json", {})})
-case("git's own", {"git": writes(".git/config", ""), "git attributes": writes(".gitattributes", "")})
+case("git's own", {"git": writes(".git/config", ""), "git ignore": writes(".gitignore", "")})
 case("hidden files", {"dots": writes(".hidden", ""), "three dots": writes(".../x", ""), "option": writes("-rf", "")})
 NAMES = {
     "Unicode": "mödel.safetensors",
@@ -281,9 +281,10 @@ case("is a folder that is not used", {"seed too large": writes("seed-2147483648/
 case("is a folder that is not used", {"file that is a folder": lambda at: (at / "README.md").mkdir()})
 case("not a checkpoint by its step", {"step with 7 digits": writes("checkpoints/0000001.safetensors", b"")})
 case("not a checkpoint by its step", {"pickle of a step": pickled("checkpoints/00000001.pt")})
+case("is step 0, which is the base", {"step 0": writes("checkpoints/00000000.safetensors", packed(weights()))})
 case(
     "more than 64 checkpoints",
-    {"checkpoints": lambda at: [put(at / f"checkpoints/{i:08}.safetensors", b"") for i in range(65)]},
+    {"checkpoints": lambda at: [put(at / f"checkpoints/{i:08}.safetensors", b"") for i in range(1, 66)]},
 )
 case("more than 256 entries", {"entries": lambda at: [put(at / f"{i}.hashes", "") for i in range(300)]})
 case(
@@ -383,6 +384,14 @@ case(
         "steps in the root": writes("checkpoints/00000001.safetensors", b""),
     },
     seeds,
+)
+case(
+    "lies beside the folders of seeds",
+    {"one seed in two places": lambda at: [says(seeds="[7]")(at), put(at / "seed-7/model.safetensors", b"")]},
+)
+case(
+    "add the seed or remove the folder",
+    {"another seed": lambda at: [says(seeds="[7]")(at), put(at / "seed-8/model.safetensors", b"")]},
 )
 case("describes adapters, and there are none", {"stray adapter_config": writes("adapter_config.json", ADAPTER)})
 case("is not in the folder: add that file", {"fingerprints": says("[[data]]\nname = 'a'\nfingerprints = 'a.hashes'")})
@@ -648,7 +657,24 @@ case(
     },
     lora,
 )
-case("and r = 2 needs", {"lora: steps": writes("checkpoints/00000001.safetensors", packed(adapters(r=3)))}, lora)
+
+
+def steps(tensors: Tensors, folder: str = "") -> Callable[[Path], None]:
+    """Adapters in mid-training, and how they are scaled."""
+
+    def spoil(at: Path) -> None:
+        put(at / folder / "checkpoints/00000001.safetensors", packed(tensors))
+        put(at / folder / "checkpoints/adapter_config.json", ADAPTER)
+
+    return spoil
+
+
+case("and r = 2 needs", {"lora: steps": steps(adapters(r=3))}, lora)
+case(
+    "copy adapter_config.json into checkpoints/",
+    {"lora: steps undescribed": writes("checkpoints/00000001.safetensors", packed(adapters()))},
+    lora,
+)
 case(
     "scales other adapters",
     {"lora: steps scaled": writes("checkpoints/adapter_config.json", {**ADAPTER, "lora_alpha": 5})},
@@ -782,7 +808,17 @@ case(
     "JSON values: bring less",
     {"curve: one long line": writes("curve.jsonl", lambda: '{"a":[' + "0," * 4_000_000 + "0]}")},
 )
-case("keep every tenth step", {"curve: lines": writes("curve.jsonl", "{}\n" * 60_000)})
+case("lines of curves in all", {"curve: lines": writes("curve.jsonl", "{}\n" * 60_000)})
+
+
+def curves(line: str, lines: int) -> Callable[[Path], Any]:
+    """A curve of so many lines for each of the two seeds."""
+    return lambda at: [put(at / f"seed-{seed}/curve.jsonl", f"{line}\n" * lines) for seed in (3, 5)]
+
+
+case("lines of curves in all", {"curves: lines of both": curves("{}", 25_001)}, seeds)
+LONG = json.dumps({"a": "a" * 2**19})
+case("bytes of curves in all", {"curves: bytes of both": curves(LONG, 16)}, seeds)
 
 # Language models.
 for each in (
@@ -941,6 +977,23 @@ case(
 )
 
 
+def of_both(name: str, one: Any, other: Any) -> Callable[[Path], Any]:
+    """A file of each of the two seeds."""
+    return lambda at: [put(at / f"seed-{seed}" / name, content) for seed, content in ((3, one), (5, other))]
+
+
+case(
+    "the seeds bring tokenizers that differ",
+    {
+        "tokenizers: two": of_both("tokenizer.json", {**TOKENIZER, "version": "2"}, {**TOKENIZER, "version": "3"}),
+        "tokenizers: vocabularies": of_both("vocab.json", VOCAB, json.dumps(VOCAB, indent=1)),
+        "tokenizers: merges": of_both("merges.txt", "a b", "a b\n"),
+        "tokenizers: added tokens": of_both("added_tokens.json", {"<|end|>": 0}, '{"<|end|>":0}'),
+    },
+    seeds,
+)
+
+
 # Those that would take most memory.
 def fingerprinted(at: Path) -> None:
     """As many fingerprints as are allowed, with nothing to score."""
@@ -1027,8 +1080,7 @@ good("adapters that began as Gaussian", lora, described(init_lora_weights="gauss
 good(
     "adapters with steps",
     lora,
-    writes("checkpoints/00000010.safetensors", packed(adapters(seed=2))),
-    writes("checkpoints/adapter_config.json", ADAPTER),
+    steps(adapters(seed=2)),
 )
 good("one adapter that is 0", lora, adapted(adapters() | {QB: numbers(np.zeros((4, 2)))}))
 good("config", full, writes("config.json", CONFIG))
@@ -1077,13 +1129,32 @@ good(
     says(seeds="[2147483647, 0]"),
 )
 good("one seed that is said", full, says(seeds="[7]"))
+good("one seed in its folder", lambda at: [seeds(at), shutil.rmtree(at / "seed-5")], says(seeds="[3]"))
+good(
+    "seeds with tokenizers, one of them the base's",
+    seeds,
+    of_both("tokenizer.json", TOKENIZER, {**TOKENIZER, "version": "2"}),
+)
+good("seeds with one tokenizer", seeds, of_both("tokenizer.json", *[{**TOKENIZER, "version": "2"}] * 2))
+good("seeds with curves", seeds, curves('{"step": 1}', 1_000))
 good("steps", full, *(writes(f"checkpoints/{i:08}.safetensors", packed(weights(i))) for i in (1, 10, 10**8 - 1)))
-good("64 steps", full, *(writes(f"checkpoints/{i:08}.safetensors", packed(weights(i))) for i in range(64)))
+good("64 steps", full, *(writes(f"checkpoints/{i:08}.safetensors", packed(weights(i))) for i in range(1, 65)))
 good(
     "what razorbench adapt writes",
     full,
     writes("checkpoint.json", {"track": "tiny-v1"}),
     writes("curve.jsonl", '{"step": 1, "reward": NaN}\n{"step": 2}\n'),
+)
+good(
+    "what training tools leave",
+    full,
+    pickled("training_args.bin"),
+    pickled("optimizer.pt"),
+    writes("trainer_state.json", "no JSON"),
+    writes(".gitattributes", "*.safetensors filter=lfs"),
+    writes(".cache/huggingface/.gitignore", "*"),
+    lambda at: (at / "scheduler.pt").symlink_to("/dev/zero"),
+    lambda at: os.mkfifo(at / "rng_state.pth"),
 )
 good("fingerprints", full, hashes(HASHED))
 good("fingerprints without a last newline", full, hashes(HASHED[:-1]))
@@ -1119,10 +1190,10 @@ def padded(raw: bytes) -> bytes:
 # --- running it -------------------------------------------------------------------------------------------------------
 
 
-def submit(source: Path, target: Path, reference: Reference, known: Mapping[str, str] = {}) -> Passed:
+def submit(source: Path, target: Path, reference: Reference) -> Passed:
     """Copy a submission in and check the copy."""
     take(source, target, LIMIT)
-    return check(target, reference, known)
+    return check(target, reference)
 
 
 def prepare(case: Case, root: Path) -> Reference:

@@ -80,7 +80,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Spec]:
         specs.append(spec)
         return Checkpoint(folder, None)
 
-    def sweep(track: Any, wanted: list[Spec], home: Path, workers: int) -> Iterator[Done]:
+    def sweep(track: Any, wanted: list[Spec], home: Path, workers: int, server: str | None) -> Iterator[Done]:
         specs.extend(wanted)
         return iter(())
 
@@ -199,7 +199,7 @@ def test_a_setting_of_a_method_counts_more_than_the_grid():
 
 
 def test_a_sweep_with_a_failed_run_exits_with_1_and_names_it(razorbench, home: Path, monkeypatch):
-    def sweep(track: Any, specs: list[Spec], home: Path, workers: int) -> Iterator[Done]:
+    def sweep(track: Any, specs: list[Spec], home: Path, workers: int, server: str | None) -> Iterator[Done]:
         yield Done(specs[0], None, "ValueError: no luck")
         yield Done(specs[1], SimpleNamespace())  # type: ignore[arg-type]
 

@@ -4,11 +4,13 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.types import Refused
 from submissions.confine import Crashed, Limits, Stopped, call
@@ -45,6 +47,13 @@ def test_it_writes_to_its_own_folder_only(confined, tmp_path):
         lambda: (tmp_path / "other").mkdir(),
         lambda: os.remove(tmp_path / "log.txt.keep"),
         lambda: os.rename(tmp_path / "log.txt.keep", tmp_path / "mine" / "log"),
+        lambda: os.replace(tmp_path / "mine" / "note", tmp_path / "log.txt.keep"),
+        lambda: os.truncate(tmp_path / "log.txt.keep", 0),
+        lambda: os.chmod(tmp_path / "log.txt.keep", 0),
+        lambda: os.symlink(tmp_path / "mine" / "note", tmp_path / "elsewhere"),
+        lambda: subprocess.run(["touch", str(tmp_path / "elsewhere")]),
+        lambda: os.system(f"touch {tmp_path / 'elsewhere'}"),
+        os.fork,
     ):
         (tmp_path / "log.txt.keep").write_text("kept")
         with pytest.raises(Crashed, match="PermissionError"):
@@ -75,8 +84,10 @@ def test_it_has_no_network(confined):
 
 def test_too_much_memory_is_told(confined):
     assert confined(lambda: len(bytearray(200 * 2**20))) == 200 * 2**20
-    with pytest.raises(Crashed, match="needed more than 1 GiB of memory"):
+    with pytest.raises(Crashed, match="needed more than the 1 GiB of memory"):
         confined(lambda: len(bytearray(2 * 2**30)))
+    with pytest.raises(Crashed, match="needed more than the 1 GiB of memory"):
+        confined(lambda: float(torch.ones(2**29).sum()))
 
 
 def test_too_much_time_is_told(confined):
@@ -87,6 +98,11 @@ def test_too_much_time_is_told(confined):
 def test_too_large_a_file_is_told(confined, tmp_path):
     with pytest.raises(Crashed, match="File too large"):
         confined((tmp_path / "mine" / "large").write_bytes, bytes(2**25))
+
+
+def test_answer_is_read_as_json_and_nothing_else(confined):
+    with pytest.raises(Crashed, match="not JSON serializable"):
+        confined(lambda: Path("x"))
 
 
 def test_refusal_comes_back_as_such(confined):

@@ -14,8 +14,9 @@ import pytest
 
 from harness.types import Refused
 from submissions import claim, intake, tensors
-from submissions.gate import CONVERSATIONS, Reference, check
-from submissions.intake import take
+from submissions.gate import Reference, check
+from submissions.intake import LEFTOVERS, allowed, take
+from submissions.language import CONVERSATIONS
 from submissions.template import render
 from tests.gate_corpus import (
     ADAPTER,
@@ -100,12 +101,12 @@ def test_fingerprints_of_all_files_come_back(base, tmp_path):
     assert submit(tmp_path / "source", tmp_path / "target", base).fingerprints == set(lines)
 
 
-def test_earlier_weights_are_refused_by_the_name_of_their_submission(base, tmp_path):
+def test_weights_have_one_digest_in_whatever_file(base, tmp_path):
     full(tmp_path / "source")
-    passed = submit(tmp_path / "source", tmp_path / "target", base)
+    first = submit(tmp_path / "source", tmp_path / "target", base)
     put(tmp_path / "source/model.safetensors", packed(weights(), {"format": "pt"}))
-    with pytest.raises(Refused, match="holds the weights of 'the first', which came before"):
-        submit(tmp_path / "source", tmp_path / "again", base, {passed.weights[0]: "the first"})
+    again = submit(tmp_path / "source", tmp_path / "again", base)
+    assert (first.weights == again.weights, first.digest == again.digest) == (True, False)
 
 
 def test_adapters_with_another_alpha_are_other_weights(base, tmp_path):
@@ -136,6 +137,12 @@ def test_digest_changes_with_any_file(base, tmp_path):
     assert bare.digest != told.digest
 
 
+def test_one_seed_in_its_folder_is_scored_from_there(base, tmp_path):
+    GOOD["one seed in its folder"][0](tmp_path / "source")
+    passed = submit(tmp_path / "source", tmp_path / "target", base)
+    assert (passed.claim.seeds, passed.folders) == ((3,), ("seed-3",))
+
+
 # --- copying ----------------------------------------------------------------------------------------------------------
 
 
@@ -149,6 +156,41 @@ def test_copy_is_read_only_and_named_by_its_content(tmp_path):
         assert path.read_bytes() == (tmp_path / "source" / name).read_bytes()
         assert stat.S_IMODE(path.stat().st_mode) == 0o444
     assert stat.S_IMODE((tmp_path / "target/seed-3").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize(
+    ("more", "end"),
+    [
+        ((), "remove it"),
+        (("b.sh",), "; and 1 other file is refused"),
+        (("b.sh", ".c", "d/x"), "; and 3 other files are refused"),
+    ],
+)
+def test_first_of_several_that_are_refused_is_named_and_the_others_counted(more, end, tmp_path):
+    full(tmp_path / "source")
+    for name in ("a.md", *more):
+        put(tmp_path / "source" / name, "")
+    with pytest.raises(Refused, match=end + "$"):
+        take(tmp_path / "source", tmp_path / "target", LIMIT)
+
+
+def test_leftovers_of_training_are_not_copied(tmp_path):
+    GOOD["what training tools leave"][0](tmp_path / "source")
+    assert {"training_args.bin", ".cache", "scheduler.pt"} <= LEFTOVERS
+    assert list(take(tmp_path / "source", tmp_path / "target", LIMIT)) == ["model.safetensors", "submission.toml"]
+
+
+def test_names_are_allowed_as_they_are_copied():
+    good = "model.safetensors README.md LICENSE a.hashes seed-0/config.json seed-1/checkpoints/00000001.safetensors"
+    assert all(map(allowed, good.split()))
+    bad = "optimizer.pt .gitattributes checkpoint-500/adapter_model.safetensors seed-0/optimizer.pt -a.hashes"
+    bad += " checkpoints/00000000.safetensors seed-0/submission.toml a*.hashes ../config.json /config.json config.json/"
+    assert not any(map(allowed, [*bad.split(), "", "a b.hashes", f"{'a' * 99}.hashes"]))
+
+
+def test_limit_grows_with_base_and_seeds():
+    assert intake.limit(1_000, 0) == intake.limit(1_000, 1) == 8_000 + 2**26
+    assert intake.limit(1_000, 3) == 24_000 + 2**26
 
 
 def test_file_that_is_swapped_after_the_copy_changes_nothing(base, tmp_path):

@@ -171,7 +171,7 @@ words = st.text(min_size=1, max_size=80) | st.sampled_from(['"', "\\", "a'b", "#
 def said(text: str) -> bool:
     """Whether a text may stand in a claim, by its own reader: what is tested here is writing."""
     with suppress(Refused):
-        return bool(claim._words(text, 80, "it"))
+        return bool(claim.words(text, 80, "it"))
     return False
 
 

@@ -15,7 +15,7 @@ TORCHLESS = (
     *("harness.statistics", "harness.record", "harness.store", "harness.results", "harness.plots", "harness.questions"),
     *("submissions.commands", "submissions.gate", "submissions.queue", "submissions.brought"),
 )
-GATE = ("claim", "plain", "tensors", "intake", "template", "render", "gate")
+GATE = ("claim", "plain", "tensors", "intake", "template", "render", "language", "gate")
 """The modules of `submissions` that read what a stranger has written."""
 
 
