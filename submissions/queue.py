@@ -22,7 +22,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -132,45 +132,45 @@ def admit(
     """
     there = root(home)
     there.mkdir(parents=True, exist_ok=True)
-    for left in there.glob(".new-*"):
-        with suppress(OSError), locked(left, wait=False):  # nobody is at it: it is a killed one's
-            shutil.rmtree(left)
     fresh = there / f".new-{uuid.uuid4().hex}"
-    fresh.mkdir()
-    try:
-        with locked(fresh):
-            seeds = min(sum(SEED.fullmatch(entry.name) is not None for entry in os.scandir(source)), SEEDS)
-            take(source, fresh / "files", limit(reference.weights.stat().st_size, seeds))
-            complete(fresh / "files")
-            passed = check(fresh / "files", reference)
-            asked = passed.fingerprints & set(evaluated()) if passed.fingerprints else None
-            with locked(there):
-                for sub in brought(home):
-                    same = sub.track == reference.track and {*sub.weights} & {*passed.weights}
-                    if same and not withdrawn(home, sub):
-                        told = f"`razorbench show {sub.id}` tells how it went; retract that to bring it again"
-                        raise Refused(f"these are the weights of {sub.name!r}, which were submitted before: {told}")
-                sub = Submission(
-                    id=free_id(home, passed.digest),
-                    name=passed.claim.name,
-                    track=passed.claim.track,
-                    kind=passed.kind,
-                    claim=passed.claim,
-                    folders=passed.folders,
-                    weights=passed.weights,
-                    digest=passed.digest,
-                    bytes=sum(path.stat().st_size for path in (fresh / "files").rglob("*") if path.is_file()),
-                    overlap=None if asked is None else len(asked),
-                    submitted_at=now(),
-                )
-                once(fresh / "submission.json", sub)
-                for path in (*fresh.rglob("*"), fresh):
-                    sync(path)
-                fresh.rename(there / sub.id)
-                sync(there)
+    with ExitStack() as ours:
+        with locked(there):  # or another would sweep ours away before it is locked
+            for left in there.glob(".new-*"):
+                with suppress(OSError), locked(left, wait=False):  # nobody is at it: it is a killed one's
+                    shutil.rmtree(left)
+            fresh.mkdir()
+            ours.callback(shutil.rmtree, fresh, ignore_errors=True)
+            ours.enter_context(locked(fresh))
+        seeds = min(sum(SEED.fullmatch(entry.name) is not None for entry in os.scandir(source)), SEEDS)
+        take(source, fresh / "files", limit(reference.weights.stat().st_size, seeds))
+        complete(fresh / "files")
+        passed = check(fresh / "files", reference)
+        asked = passed.fingerprints & set(evaluated()) if passed.fingerprints else None
+        with locked(there):
+            for sub in brought(home):
+                same = sub.track == reference.track and {*sub.weights} & {*passed.weights}
+                if same and not withdrawn(home, sub):
+                    told = f"`razorbench show {sub.id}` tells how it went; retract that to bring it again"
+                    raise Refused(f"these are the weights of {sub.name!r}, which were submitted before: {told}")
+            sub = Submission(
+                id=free_id(home, passed.digest),
+                name=passed.claim.name,
+                track=passed.claim.track,
+                kind=passed.kind,
+                claim=passed.claim,
+                folders=passed.folders,
+                weights=passed.weights,
+                digest=passed.digest,
+                bytes=sum(path.stat().st_size for path in (fresh / "files").rglob("*") if path.is_file()),
+                overlap=None if asked is None else len(asked),
+                submitted_at=now(),
+            )
+            once(fresh / "submission.json", sub)
+            for path in (*fresh.rglob("*"), fresh):
+                sync(path)
+            fresh.rename(there / sub.id)
+            sync(there)
         return sub
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def free_id(home: Path, digest: str) -> str:
