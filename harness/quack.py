@@ -10,6 +10,7 @@ Whoever has the token can give orders, and nothing else: the server runs two sta
 It is plain HTTP, the token included: serve it in a network you trust, or through a tunnel.
 """
 
+import errno
 import functools
 import importlib.util
 import json
@@ -251,8 +252,12 @@ def _demand_free(host: str, port: int) -> None:
     """StoreError if one cannot listen there. Quack does not tell: two servers on a port get half the requests each."""
     try:
         with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # only live servers are in the way
+            # As Quack does it: so connections of a killed server, which last a minute, are not in the way.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             probe.bind((host, port))
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1" if host == "0.0.0.0" else host, port)) == 0:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
     except OSError as error:
         why = f"quack:{host}:{port} cannot be served ({error.strerror or error})"
         raise StoreError(f"{why}: give a free port and an address of this machine") from error

@@ -3,11 +3,13 @@
 import importlib.util
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -60,10 +62,11 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def address() -> str:
-    """One that nobody serves."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"quack:127.0.0.1:{free.getsockname()[1]}"
+    """One that nobody serves, and that no call is made from meanwhile."""
+    while True:
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", random.randrange(10_000, 32_000)))
+            return f"quack:127.0.0.1:{free.getsockname()[1]}"
 
 
 @pytest.fixture

@@ -240,7 +240,6 @@ def test_base_and_questions_are_given_to_other_tools(razorbench, home, tmp_path)
 
 
 def test_store_that_is_not_served_is_said(razorbench, home, weights, submit, monkeypatch):
-    pytest.importorskip("duckdb_extensions")
     monkeypatch.setenv("RAZORBENCH_STORE_TOKEN", "0123456789abcdef")
     ran = razorbench("worker", "--drain", "--store", "quark:here", "--home", home)
     assert ran.code == 2
