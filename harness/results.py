@@ -116,6 +116,69 @@ def table(store: Store, track: str) -> list[Entry]:
     return sorted(ranked, key=lambda entry: entry.rank or len(ranked) + 1)  # stable: the store sorts by gain
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Two entries of a track on one task, over the items that both scored. In points."""
+
+    task: str
+    role: str
+    """`new` or `prior`."""
+    first: float
+    second: float
+    difference: Estimate
+    """Second − first."""
+    p: float
+    p_holm: float
+    """`p`, corrected over the tasks."""
+    mde: float
+    """Smallest difference that so many items can detect."""
+    first_alone: int
+    """Items that the first has right after adapting and the second has not."""
+    second_alone: int
+    first_kept: int
+    """Those of `first_alone` that the base had right: the second forgot them."""
+    second_kept: int
+
+
+def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
+    """Two entries task by task, each item averaged over the seeds of its entry; the new task first.
+
+    An item counts as right from a mean reward of 1/2. Refused for entries of two tracks, which answer other items.
+    """
+    if first.track != second.track:
+        raise Refused(f"{first.track} and {second.track} ask other items: compare entries of one track")
+    groups = {run["id"]: entry.id for entry in (first, second) for run in entry.runs}
+    items = _by_task(store.items(groups))
+    ours, theirs = items.get(first.id, {}), items.get(second.id, {})
+    found: list[Comparison] = []
+    for role, task in sorted({*ours} & {*theirs}):
+        a, b = ours[role, task], theirs[role, task]
+        _, at, to = np.intersect1d(a["item"].astype(str), b["item"].astype(str), return_indices=True)
+        base, x, y = a["base"][at], a["adapted"][at], b["adapted"][to]
+        both = ~np.isnan(x + y)
+        base, x, y = base[both], x[both], y[both]
+        difference, p = _points(statistics.paired(x, y)), statistics.paired_test(x, y) if len(x) else np.nan
+        mine, other, knew = (x >= 0.5) & (y < 0.5), (y >= 0.5) & (x < 0.5), base >= 0.5
+        found.append(
+            Comparison(
+                task,
+                role,
+                first=100 * x.mean() if len(x) else np.nan,
+                second=100 * y.mean() if len(y) else np.nan,
+                difference=difference,
+                p=p,
+                p_holm=np.nan,
+                mde=statistics.minimum_detectable_effect(difference.se),
+                first_alone=int(mine.sum()),
+                second_alone=int(other.sum()),
+                first_kept=int((mine & knew).sum()),
+                second_kept=int((other & knew).sum()),
+            )
+        )
+    corrected = statistics.holm([each.p for each in found])
+    return [replace(each, p_holm=float(p)) for each, p in zip(found, corrected, strict=True)]
+
+
 def show(store: Store, key: str) -> dict[str, Any]:
     """All of one submission, by id or name: its run, scores, drifts, curve and events, and the folder of its files."""
     run = store.submission(key)

@@ -364,6 +364,24 @@ class Store:
             for name, column in columns.items()
         }
 
+    def newest(self, most: int) -> list[dict[str, Any]]:
+        """The submissions scored last, of all tracks, the newest first: columns of the view `runs`."""
+        sql = "FROM runs WHERE NOT (hidden OR retracted) ORDER BY scored_at DESC, id LIMIT $most"
+        return self.rows(sql, most=most)
+
+    def flips(self, id: str, task: str, kind: str, search: str = "") -> list[dict[str, Any]]:
+        """Items of a task that a submission (its id) `forgot`, scoring less than its base, or `learned`, scoring more.
+
+        Columns item, base, adapted (rewards), drift (nats); those whose item contains `search`, by item.
+        """
+        sql = """
+            SELECT item, base, adapted, drift FROM read_parquet($path)
+            WHERE task = $task AND contains(item, $search)
+                AND CASE $kind WHEN 'forgot' THEN adapted < base WHEN 'learned' THEN adapted > base END
+            ORDER BY try_cast(item AS BIGINT), item"""
+        path = str(files.folder(self.home, _name(id)) / "samples.parquet")
+        return self.rows(sql, path=path, task=task, kind=kind, search=search)
+
 
 # --- orders -----------------------------------------------------------------------------------------------------------
 

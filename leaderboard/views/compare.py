@@ -1,0 +1,64 @@
+"""Two or more entries of a track, task by task, on the same items."""
+
+import streamlit as st
+
+from harness import results
+from harness.results import Comparison, Entry
+from harness.store import Store
+from leaderboard import charts, frames
+from leaderboard.parts import choose_entries, choose_track, columns, picture
+from leaderboard.reading import ask, entries
+from leaderboard.words import labels
+
+
+def compare(store: Store, track: str, first: str, second: str) -> list[Comparison]:
+    """Two entries of a track, by their ids."""
+    by_id = {entry.id: entry for entry in results.table(store, track)}
+    return results.compare(store, by_id[first], by_id[second])
+
+
+def pair(first: Entry, second: Entry, named: dict[str, str]) -> None:
+    """What the second has that the first has not, and the reverse."""
+    frame = frames.comparison(ask(compare, first.track, first.id, second.id))
+    with st.container(border=True):
+        st.text(f"first: {named[first.id]}\nsecond: {named[second.id]}")
+        if frame.empty:
+            st.write("They have no task in common.")
+            return
+        alone = frame[["second forgot", "first forgot"]].sum()
+        about = (
+            "Second − first after adapting, points, with 95 % intervals over the same items, each averaged over seeds."
+        )
+        picture(charts.differences(frame, "second − first (points)"), frame, about)
+        st.dataframe(
+            frame[["task", "first", "second", "difference", "p (Holm)", "second forgot", "first forgot"]],
+            hide_index=True,
+            column_config=columns(frame),
+        )
+        st.write(
+            f"Of what the base knew, the second forgot {alone['second forgot']} items that the first kept, "
+            f"and the first forgot {alone['first forgot']} that the second kept."
+        )
+
+
+def page() -> None:
+    """Draw the page."""
+    st.title("Compare")
+    track = choose_track()
+    found = entries(track)
+    chosen = choose_entries("Entries; the others are held against the first", found, [], "ids")
+    if len(chosen) < 2:
+        st.info("Choose two or more entries." if len(found) > 1 else "This track has too few entries to compare.")
+        return
+    named = labels(found)
+    frame = frames.board(chosen)
+    st.dataframe(frame[[*frames.SHOWN]], hide_index=True, column_config=columns(frame))
+    for other in chosen[1:]:
+        pair(chosen[0], other, named)
+    st.caption(
+        "p: McNemar's test, or sign flips where seeds are averaged; corrected (Holm) over the tasks of a pair, not "
+        "over the pairs. An item is right from a mean reward of one half."
+    )
+
+
+page()

@@ -1,0 +1,107 @@
+"""All tracks with who leads, what was scored last, and what waits."""
+
+import pandas as pd
+import streamlit as st
+
+from harness.store import Store
+from harness.tracks import TRACKS
+from leaderboard.frames import link
+from leaderboard.parts import ARROW, columns
+from leaderboard.reading import Empty, ask, entries, home, tracks
+from leaderboard.words import estimated, legible, tied
+from submissions import queue
+
+LEADERS, NEWEST, WAITING = 3, 10, 50  # rows that each table shows at most
+
+
+def card(track: str) -> None:
+    """What a track asks, and who leads."""
+    known = TRACKS.get(track)
+    st.subheader(known.title if known else track)
+    st.write(known.question if known else "This track is not played any more; its results stay.")
+    try:
+        found = entries(track)
+    except Empty:
+        found = []
+    if not found:
+        st.caption("Nothing is scored here yet.")
+    else:
+        leaders = [entry for entry in found if entry.rank == 1]
+        st.markdown(f"**{len(found)} entries. {tied(len(leaders))}.**")
+        frame = pd.DataFrame(
+            {
+                "name": legible(entry.name),
+                "gain": estimated(entry.gain),
+                "retention": estimated(entry.retention),
+                "drift": entry.drift.value,
+                "open": link(entry.runs[0]["id"]),
+            }
+            for entry in (leaders or found)[:LEADERS]
+        )
+        st.dataframe(frame, hide_index=True, column_config=columns(frame))
+        if len(leaders) > LEADERS:
+            st.caption(f"The {LEADERS} with the largest gain of the {len(leaders)} that are tied.")
+    st.page_link("views/track.py", label="Open the track", query_params={"track": track}, icon=ARROW)
+
+
+def newest() -> None:
+    """What was scored last."""
+    st.subheader("Newest submissions")
+    try:
+        runs = ask(Store.newest, NEWEST)
+    except Empty as empty:
+        st.text(str(empty))
+        return
+    if not runs:
+        st.write("All submissions are hidden or retracted.")
+        return
+    frame = pd.DataFrame(
+        {
+            "name": legible(run["name"]),
+            "track": legible(run["track"]),
+            "seed": run["seed"],
+            "gain": run["gain"],
+            "retention": run["retention"],
+            "drift": run["drift"],
+            "scored": run["scored_at"],
+            "open": link(run["id"]),
+        }
+        for run in runs
+    ).astype({"seed": "Int64"})
+    st.dataframe(frame, hide_index=True, column_config=columns(frame))
+
+
+def waiting() -> None:
+    """The submissions that have not ended, and the workers that live."""
+    st.subheader("Queue")
+    found, workers = queue.waiting(home()), queue.live(home())
+    working = f"{len(workers)} worker{'s' * (len(workers) != 1)} at work" if workers else "No worker is at work"
+    if not found:
+        st.write(f"Nothing waits. {working}.")
+        return
+    st.write(f"{len(found)} not scored yet. {working}.")
+    if not workers:
+        st.code("razorbench worker --drain", language=None)
+    stands = [queue.status(home(), sub) for sub in found[:WAITING]]
+    rows = [
+        {
+            "name": legible(each.submission.name),
+            "track": legible(each.submission.track),
+            "state": each.state,
+            "crashes": each.crashes,
+            "submitted": each.submission.submitted_at[:19],
+        }
+        for each in stands
+    ]
+    st.dataframe(pd.DataFrame(rows), hide_index=True)
+
+
+st.title("razorbench")
+st.write("What did a model gain on a new task, what did it keep of its prior skill, how far did it drift?")
+shown = tracks()
+for left in range(0, len(shown), 2):
+    for column, track in zip(st.columns(2), shown[left : left + 2], strict=False):
+        with column.container(border=True):
+            card(track)
+newest()
+waiting()

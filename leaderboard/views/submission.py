@@ -1,0 +1,177 @@
+"""All of one submission: its numbers, tasks, drift, curve, how to make it again, and what was decided about it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from harness.flags import flags
+from harness.results import Entry
+from harness.store import Store
+from harness.tracks import TRACKS
+from leaderboard import charts, frames
+from leaderboard.parts import ARROW, choose_submission, columns, entry_of, picture
+from leaderboard.reading import ask
+from leaderboard.words import again, bounds, legible, number, settings
+
+
+def seeds(run: dict[str, Any], entry: Entry) -> None:
+    """A way to the other seeds of the entry."""
+    if len(entry.runs) < 2:
+        return
+    called = {each["id"]: f"seed {each['seed']}, {each['id']}" for each in entry.runs}
+    picked = st.selectbox("Seed", list(called), list(called).index(run["id"]), format_func=lambda id: called[id])
+    if picked and picked != run["id"]:
+        st.query_params["id"] = picked
+        st.rerun()
+
+
+def estimates(entry: Entry) -> None:
+    """Gain, retention and drift of the entry, over its seeds."""
+    many = f"over {entry.seeds} seeds" if entry.seeds > 1 else "of one seed"
+    st.subheader(f"All numbers {many}")
+    for column, (name, digits, unit) in zip(
+        st.columns(4)[:3], (("gain", 1, "points"), ("retention", 1, "points"), ("drift", 3, "nats")), strict=True
+    ):
+        estimate = getattr(entry, name)
+        column.metric(f"{name} ({unit})", number(estimate.value, digits))
+        between = number(getattr(entry, f"{name}_between"), digits)
+        column.caption(f"95 %: {bounds(estimate, digits)}; between seeds: sd {between}")
+    rank = "no front" if entry.rank is None else f"front {entry.rank}"
+    element, reverse = number(entry.drift_element, 4), number(entry.reverse, 3)
+    st.write(f"On {rank} of its track. Drift an element {element} nats; reverse KL {reverse} nats an episode.")
+
+
+def tasks(id: str) -> None:
+    """Base against adapted on each task, item by item."""
+    scores = ask(Store.scores, id)
+    frame = frames.tasks(scores)
+    st.subheader("Tasks")
+    about = "Adapted − base on the same items, points, with 95 % intervals; p by a paired test, corrected (Holm) "
+    about += "over these tasks. Detectable: the smallest true difference that so many items find 4 times in 5."
+    picture(charts.differences(frame, "adapted − base (points)"), frame, about)
+    if not (measured := frames.metrics(scores)).empty:
+        with st.expander("What the tasks measure beside the score"):
+            st.dataframe(measured, hide_index=True)
+
+
+def drift(id: str) -> None:
+    """KL between base and adapted, both ways."""
+    st.subheader("Drift")
+    if rows := ask(Store.drifts, id):
+        frame = pd.DataFrame(rows).filter(items=["task", "direction", "per", "nats", "se", "n"])
+        st.dataframe(frame, hide_index=True, column_config=columns(frame))
+    else:
+        st.write("Its agent has no log-probabilities, so there is no drift.")
+
+
+def curve(run: dict[str, Any], entry: Entry | None) -> None:
+    """Its training."""
+    rows = ask(Store.curve, run["id"])
+    if entry is None or not rows:
+        return
+    st.subheader("Training")
+    frame = frames.curves([entry], rows)
+    titles = {"loss": "loss", "new": "new task (points)", "prior": "prior tasks (points)", "drift": "drift (nats)"}
+    known = frame.dropna(axis=1, how="all")
+    parts = {name: title for name, title in titles.items() if name in known}
+    for column, (name, title) in zip(st.columns(max(len(parts), 1)), parts.items(), strict=False):
+        with column:
+            table = frame.dropna(subset=[name]).filter(items=["step", name])
+            picture(charts.curves(frame, name, title), table, f"{title} over training.")
+
+
+def reported(run: Mapping[str, Any], entry: Entry | None) -> None:
+    """What its maker says, beside what we measured, and what is to be asked."""
+    told = (run["provenance"] or {}).get("submission")
+    if not told:
+        return
+    st.subheader("Reported and measured")
+    claim = told["claim"]
+    rows = [
+        {
+            "number": name,
+            "reported": claim["reported"].get(name),
+            "measured": getattr(entry, name).value if entry else run[name],
+        }
+        for name in ("gain", "retention", "drift")
+    ]
+    st.dataframe(pd.DataFrame(rows).astype({"reported": float, "measured": float}), hide_index=True)
+    found = flags(entry.runs if entry else [run])
+    st.write("Questions to its maker, which are no verdicts:" if found else "Nothing about it calls for a question.")
+    for flag in found:
+        st.text(f"⚑ {flag}")
+    with st.expander("What its maker says of it"):
+        st.code(json.dumps(claim, indent=1, ensure_ascii=False), language=None, wrap_lines=True)
+
+
+def history(id: str) -> None:
+    """What was decided about it."""
+    st.subheader("History")
+    events = ask(Store.events, id)
+    if not events:
+        st.write("Nothing was decided about it.")
+        return
+    rows = [
+        {
+            "when": event["decided_at"],
+            "what": event["kind"],
+            "value": legible(event["value"] or ""),
+            "reason": legible(event["reason"], 400),
+        }
+        for event in events
+    ]
+    st.dataframe(pd.DataFrame(rows), hide_index=True)
+
+
+def page() -> None:
+    """Draw the page."""
+    st.title("Submission")
+    run = choose_submission()
+    entry = entry_of(run)
+    st.text(legible(run["name"], 200))
+    facts = {
+        "track": run["track"],
+        "method": run["method"],
+        "differs from the track": settings(run["track"], run["settings"]) or "nothing",
+        "seed": run["seed"],
+        "steps": run["steps"],
+        "base": run["base"],
+        "agent": run["agent"],
+        "weights": run["checkpoint"][:16],
+        "scored": f"{run['scored_at']:%Y-%m-%d %H:%M} UTC",
+        "verified": run["verified"] or "nobody scored it again yet",
+    }
+    st.text("\n".join(f"{name}: {legible(value, 200)}" for name, value in facts.items()))
+    left, middle, right = st.columns(3)
+    left.page_link("views/track.py", label="Its track", icon=ARROW, query_params={"track": run["track"]})
+    middle.page_link("views/samples.py", label="What it forgot and learned", icon=ARROW, query_params={"id": run["id"]})
+    if entry is None:
+        st.warning("It is hidden or retracted, and not on the leaderboard.")
+    else:
+        right.page_link(
+            "views/compare.py", label="Compare it", icon=ARROW, query_params={"track": run["track"], "ids": entry.id}
+        )
+        estimates(entry)
+        seeds(run, entry)
+    tasks(run["id"])
+    drift(run["id"])
+    curve(run, entry)
+    st.subheader("Make it again")
+    st.code("\n".join(again(run)), language="sh", wrap_lines=True)
+    if run["track"] not in TRACKS:
+        st.caption("Its track is not played any more: take the version of razorbench that its provenance names.")
+    reported(run, entry)
+    history(run["id"])
+    with st.expander("Provenance"):
+        parts = {name: part for name, part in (run["provenance"] or {}).items() if name != "submission"}
+        st.code(
+            json.dumps({**parts, "settings": run["settings"]}, indent=1, ensure_ascii=False),
+            language="json",
+            wrap_lines=True,
+        )
+
+
+page()

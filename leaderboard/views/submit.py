@@ -1,0 +1,54 @@
+"""How to bring a checkpoint, with the commands filled in for a track."""
+
+import streamlit as st
+
+from harness.tracks import TRACKS
+
+TOML = """track = "{track}"
+name = "what the board shows"
+method = "sft"
+licence = "CC0-1.0"
+
+[reported]  # what you measured, if you like
+gain = 16.0
+"""
+
+
+def step(words: str, commands: str) -> None:
+    """What to do, and the commands."""
+    st.write(words)
+    st.code(commands, language="sh", wrap_lines=True)
+
+
+def page() -> None:
+    """Draw the page."""
+    st.title("Submit")
+    track = TRACKS[st.selectbox("Track", list(TRACKS), key="track", bind="query-params")]
+    st.write(track.question)
+    st.subheader("With our methods")
+    step(
+        "Adapt the track's base, score it, and it is on the board.",
+        f"razorbench adapt {track.id} --method sft --out mine\nrazorbench score mine --track {track.id}",
+    )
+    st.subheader("With tools of your own")
+    step(
+        "1. Take the track's base and, if you want them, questions of its training split with an expert's answers.",
+        f"razorbench base {track.id} --out base\n"
+        f"razorbench questions {track.new} --out train.jsonl --hashes train.hashes  # not in words: --hashes alone",
+    )
+    st.write(
+        "2. Adapt it, and put into a folder: `model.safetensors`, or a LoRA as `peft` saves it, and submission.toml."
+    )
+    st.code(TOML.format(track=track.id), language="toml")
+    step(
+        "3. Submit the folder. It is checked, copied, queued, and scored by a worker. Nothing in it is ever executed.",
+        f"razorbench submit my-folder --track {track.id}\nrazorbench queue\nrazorbench worker --drain",
+    )
+    step("4. See what came out, and let it be scored once more.", 'razorbench show "NAME"\nrazorbench verify "NAME"')
+    st.write(
+        "Several seeds of one method go into `seed-0/`, `seed-1/`, … and are one row. `razorbench retract` takes back."
+    )
+    st.caption("docs/submit.md does the whole way once, with all files that may be in the folder.")
+
+
+page()

@@ -1,0 +1,145 @@
+"""Homes for the board's tests: a small one, and one whose every submission was named by somebody hostile."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import record as files
+from harness import statistics
+from harness.record import Drift, Point, Record, Score
+from harness.store import Store
+from submissions import queue
+from submissions.claim import Claim
+
+TRACK, OTHER = "mini-tools-v1", "parity-mnist-v1"
+
+MARK = "zqx"
+"""In every hostile text, so that a test can tell where it went."""
+HOSTILE = (
+    *(
+        f"{text}{MARK}"
+        for text in (
+            "<script>alert(1)</script>",
+            "<img src=x onerror=alert(1)>",
+            "![seen](https://example.org/pixel.png)",
+            "[click](javascript:alert(1))",
+            "https://example.org/www.example.org ",
+            ":material/skull: :red[alarm] :smile:",
+            r"$\href{https://example.org}{x}$ $$\frac{1}{0}$$",
+            "# heading\n\n- list\n\n| a | b |\n|---|---|",
+            "'; DROP TABLE submissions; --",
+            "\u202egnp.exe\u2066 \u200f",
+            "{{7*7}} ${7*7} datum.x %s {0}",
+            "👩‍💻🏳️‍🌈" * 9,
+            "\x00\x1b[31m",
+        )
+    ),
+    MARK + "x" * 10_000,
+)
+
+
+def items(rights: Mapping[tuple[str, str], tuple[Sequence[float], Sequence[float]]]) -> dict[str, list[Any]]:
+    """Columns of samples from (role, task) → rewards of base and adapted; item `i` drifts by i/10 nats."""
+    rows = [
+        (task, role, str(i), base, adapted, i / 10 if role == "new" else None)
+        for (role, task), (before, after) in rights.items()
+        for i, (base, adapted) in enumerate(zip(before, after, strict=True))
+    ]
+    return dict(
+        zip(("task", "role", "item", "base", "adapted", "drift"), map(list, zip(*rows, strict=True)), strict=True)
+    )
+
+
+def scored(id: str, samples: Mapping[str, list[Any]], **changes: Any) -> Record:
+    """A record of these samples; drift is 1 nat and the curve has three points unless told otherwise."""
+    task, role = np.array(samples["task"]), np.array(samples["role"])
+    base, adapted = (np.array(samples[name], float) for name in ("base", "adapted"))
+    scores = []
+    for name in dict.fromkeys(samples["task"]):
+        at = task == name
+        e = statistics.paired(100 * base[at], 100 * adapted[at])
+        about = (name, str(role[at][0]), "skills", int(at.sum()), 0, 100 * base[at].mean(), 100 * adapted[at].mean())
+        mde = statistics.minimum_detectable_effect(e.se)
+        scores.append(Score(*about, e.value, e.low, e.high, e.se, 0.5, 1.0, mde, e.method, {"well_formed": [1.0, 0.9]}))
+    numbers = {}
+    for name, which in (("gain", "new"), ("retention", "prior")):
+        value = float(np.mean([score.difference for score in scores if score.role == which]))
+        numbers |= {name: value, f"{name}_low": value - 5, f"{name}_high": value + 5, f"{name}_se": 2.5}
+    new = next(score.task for score in scores if score.role == "new")
+    made: dict[str, Any] = {
+        "name": id,
+        "track": TRACK,
+        "agent": "mini-lm-v1",
+        "base": "mini-lm-v1@90974b",
+        "method": "sft",
+        "settings": {"lr": 0.001},
+        "seed": 0,
+        "steps": 32,
+        "checkpoint": "ab" * 32,
+        "drifts": (Drift(new, "forward", "episode", 1.0, 0.1, len(base)),),
+        "curve": (Point(0, new=25.0, prior=80.0, drift=0.0), Point(16, loss=1.5, new=40.0, prior=79.0, drift=0.5)),
+        "cost": {"adapt_seconds": 10.0, "episodes": 800.0},
+        "provenance": {"commit": "abc"},
+        "scored_at": "2025-11-20T12:00:00+00:00",
+    }
+    return Record(id=id, scores=tuple(scores), **{**made, **numbers, **changes})
+
+
+def add(store: Store, *made: tuple[Record, Mapping[str, Any]]) -> None:
+    """Write records with their samples, and index them."""
+    for record, samples in made:
+        files.write(store.home, record, samples)
+    store.reconcile()
+
+
+def small(home: Path) -> Store:
+    """Two tracks; on the first, three methods with two seeds each. `sft` gains all and forgets half."""
+    store = Store(home)
+    right, wrong = [1.0] * 8, [0.0] * 8
+    after = {
+        "sft": (right, [1.0] * 4 + [0.0] * 4),
+        "grpo": ([1.0] * 6 + [0.0] * 2, [0.0] + [1.0] * 7),
+        "dr-grpo": (wrong, right),
+    }
+    made = []
+    for track, method in (*((TRACK, method) for method in after), (OTHER, "sft")):
+        new, prior = after[method]
+        samples = items({("new", track): (wrong, new), ("prior", "mini-logic-v1"): (right, prior)})
+        same = {"track": track, "method": method, "name": f"{method} of {track}"}
+        made += [(scored(f"{track}-{method}-{seed}", samples, seed=seed, **same), samples) for seed in (0, 1)]
+    add(store, *made)
+    store.decide(f"{TRACK}-sft-0", "verified", "gain 100 came out as 100", "reproduced")
+    store.decide(f"{TRACK}-sft-1", "verified", "gain 100 came out as 100", "reproduced")
+    return store
+
+
+def hostile(home: Path) -> Store:
+    """One entry and one waiting submission for each hostile text, which stands in every field that a stranger fills."""
+    samples, made = items({("new", TRACK): ([0.0], [1.0]), ("prior", "mini-logic-v1"): ([1.0], [0.0])}), []
+    for i, text in enumerate(HOSTILE):
+        claim = {
+            "track": TRACK,
+            "name": text,
+            "method": text,
+            "licence": text,
+            "settings": {text: text},
+            "compute": {text: text},
+            "data": [{"name": text, "source": text}],
+            "reported": {"gain": 1.0},
+        }
+        told = {"id": f"{i:016x}", "kind": "lora", "overlap": 3, "claim": claim, "submitted_at": "2025-11-20"}
+        more = {"name": text, "method": text, "settings": {text: text}, "provenance": {"submission": told, text: text}}
+        made.append((scored(f"run-{i}", samples, **more), samples))
+        folder = queue.root(home) / f"{i:016x}"
+        folder.mkdir(parents=True)
+        asked = Claim(TRACK, text, text, text)
+        where = {"folders": (".",), "weights": ("ab",), "digest": "ab", "bytes": 1, "overlap": None}
+        brought = queue.Submission(folder.name, text, TRACK, "lora", asked, submitted_at="2025-11-20T12:00:00", **where)
+        queue.once(folder / "submission.json", brought)
+    store = Store(home)
+    add(store, *made)
+    for record, _ in made:
+        store.decide(record.id, "renamed", record.name, record.name)
+    return store
