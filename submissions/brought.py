@@ -165,6 +165,7 @@ def _told(found: Mapping[str, Any], file: str, track: Track) -> dict[str, Any]:
     if isinstance(settings, dict):
         usual = vars(track.settings)
         kept = {each.name: settings[each.name] for each in fields(Settings) if _plain(settings.get(each.name), each)}
+        kept.pop("teacher", None)  # a folder of the maker's own machine
         changed = {name: value for name, value in kept.items() if value != usual[name] or name == "lr"}
         made["settings"] = claims.table({"settings": changed}, "settings", claims.ROWS, file)
     seconds = cost.get("seconds") if isinstance(cost, dict) else None

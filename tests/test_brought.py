@@ -296,6 +296,13 @@ def test_pattern_fetches_the_file_of_that_name_alone():
     assert list(filter_repo_objects(names, allow_patterns=["config.json"])) == ["config.json"]
 
 
+def test_folder_of_the_teacher_stays_private(copy):
+    place = copy({"method": "distil", "settings": {"lr": 0.5, "teacher": "/home/me/teacher"}})
+    claim = made(place)
+    assert dict(claim.settings) == {"lr": 0.5}
+    assert "/home/me" not in (place / "submission.toml").read_text()
+
+
 def test_settings_that_a_claim_takes_have_a_plain_default():
     assert {type(value) for value in vars(Settings()).values()} <= {int, float, str}
     assert json.dumps(vars(Settings()))
