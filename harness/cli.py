@@ -624,12 +624,12 @@ def serve(*, listen: str = "quack:localhost", home: Home = HOME) -> None:
     Args:
         listen: Address to listen on, as quack:HOST:PORT.
     """
-    from harness import quack
+    from harness import quack, server
 
     def ready(address: str) -> None:
         out.print(f"The store of {home} is served at {address}.", highlight=False)
 
-    quack.serve(home, listen, quack.token(), ready)
+    server.serve(home, listen, quack.token(), ready)
 
 
 def board(*, port: int = 8501, home: Home = HOME) -> None:

@@ -5,7 +5,7 @@ opens, writes one transaction, closes, and publishes: a copy of the closed file 
 The copy is whole, because the lock keeps writers out and the checkpoint before it leaves no write-ahead log; readers
 keep the snapshot they opened. What a killed writer left out is in the files: `reconcile` or `rebuild` puts it in.
 
-Where several machines share the home, one process holds the lock for good and writes for all (`harness.quack.serve`). A
+Where several machines share the home, one process holds the lock for good and writes for all (`harness.server`). A
 store that is given its address sends it orders instead of taking the lock; readers need no server.
 """
 
@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -32,7 +32,9 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from harness import quack
 from harness import record as files
+from harness.orders import CONFIG, Order, StoreError
 from harness.record import SCHEMA, Record, plain
 from harness.types import Refused
 
@@ -40,15 +42,10 @@ MIGRATIONS = {int(path.name[:4]): path for path in sorted(Path(__file__).with_na
 KINDS = ("hidden", "unhidden", "retracted", "renamed", "verified")
 VALUED = ("renamed", "verified")
 """Events that say something besides their reason."""
-CONFIG: dict[str, Any] = {"autoinstall_known_extensions": False}  # nothing here may reach for the network
 
 
 GRACE = 1.0
 """Seconds in which a lock may still tell of a killed server, because its new holder has not yet written its name."""
-
-
-class StoreError(Exception):
-    """The store could not do its work. The message is one sentence that ends with the cure."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +66,6 @@ class Event:
     def __post_init__(self) -> None:
         """ValueError where its time is none."""
         datetime.fromisoformat(self.decided_at)
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be done to the index. It is JSON's own types, names ids and carries no rows: those are in the files.
-    To do it twice is to do it once.
-    """
-
-    work: str
-    """One of `WORK`."""
-    arguments: Sequence[Any] = ()
-    migration: int = field(default_factory=lambda: max(MIGRATIONS))
-    """The last one that the program which gives this order knows."""
 
 
 class Store:
@@ -127,10 +111,8 @@ class Store:
 
     def _order(self, work: str, *arguments: Any) -> int:
         """Have it done, here or by the server; how many records that concerned."""
-        order = Order(work, arguments)
+        order = Order(work, arguments, max(MIGRATIONS))
         if self.server is not None:
-            from harness import quack  # it imports this module
-
             return quack.ask(self.server, order, self.wait)
         with self.lock():
             (answer,) = self.perform([order])

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from harness import quack
+from harness import quack, server
 from harness.bases import base_policy
 from harness.record import all_records
 from harness.registry import REGISTERED
@@ -79,7 +79,7 @@ def run(submissions: int, bringers: int, workers: int, every: float, served: boo
     torch.set_num_threads(1)
     base_policy(SPELLING.base, home)
     rng, log, lease = random.Random(seed), home / "load.log", 2.0
-    server = ADDRESS if served else None
+    address = ADDRESS if served else None
     if served:
         os.environ.setdefault(quack.TOKEN, "0123456789abcdef0123456789abcdef")
     started = time.monotonic()
@@ -88,10 +88,10 @@ def run(submissions: int, bringers: int, workers: int, every: float, served: boo
     bringing = [fork(lambda some=some: bring(home, some, home / "scratch"), log) for some in numbers]
 
     def serving() -> int:
-        return fork(lambda: quack.serve(home, ADDRESS, quack.token()), log)
+        return fork(lambda: server.serve(home, ADDRESS, quack.token()), log)
 
     def working() -> int:
-        return fork(lambda: work(Store(home, server=server), drain=True, lease=lease, limits=Limits(2.0, 60)), log)
+        return fork(lambda: work(Store(home, server=address), drain=True, lease=lease, limits=Limits(2.0, 60)), log)
 
     serves = serving() if served else 0
     for pid in bringing:

@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from harness import quack
+from harness import quack, server
 from harness import record as files
 from harness import store as module
 from harness.store import Order, Store, StoreError
@@ -32,8 +32,8 @@ TOKEN = "0123456789abcdef-of-a-test"
 
 SERVER = """
 import sys
-from harness import quack
-quack.serve(sys.argv[1], sys.argv[2], quack.token(), lambda address: print("ready", flush=True))
+from harness import quack, server
+server.serve(sys.argv[1], sys.argv[2], quack.token(), lambda address: print("ready", flush=True))
 """
 
 CLIENT = WRITER.replace("Store(home)", "Store(home, wait=20, server=sys.argv[4])")
@@ -79,9 +79,9 @@ def serve(home: Path, address: str) -> Iterator[Callable[[], subprocess.Popen]]:
         return servers[-1]
 
     yield begin
-    for server in servers:
-        if server.stdout and not server.stdout.closed:
-            end(server)
+    for process in servers:
+        if process.stdout and not process.stdout.closed:
+            end(process)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def letter(*arguments: object) -> str:
 
 def sql(address: str, text: str, token: str = TOKEN) -> list:
     """What a server answers to a statement."""
-    with quack._connect() as con:
+    with quack.connect() as con:
         return quack._query(con, address, token, text)
 
 
@@ -209,7 +209,7 @@ def test_an_event_that_is_ordered_twice_is_one(client: Store, serve, address: st
     serve()
     put(client, make("r1"))
     event = {"id": "20260101T000000.000000-abcdef12", "submission": "r1", "kind": "hidden", "reason": "why"}
-    order = Order("decide", [{**event, "decided_at": "2026-01-01T00:00:00+00:00"}])
+    order = Order("decide", [{**event, "decided_at": "2026-01-01T00:00:00+00:00"}], max(module.MIGRATIONS))
     for _ in range(2):
         quack.ask(address, order, 10)
     assert [row["id"] for row in client.events()] == [event["id"]]
@@ -231,7 +231,7 @@ def test_orders_that_cannot_be_done_spoil_no_others(home: Path):
         letter("add", "r1"),
     ]
     with store.lock():
-        *bad, good = (json.loads(answer) for answer in quack._answers(store, letters))
+        *bad, good = (json.loads(answer) for answer in server._answers(store, letters))
     assert good == {"records": 1}
     assert [answer["error"] for answer in bad] == ["StoreError"] * 3 + ["Refused"] * 2
     assert "r2/record.json is torn" in bad[3]["message"]
@@ -293,7 +293,7 @@ def test_a_missing_extension_names_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(quack.importlib.util, "find_spec", lambda name: None)
     version = duckdb.__version__
     with pytest.raises(StoreError, match=rf"pip install duckdb-extension-httpfs=={version} duckdb-extension-quack"):
-        quack._connect()
+        quack.connect()
 
 
 def test_versions_that_differ_are_one_sentence(client: Store, serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -319,10 +319,10 @@ def test_a_second_server_is_refused(home: Path, serve, address: str, tmp_path: P
     serve()
     if other == "home":
         with pytest.raises(StoreError, match=f"serving {address}.* end it first"):
-            quack.serve(home, "quack:127.0.0.1:9", TOKEN)
+            server.serve(home, "quack:127.0.0.1:9", TOKEN)
     else:
         with pytest.raises(StoreError, match=r"cannot be served \(Address already in use\): give a free port"):
-            quack.serve(tmp_path / "other", address, TOKEN)
+            server.serve(tmp_path / "other", address, TOKEN)
 
 
 def test_who_has_the_token_can_give_orders_and_nothing_else(serve, address: str, tmp_path: Path):
