@@ -25,7 +25,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -314,12 +313,6 @@ def find(home: Path, key: str) -> Submission | None:
     if len(named) > 1:
         raise Refused(f"{key!r} names {len(named)} submissions: give an id ({', '.join(sub.id for sub in named[:8])})")
     return named[0] if named else None
-
-
-def nearest(home: Path, key: str) -> str | None:
-    """The name or id that is most like one."""
-    known = [word for sub in brought(home) for word in (sub.id, sub.name)]
-    return next(iter(get_close_matches(key, known, n=1)), None)
 
 
 # --- workers ----------------------------------------------------------------------------------------------------------
