@@ -12,5 +12,4 @@ def test_every_submission_is_scored_once_whoever_is_killed(tmp_path: Path, serve
     if served:
         pytest.importorskip("duckdb_extension_quack", reason="the extension packages of DuckDB are not installed")
     found = run(submissions=24, bringers=4, workers=3, every=2.0, served=served, home=tmp_path)
-    assert found["submissions"] == 24
-    assert found["workers killed"] > 0
+    assert found["workers killed"] > 0  # that all agrees, `run` has asserted
