@@ -383,6 +383,7 @@ def results(
         csv: File to write as CSV.
         parquet: File to write as Parquet.
     """
+    from harness import export
     from harness import results as board
     from harness.store import Store
 
@@ -392,10 +393,10 @@ def results(
     entries = [entry for id in ([track] if track else store.tracks()) for entry in board.table(store, id)]
     for kind, path in (("csv", csv), ("parquet", parquet)):
         if path:
-            board.export(entries, kind, path)
+            export.export(entries, kind, path)
             err.print(f"{len(entries)} entries written to {path}")
     if json:
-        print(jsonlib.dumps([board.flat(entry) for entry in entries], indent=1))
+        print(jsonlib.dumps([export.flat(entry) for entry in entries], indent=1))
     elif not entries and (away := sum(len(store.runs(id, all=True)) for id in ([track] if track else TRACKS))):
         out.print(f"No rows to show in {home}: {away} are hidden or retracted.", highlight=False)
     elif not entries:

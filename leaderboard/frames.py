@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.export import export
 from harness.law import Law, fit_law
-from harness.results import Comparison, Entry, export
+from harness.results import Comparison, Entry
 from harness.store import Store
 from harness.tracks import competitor
 from leaderboard.words import bounds, labels, legible, probability, settings, verified

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from harness.export import export
 from harness.registry import ids
-from harness.results import compare, export, table
+from harness.results import compare, table
 from harness.statistics import Estimate
 from harness.store import Store
 from harness.tracks import TRACKS

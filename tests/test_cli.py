@@ -22,8 +22,9 @@ import pyarrow.parquet
 import pytest
 from safetensors.torch import load_file, save_file
 
-from harness import cli, results
+from harness import cli
 from harness.checkpoint import Checkpoint
+from harness.export import COLUMNS
 from harness.record import folder as record_folder
 from harness.record import read
 from harness.run import Spec, run
@@ -550,7 +551,7 @@ def test_adapt_score_results_show_rebuild_and_plot_are_one_walk(razorbench, base
         *("mine", record.gain, record.retention, record.drifts[0].nats),
         1,
     )
-    assert set(row) >= {name for name in results.COLUMNS if ":" not in name}
+    assert set(row) >= {name for name in COLUMNS if ":" not in name}
     assert "grpo" in razorbench("results", *at).out
     for key in (record.id, "mine"):
         shown = razorbench("show", key, *at, "--json").json

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness import record as files
+from harness.export import COLUMNS, export
 from harness.record import Record
-from harness.results import COLUMNS, export, show, table
+from harness.results import show, table
 from harness.store import Store
 from harness.types import Refused
 from tests.test_record import make
