@@ -110,6 +110,7 @@ class Chat:
             raise Refused("the chat template ends no answer with a special token; bring a model that is tuned to chat")
         self.opening = lru_cache(2**16)(lambda role, text: self.tokens(self.render([{"role": role, "content": text}])))
         self.between = lru_cache(2**16)(lambda role, text: self.tokens(self.after(role, text)))
+        self.piece = lru_cache(2**16)(self.inside)
 
     def render(self, messages: list[dict[str, str]]) -> str:
         """The text of a conversation, up to where the next answer begins."""
@@ -124,6 +125,12 @@ class Chat:
     def tokens(self, text: str) -> list[int]:
         """Token ids of a text, in which special tokens count as such."""
         return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def inside(self, token: int) -> str:
+        """The text of a token in the middle of others: some tokenizers drop the space before the first."""
+        before = self.tokens("a")[-1:]
+        text, lead = (self.tokenizer.decode([*before, *more]) for more in ([token], []))
+        return text.removeprefix(lead)
 
     def talks(self, turns: Sequence[Turn], episodes: int) -> list["Talk"]:
         """Each episode as tokens; it ends with its last answer, or where its next one begins."""
@@ -434,6 +441,10 @@ class CausalLM:
         """Token ids of replies, the end of the turn included where a reply is finished."""
         ends = [[self.chat.stop] if getattr(value, "finished", True) else [] for value in values]
         return [self.chat.tokens(str(value)) + end for value, end in zip(values, ends, strict=True)]
+
+    def pieces(self, code: Tensor) -> list[str]:
+        """The text of each token [T], special ones included; part of a character is �."""
+        return [self.chat.piece(token) for token in code.tolist()]
 
     # --- predicting
 

@@ -368,20 +368,11 @@ def sweep_all(work: Iterable[tuple[Track, Sequence[Any]]], home: Path, workers: 
 # --- what came out ----------------------------------------------------------------------------------------------------
 
 
-def results(
-    *,
-    track: str | None = None,
-    csv: Path | None = None,
-    parquet: Path | None = None,
-    home: Home = HOME,
-    json: Json = False,
-) -> None:
-    """Print the leaderboard of a track, or of all; or write it to a file.
+def results(*, track: str | None = None, home: Home = HOME, json: Json = False) -> None:
+    """Print the leaderboard of a track, or of all.
 
     Args:
         track: Id of the track; all that have rows, if not given.
-        csv: File to write as CSV.
-        parquet: File to write as Parquet.
     """
     from harness import export
     from harness import results as board
@@ -391,10 +382,6 @@ def results(
         find_track(track)
     store = Store(home)
     entries = [entry for id in ([track] if track else store.tracks()) for entry in board.table(store, id)]
-    for kind, path in (("csv", csv), ("parquet", parquet)):
-        if path:
-            export.export(entries, kind, path)
-            err.print(f"{len(entries)} entries written to {path}")
     if json:
         print(jsonlib.dumps([export.flat(entry) for entry in entries], indent=1))
     elif not entries and (away := sum(len(store.runs(id, all=True)) for id in ([track] if track else TRACKS))):
@@ -404,9 +391,28 @@ def results(
         command(
             f"razorbench sweep {track or next(iter(TRACKS))} --methods sft,dr-grpo --grid lr=1e-4,3e-4 --seeds 0", home
         )
-    elif not (csv or parquet):
+    else:
         for id in dict.fromkeys(entry.track for entry in entries):
             out.print(leaderboard(TRACKS.get(id), id, [entry for entry in entries if entry.track == id]))
+
+
+def export(track: Name = "", *, format: str, out: Path, home: Home = HOME, json: Json = False) -> None:
+    """Write the leaderboard of a track, or of all, for other people and programs.
+
+    Args:
+        track: Id of the track; all that have rows, if not given.
+        format: csv, parquet, json: one row an entry; html: a page of one track; every-eval-ever: a folder of records
+            for the data store of that name.
+        out: File to write, or for every-eval-ever a folder that does not exist yet.
+    """
+    from harness.export import publish
+    from harness.store import Store
+
+    if track:
+        find_track(track)
+    with busy(f"exporting as {format}"):
+        entries = publish(Store(home), track or None, format, out)
+    say({"out": str(out), "entries": entries}, json, f"{out} holds {entries} entries.")
 
 
 def show(submission: Name, *, home: Home = HOME, json: Json = False) -> None:
@@ -510,24 +516,33 @@ def plot(track: Name, *, out: Path, home: Home = HOME, json: Json = False) -> No
 
 
 def film(
-    track: Name,
-    checkpoints: tyro.conf.Positional[tuple[Path, ...]],
+    track: tyro.conf.Positional[str] = "",
+    checkpoints: tyro.conf.Positional[tuple[Path, ...]] = (),
     *,
-    out: Path,
+    out: Path | None = None,
+    submission: str = "",
     task: str = "",
-    item: int | None = None,
+    item: str = "",
+    most: int = 1,
     home: Home = HOME,
     json: Json = False,
 ) -> None:
-    """Film the base and adapted checkpoints side by side, from the same initial state.
+    """Film the base and adapted checkpoints side by side, from the same initial state; or what a submission did.
 
     Args:
-        track: Id of the track.
+        track: Id of the track, where checkpoints are filmed.
         checkpoints: Checkpoint folders, as `razorbench adapt` writes them.
-        out: MP4 file to write.
+        out: MP4 file to write; the films of a submission lie in the home, where the board finds them.
+        submission: Id or name of a submission; its flips are filmed as they were scored, without weights.
         task: Id of one of the track's tasks; the new one, if not given.
-        item: Number of the instance; if not given, the first of 50 on which base and first checkpoint differ.
+        item: The instance; if not given, the first flip: of a submission, or of 50 instances and the first checkpoint.
+        most: How many flips of a submission to film, the first ones.
     """
+    if submission:
+        film_submission(submission, task, item, most, home, json)
+        return
+    if not (track and checkpoints) or out is None:
+        raise Refused("name a track, checkpoints and a file to write with --out, or a submission with --submission")
     chosen = find_track(track)
     from harness import checkpoint
     from harness import film as films
@@ -543,10 +558,24 @@ def film(
     if not isinstance(played, Task):
         raise Refused(f"{name!r} is no task of {track}; choose one of {', '.join(bench.tasks)}")
     with busy(f"filming {name}"):
-        number = films.first_flip(played, list(policies.values())) if item is None else item
+        number = films.find(played, item).id[0].item() if item else films.first_flip(played, list(policies.values()))
         rewards = films.film(played, number, policies, out)
     ends = ", ".join(f"{who} {reward:g}" for who, reward in rewards.items())
     say({"file": str(out), "item": number, "rewards": rewards}, json, f"{out} shows item {number} of {name}: {ends}.")
+
+
+def film_submission(submission: str, task: str, item: str, most: int, home: Path, json: bool) -> None:
+    """Film what base and adapted did on flips of a submission."""
+    if most < 1:
+        raise Refused(f"most {most} cannot be; give a number that is at least 1")
+    from harness.film import film_flips
+    from harness.store import Store
+
+    found = Store(home).submission(submission)
+    name = task or find_track(found["track"]).new
+    with busy(f"filming {name}"):
+        files = [str(path) for path in film_flips(home, found["id"], name, item, most)]
+    say({"files": files}, json, "\n".join(files))
 
 
 def rebuild(*, server: Server = None, home: Home = HOME, json: Json = False) -> None:
@@ -659,9 +688,8 @@ def given(settings: Settings) -> dict[str, Any]:
 COMMANDS = {
     f.__name__: f
     for f in (
-        tracks, tasks, agents, methods, pretrain, adapt, score, sweep, results, show, plot, film, rebuild, task, doctor,
-        demo, board, submit, worker, queue, verify, retract, hide, unhide, serve, base,
-        questions,
+        tracks, tasks, agents, methods, pretrain, adapt, score, sweep, results, export, show, plot, film, rebuild, task,
+        doctor, demo, board, submit, worker, queue, verify, retract, hide, unhide, serve, base, questions,
     )
 }  # fmt: skip
 

@@ -1,12 +1,13 @@
 """How far the adapted policy has moved from its base on a task: forward and reverse KL, exact at every element."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from harness.policy import Policy
+from harness.policy import Policy, Prediction
 from harness.rollout import rollout
 from harness.types import Episodes, Instances, Task
 
@@ -21,6 +22,22 @@ class Divergence:
     """log p − log q of what was done, [N] nats: the same expectation, with more variance."""
 
 
+@dataclass(frozen=True)
+class Compared:
+    """What two policies predict of one micro-batch, and KL(p‖q) at each element, [N, T] nats."""
+
+    p: Prediction
+    q: Prediction
+    nats: Tensor
+
+
+@torch.no_grad()
+def compared(p: Policy, q: Policy, episodes: Episodes) -> Iterator[Compared]:
+    """Both policies along the same episodes, a micro-batch at a time; exact over the alphabet at each element."""
+    for ours, theirs in zip(p.predict(episodes), q.predict(episodes), strict=True):
+        yield Compared(ours, theirs, ours.masked(kl_divergence(ours.dist, theirs.dist)))
+
+
 def divergence(p: Policy, q: Policy, episodes: Episodes) -> Divergence:
     """KL(p‖q) along episodes that `p` sampled: exact over the alphabet at each element, only the prefix is sampled.
 
@@ -29,10 +46,22 @@ def divergence(p: Policy, q: Policy, episodes: Episodes) -> Divergence:
     n = len(episodes)
     nats, log_ratio = torch.zeros(n), torch.zeros(n)
     with torch.no_grad():
-        for ours, theirs in zip(p.predict(episodes), q.predict(episodes), strict=True):
-            nats += ours.per_episode(kl_divergence(ours.dist, theirs.dist), n).cpu()
-            log_ratio += ours.per_episode(ours.logp - theirs.logp, n).cpu()
+        for part in compared(p, q, episodes):
+            nats += part.p.per_episode(part.nats, n).cpu()
+            log_ratio += part.p.per_episode(part.p.logp - part.q.logp, n).cpu()
     return Divergence(nats, torch.from_numpy(episodes.lengths()), log_ratio)
+
+
+def elements(p: Policy, q: Policy, episodes: Episodes) -> list[tuple[Tensor, Tensor]]:
+    """Of each episode, what was chosen, [T, …], and KL(p‖q) there, [T] nats: `divergence` before it is summed."""
+    parts = []
+    for part in compared(p, q, episodes):
+        real = torch.ones_like(part.nats, dtype=torch.bool) if part.p.mask is None else part.p.mask
+        owner = part.p.owner[:, None].expand_as(real)
+        parts.append([column[real].cpu() for column in (owner, part.p.code, part.nats)])
+    owner, code, nats = (torch.cat(column) for column in zip(*parts, strict=True))
+    order, lengths = owner.argsort(stable=True), owner.bincount(minlength=len(episodes)).tolist()
+    return list(zip(code[order].split(lengths), nats[order].split(lengths), strict=True))
 
 
 def forward_kl(base: Policy, adapted: Policy, task: Task, instances: Instances, *, seed: int = 0) -> Divergence:

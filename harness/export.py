@@ -1,7 +1,11 @@
-"""A track's leaderboard as a file: one row an entry, for tables and programs."""
+"""A leaderboard as files for others: tables with one row an entry, a report to read, records of Every Eval Ever."""
 
 import json
-from collections.abc import Callable, Sequence
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -10,9 +14,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from harness.record import plain
-from harness.results import COSTS, Entry
+from harness.entries import COSTS, Entry
+from harness.record import plain, sync
+from harness.results import table
 from harness.statistics import Estimate
+from harness.store import Store
 from harness.types import Refused
 
 COLUMNS = {
@@ -66,22 +72,102 @@ def _arrow(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.table({name: [row.get(name) for row in text] for name in names})
 
 
-def _json(rows: list[dict[str, Any]], path: Path) -> None:
-    path.write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+def _json(entries: Sequence[Entry]) -> bytes:
+    rows = [flat(entry) for entry in entries]
+    return (json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-FORMATS: dict[str, Callable[[list[dict[str, Any]], Path], Any]] = {
-    "json": _json,
-    "csv": lambda rows, path: pyarrow.csv.write_csv(_arrow(rows), path),
-    "parquet": lambda rows, path: pyarrow.parquet.write_table(_arrow(rows), path, compression="zstd"),
+def _csv(entries: Sequence[Entry]) -> bytes:
+    pyarrow.csv.write_csv(_arrow([flat(entry) for entry in entries]), out := pa.BufferOutputStream())
+    return out.getvalue().to_pybytes()
+
+
+def _parquet(entries: Sequence[Entry]) -> bytes:
+    rows = _arrow([flat(entry) for entry in entries])
+    pyarrow.parquet.write_table(rows, out := pa.BufferOutputStream(), compression="zstd")
+    return out.getvalue().to_pybytes()
+
+
+def _html(store: Store, entries: Sequence[Entry]) -> bytes:
+    from harness.report import report  # it loads matplotlib
+
+    if len({entry.track for entry in entries}) > 1:
+        raise Refused("a report tells of one track: name it, as in `razorbench export mini-math-v1 --format html`")
+    return report(store, entries, datetime.now(UTC)).encode()
+
+
+def _records(store: Store, entries: Sequence[Entry]) -> dict[str, bytes]:
+    from harness.every_eval_ever import aggregates
+
+    made = aggregates(store.home, [run for entry in entries for run in entry.runs], datetime.now(UTC))
+    return {path: (json.dumps(row, indent=1, allow_nan=False) + "\n").encode() for path, row in made}
+
+
+TABLES: dict[str, Callable[[Sequence[Entry]], bytes]] = {"json": _json, "csv": _csv, "parquet": _parquet}
+"""Format → the entries as a file of it, one row each with `COLUMNS`."""
+
+FORMATS: dict[str, Callable[[Store, Sequence[Entry]], bytes | dict[str, bytes]]] = {
+    **{name: lambda store, entries, made=made: made(entries) for name, made in TABLES.items()},
+    "html": _html,
+    "every-eval-ever": _records,
 }
+"""Format → the entries of a store as a file, or as files of a folder by their paths."""
+
+
+def publish(store: Store, track: str | None, format: str, path: Path) -> int:
+    """Write a track, or all, in one of `FORMATS`; how many entries it has.
+
+    Refused for another format, for nothing to write, and for a folder that exists. OSError names `path`.
+    """
+    made = FORMATS[known(format, FORMATS)]
+    entries = [entry for id in ([track] if track else store.tracks()) for entry in table(store, id)]
+    if not entries:
+        raise Refused(
+            f"there is nothing to export {f'on {track} ' * bool(track)}in {store.home}: run `razorbench demo`"
+        )
+    put(made(store, entries), Path(path))
+    return len(entries)
 
 
 def export(entries: Sequence[Entry], format: str, path: Path) -> None:
     """Write the entries, one row each with `COLUMNS`, as json, csv or parquet. Refused for another format."""
-    if format not in FORMATS:
-        near = get_close_matches(format, FORMATS, n=1)
-        raise Refused(
-            f"unknown format {format!r}; " + (f"did you mean {near[0]!r}?" if near else f"use {', '.join(FORMATS)}")
-        )
-    FORMATS[format]([flat(entry) for entry in entries], Path(path))
+    put(TABLES[known(format, TABLES)](entries), Path(path))
+
+
+def known(format: str, formats: Mapping[str, Any]) -> str:
+    """The format, if it is one of these; else Refused."""
+    if format in formats:
+        return format
+    near = get_close_matches(format, formats, n=1)
+    raise Refused(
+        f"unknown format {format!r}; " + (f"did you mean {near[0]!r}?" if near else f"use {', '.join(formats)}")
+    )
+
+
+def put(content: bytes | Mapping[str, bytes], path: Path) -> None:
+    """Write a file, in place of one that is there, or a new folder of files: whole or not at all.
+
+    Refused if a folder is there. OSError names `path`.
+    """
+    if path.is_dir() or (path.exists() and not isinstance(content, bytes)):
+        raise Refused(f"{path} exists; name another with --out")
+    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        if isinstance(content, bytes):
+            _write(new, content)
+        else:
+            new.mkdir()
+            for name, data in content.items():
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                _write(new / name, data)
+        os.replace(new, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        new.unlink(missing_ok=True)
+
+
+def _write(file: Path, data: bytes) -> None:
+    file.write_bytes(data)
+    sync(file)

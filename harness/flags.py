@@ -12,11 +12,11 @@ NEAR = {"gain": 1.0, "retention": 1.0, "drift": 0.05}
 
 
 def flags(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is to be asked about a submission, in sentences, from its rows of the view `runs`, one a seed.
+    """What is to be asked about a submission, in sentences, from its rows of the table `runs`, one a seed.
 
     Rows that nobody submitted have none: their commands are known.
     """
-    told = (runs[0]["provenance"] or {}).get("submission") if runs else None
+    told = runs[0]["brought"] if runs else None
     if not told:
         return []
     found = []

@@ -1,9 +1,11 @@
 """Three pictures of a track: gain × retention with fronts, forgetting × drift with the law, and training curves.
 
-The figures are made from data alone and know nothing of files; `draw` is the only one that reads and writes.
+The figures are made from data alone and know nothing of files; `figures` reads a store, `draw` writes files, too.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -13,8 +15,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from harness.entries import Entry
 from harness.law import fit_law
-from harness.results import Entry, table
+from harness.legible import legible
+from harness.results import table
 from harness.statistics import Estimate
 from harness.store import Store
 from harness.types import Refused
@@ -24,6 +28,8 @@ Rows = Sequence[Mapping[str, Any]]
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe & Ito's palette, which the colour-blind tell apart; without its yellow, which white paper swallows."""
 MARKERS, DASHES = "os^DvP*X", ("-", "--", ":", "-.")
+KEY = 40
+"""Characters of a method's name in a key: a longer one would leave no room for the data."""
 NEAR_BEST = 0.9
 """Share of a method's best gain that an entry must reach to stand for the method in the curves."""
 PANELS = {
@@ -37,22 +43,45 @@ PANELS = {
 
 def draw(store: Store, track: str, folder: Path) -> list[Path]:
     """Write `gain-retention.png`, `law.png` and `curves.png` into a folder; Refused if the track has no rows."""
-    entries = table(store, track)
-    if not entries:
-        raise Refused(f"nothing is scored on {track} in {store.home}: run `razorbench demo` or name another --home")
-    curve = store.curve(*(run["id"] for entry in entries for run in entry.runs))
-    names = {entry.id: entry.variant for entry in entries}
-    points = [{**point, "method": names[point["entry"]]} for point in store.law_points(track)]
-    with rc_context({"text.parse_math": False}):  # names and settings are written by strangers, dollars and all
-        figures = {
-            "gain-retention": gain_retention(entries),
-            "law": law_figure(points, names.values()),
-            "curves": curves_figure(entries, curve),
-        }
+    entries = scored(store, track)
+    with plain_text():
+        drawn = figures(store, entries)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in figures.items():
+        for name, figure in drawn.items():
             figure.savefig(folder / f"{name}.png", dpi=150)
-    return [folder / f"{name}.png" for name in figures]
+    return [folder / f"{name}.png" for name in drawn]
+
+
+def scored(store: Store, track: str) -> list[Entry]:
+    """The entries of a track, of which there must be some; else Refused."""
+    if entries := table(store, track):
+        return entries
+    raise Refused(f"nothing is scored on {track} in {store.home}: run `razorbench demo` or name another --home")
+
+
+def figures(store: Store, entries: Sequence[Entry]) -> dict[str, Figure]:
+    """The three pictures of a track, of which these are all entries: `gain-retention`, `law` and `curves`."""
+    curve = store.curve(*(run["id"] for entry in entries for run in entry.runs))
+    return {
+        "gain-retention": gain_retention(entries),
+        "law": law_figure(law_points(store, entries), methods_of(entries)),
+        "curves": curves_figure(entries, curve),
+    }
+
+
+def law_points(store: Store, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Rows of `Store.law_points` of the entries of one track, each with its entry's variant as its method."""
+    names = {entry.id: entry.variant for entry in entries}
+    points = store.law_points(entries[0].track)
+    return [{**point, "method": names[point["entry"]]} for point in points]
+
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Draw within: names and settings are written by strangers, dollars, emoji and all."""
+    with rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box is drawn in its place
+        yield
 
 
 def gain_retention(entries: Sequence[Entry]) -> Figure:
@@ -66,13 +95,13 @@ def gain_retention(entries: Sequence[Entry]) -> Figure:
         theirs = [entry for entry in shown if entry.variant == method]
         gain, gain_low, gain_high = _interval([entry.gain for entry in theirs])
         kept, kept_low, kept_high = _interval([entry.retention for entry in theirs])
-        best, color = front(gain, kept), look[method]["color"]
+        best, color, name = front(gain, kept), look[method]["color"], legible(method, KEY)
         strength = np.where(np.isin(np.arange(len(theirs)), best), 1.0, 0.35)
         ax.hlines(kept, gain_low, gain_high, color=color, lw=0.8, alpha=0.5 * strength, zorder=1.5)
         ax.vlines(gain, kept_low, kept_high, color=color, lw=0.8, alpha=0.5 * strength, zorder=1.5)
-        points: dict[str, Any] = {"alpha": strength, "marker": look[method]["marker"], "label": f"_{method}, all"}
+        points: dict[str, Any] = {"alpha": strength, "marker": look[method]["marker"], "label": f"_{name}, all"}
         ax.scatter(gain, kept, s=36, c=color, lw=0, zorder=2, **points)
-        ax.plot(gain[best], kept[best], drawstyle="steps-pre", lw=1.6, ms=6, zorder=3, label=method, **look[method])
+        ax.plot(gain[best], kept[best], drawstyle="steps-pre", lw=1.6, ms=6, zorder=3, label=name, **look[method])
     ax.set(xlabel="gain on the new task (points)", ylabel="retention of prior tasks (points; 0 = kept)")
     ax.set_title(f"{entries[0].track}: gain and retention", loc="left")
     spread = [(e.gain_between, e.retention_between) for e in shown if e.gain_between + e.retention_between >= 0]
@@ -103,11 +132,11 @@ def law_figure(points: Rows, methods: Iterable[str] = ()) -> Figure:
     figure, ((ax,),) = _sheet()
     ax.axhline(0, color="0.6", lw=1, zorder=1)
     for name in sorted(set(method.tolist())):
-        color, marker = look[name]["color"], look[name]["marker"]
+        color, marker, key = look[name]["color"], look[name]["marker"], legible(name, KEY)
         hollow, filled = (method == name) & ~end, (method == name) & end
-        ring: dict[str, Any] = {"facecolors": "none", "edgecolors": color, "alpha": 0.5, "label": f"_{name}, middle"}
+        ring: dict[str, Any] = {"facecolors": "none", "edgecolors": color, "alpha": 0.5, "label": f"_{key}, middle"}
         ax.scatter(drift[hollow], forgetting[hollow], s=10, marker=marker, lw=0.6, zorder=1.5, **ring)
-        rim: dict[str, Any] = {"edgecolors": "white", "lw": 0.4, "label": name}
+        rim: dict[str, Any] = {"edgecolors": "white", "lw": 0.4, "label": key}
         ax.scatter(drift[filled], forgetting[filled], s=40, c=color, marker=marker, zorder=3, **rim)
     if not end.all():
         ax.scatter([], [], s=10, facecolors="none", edgecolors="0.3", lw=0.6, label="in mid-training")
@@ -150,8 +179,8 @@ def curves_figure(entries: Sequence[Entry], curve: Rows) -> Figure:
     for ax, (name, lines) in zip(axes.flat, series.items(), strict=True):
         for method, (steps, seeds) in lines.items():
             lr = picked[method].settings.get("lr")
-            label = f"{method}, lr {lr:g}" if isinstance(lr, float) else f"{method}: {picked[method].name}"
-            every = {"markevery": max(len(steps) // 8, 1), "label": fill(label, 28)}
+            about = f", lr {lr:g}" if isinstance(lr, float) else f": {legible(picked[method].name)}"
+            every = {"markevery": max(len(steps) // 8, 1), "label": fill(f"{legible(method, KEY)}{about}", 28)}
             ax.plot(steps, seeds.mean(0), lw=1.4, ms=4, **every, **look[method])
             ax.fill_between(steps, seeds.min(0), seeds.max(0), color=look[method]["color"], alpha=0.12, lw=0)
         ax.set_title(PANELS[name], loc="left", fontsize=10)

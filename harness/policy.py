@@ -85,6 +85,15 @@ class Enumerable(Policy, Protocol):
 
 
 @runtime_checkable
+class Worded(Policy, Protocol):
+    """A policy whose elements are pieces of a text."""
+
+    def pieces(self, code: Tensor) -> list[str]:
+        """The text of each element [T]; together they read as what was said."""
+        ...
+
+
+@runtime_checkable
 class LowRank(Policy, Protocol):
     """A policy that can be adapted by low-rank matrices beside its frozen weights (arXiv 2106.09685)."""
 

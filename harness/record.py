@@ -1,4 +1,4 @@
-"""The record of one scored checkpoint, as files: `records/<id>/record.json` and its samples beside it as Parquet.
+"""The record of one scored checkpoint, as files: `records/<id>/record.json`, samples and answers beside it as Parquet.
 
 Files are the record and never change; the database of `harness.store` is an index that can be made again from them.
 A number that is not known, or not finite, is None here and null in JSON.
@@ -37,6 +37,17 @@ SAMPLES = pa.schema(
 )
 """Columns of samples.parquet, one row an item: `base` and `adapted` are rewards as the task gives them (0–1; NULL:
 unscored, `error` says why), `drift` is the forward KL of that item in nats an episode, or NULL."""
+
+VALUES = pa.list_(pa.list_(pa.float64()))
+ANSWERS = pa.schema(
+    {"task": pa.string(), "item": pa.string(), "asked": pa.string(), "picture": pa.binary()}
+    | {"base": pa.string(), "adapted": pa.string(), "base_values": VALUES, "adapted_values": VALUES}
+    | {"tokens": pa.list_(pa.struct({"text": pa.string(), "nats": pa.float32()}))}
+)
+"""Columns of answers.parquet, one row a flip: an item that base and adapted score differently. NULL is what a task does
+not have. `asked` is the text that was asked and `picture` the PNG of what was shown; `base` and `adapted` are what they
+said, and the values of every turn where these are vectors, as a robot's motions. `tokens` are the pieces of what the
+base said, with the forward KL(base‖adapted) at each."""
 
 STALE = 3600.0
 """Seconds after which an unfinished folder belongs to a killed writer: nobody takes an hour to write some megabytes."""
@@ -182,15 +193,24 @@ def folder(home: Path, id: str) -> Path:
     return Path(home) / "records" / id
 
 
-def write(home: Path, record: Record, samples: Mapping[str, Any]) -> Path:
-    """Write the record and its samples, whole or not at all, and return its folder.
+def checked_folder(home: Path, id: str) -> Path:
+    """Where a record lies, of an id that somebody gave. Refused if as a path it would lead elsewhere."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", id):
+        raise Refused(f"the record id {id!r} cannot name a folder: use letters, digits, '.', '_' and '-'")
+    return folder(home, id)
 
-    `samples` are columns as in `SAMPLES`, where `error` and `drift` may be absent. The same content again changes
-    nothing; other content under a known id is Refused, for records never change. OSError if the disk is full.
+
+def write(
+    home: Path, record: Record, samples: Mapping[str, Any], answers: Sequence[Mapping[str, Any]] | None = None
+) -> Path:
+    """Write the record, its samples and, where they are given, answers, whole or not at all, and return its folder.
+
+    `samples` are columns as in `SAMPLES`, where `error` and `drift` may be absent; `answers` are rows of `ANSWERS`. The
+    same content again changes nothing; other content under a known id is Refused, for records never change. OSError if
+    the disk is full.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", record.id):
-        raise Refused(f"the record id {record.id!r} cannot name a folder: use letters, digits, '.', '_' and '-'")
-    target, text, table = folder(home, record.id), to_json(record), _table(samples)
+    target, text, table = checked_folder(home, record.id), to_json(record), _table(samples)
+    said = None if answers is None else pa.Table.from_pylist(list(answers), ANSWERS)
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(".*"):
         with suppress(FileNotFoundError):  # another writer may sweep, or finish, at the same time
@@ -202,6 +222,8 @@ def write(home: Path, record: Record, samples: Mapping[str, Any]) -> Path:
             unfinished.mkdir()
             (unfinished / "record.json").write_text(text, encoding="utf-8")
             pq.write_table(table, unfinished / "samples.parquet", compression="zstd")
+            if said is not None:
+                pq.write_table(said, unfinished / "answers.parquet", compression="zstd")
             for path in (*unfinished.iterdir(), unfinished):
                 sync(path)
             unfinished.rename(target)
@@ -212,7 +234,12 @@ def write(home: Path, record: Record, samples: Mapping[str, Any]) -> Path:
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    if (target / "record.json").read_text(encoding="utf-8") != text or not samples_of(home, record.id).equals(table):
+    there = (
+        (target / "record.json").read_text(encoding="utf-8"),
+        samples_of(home, record.id),
+        answers_of(home, record.id),
+    )
+    if there != (text, table, said):
         raise Refused(f"{target} exists with other content, and records never change: give the new one its own id")
     return target
 
@@ -235,6 +262,12 @@ def all_records(home: Path) -> list[Record]:
 def samples_of(home: Path, id: str) -> pa.Table:
     """The samples of a record, columns as in `SAMPLES`."""
     return pq.ParquetFile(folder(home, id) / "samples.parquet").read()
+
+
+def answers_of(home: Path, id: str) -> pa.Table | None:
+    """The answers of a record, columns as in `ANSWERS`; None of an older one, which has none."""
+    path = folder(home, id) / "answers.parquet"
+    return pq.ParquetFile(path).read() if path.exists() else None
 
 
 def load(file: Path, build: Callable[[Mapping[str, Any]], T]) -> T:

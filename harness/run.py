@@ -253,7 +253,7 @@ def keep(
     name: str,
     submission: Mapping[str, Any] | None = None,
 ) -> Record:
-    """Score the policy and write its record and samples; `submission` is what its maker says, where it was brought."""
+    """Score the policy, write its record, samples and answers; `submission`: what its maker says, if it was brought."""
     scored = bench.score(policy)
     gain, retention = scored.gain, scored.retention
     record = Record(
@@ -290,7 +290,7 @@ def keep(
         scored_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     with suppress(Refused):  # another process may have scored the same checkpoint meanwhile; its record stands
-        records.write(home, record, scored.samples)
+        records.write(home, record, scored.samples, scored.answers)
     return records.read(records.folder(home, record.id))
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from harness import statistics
+from harness.answers import Tokens, answer_rows, flipped
 from harness.bases import base_policy, policy_digest
-from harness.drift import Divergence, divergence, reverse_kl
-from harness.policy import Policy
+from harness.drift import Divergence, divergence, elements, reverse_kl
+from harness.policy import Policy, Worded
 from harness.record import Drift, Point, Score
 from harness.registry import make
 from harness.rollout import rollout
@@ -33,9 +34,11 @@ class Answers:
     error: Sequence[str | None]
     metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
     """What the task measures beside the score; NaN where an item lacks it."""
+    played: Episodes | None = None
+    """What was seen and said; None of a benchmark that owns its loop."""
 
     def first(self, items: int) -> "Answers":
-        """The first `items` of them; 0: all."""
+        """The first `items` of them, without what was said; 0: all."""
         metrics = {name: column[:items] for name, column in self.metrics.items()}
         return Answers(self.id[:items], self.score[:items], self.error[:items], metrics) if items else self
 
@@ -49,7 +52,7 @@ def evaluate(agent: Agent, task: Task | Benchmark, *, items: int = 0, seed: int 
     with torch.no_grad():
         played = rollout(agent, task, task.instances("test").first(items), seed=seed, greedy=True)
     assert played.outcome is not None
-    return answers(played.instances.id, played.outcome)
+    return replace(answers(played.instances.id, played.outcome), played=played)
 
 
 def answers(id: Any, outcome: Outcomes) -> Answers:
@@ -124,8 +127,19 @@ class Bench:
             statistics.combine([estimates[id] for id in self.priors]),
             drifts,
             samples(self.answers, answers, self.track.new, forward),
+            self.flips(agent, answers),
             time.perf_counter() - started,
         )
+
+    def flips(self, agent: Agent, answers: Mapping[str, Answers]) -> list[dict[str, Any]]:
+        """Rows of the answers file: what base and agent said where they score differently."""
+        rows = []
+        for id, found in answers.items():
+            base, index = self.answers[id], flipped(self.answers[id].score, found.score)
+            if len(index) and base.played is not None and found.played is not None:
+                ours, theirs = base.played.take(index), found.played.take(index)
+                rows += answer_rows(id, ours, theirs, tokens(self.base, agent, ours))
+        return rows
 
 
 @dataclass(frozen=True)
@@ -138,6 +152,8 @@ class Scored:
     drifts: list[Drift]
     """Empty where the agent tells no probabilities."""
     samples: dict[str, Any]
+    answers: list[dict[str, Any]]
+    """Rows of `record.ANSWERS`: the flips."""
     seconds: float
 
 
@@ -183,6 +199,13 @@ def drift_rows(task: str, direction: str, d: Divergence) -> list[Drift]:
         Drift(task, direction, "episode", float(nats.mean()), error, n),
         Drift(task, direction, "element", rate, ratio_error, n),
     ]
+
+
+def tokens(base: Policy, agent: Agent, said: Episodes) -> list[Tokens] | None:
+    """What the base said in each episode, piece by piece, with the drift there; None where it has no pieces."""
+    if not (isinstance(base, Worded) and isinstance(agent, Policy)):
+        return None
+    return [list(zip(base.pieces(code), nats.tolist(), strict=True)) for code, nats in elements(base, agent, said)]
 
 
 def samples(

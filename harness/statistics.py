@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import sparse, special, stats
 from scipy.sparse import csgraph
 
 Array = np.ndarray
@@ -350,8 +350,8 @@ def holm(p: ArrayLike) -> Array:
 # Fronts
 
 
-def pairwise_se(scores: ArrayLike) -> Array:
-    """Standard error `[k, k]` of the mean paired difference of every two rows of `scores [k, n]`.
+def pairwise_se(scores: ArrayLike, rows: slice = slice(None)) -> Array:
+    """Standard error `[r, k]` of the mean paired difference of each of the `rows` of `scores [k, n]` to every row.
 
     Each pair uses the items that both rows scored; with fewer than two it is NaN. Rows of 0 and 1 (or of gains −1,
     0, 1) get one made-up win and loss a pair, after Bonett & Price 2012, rescaled so that a raw difference beyond
@@ -360,39 +360,43 @@ def pairwise_se(scores: ArrayLike) -> Array:
     """
     scores = np.asarray(scores, dtype=float)
     scored = ~np.isnan(scores)
-    x, w = np.where(scored, scores, 0.0), scored.astype(float)
-    n = w @ w.T  # [k, k] items that both rows scored
-    sums, squares = x @ w.T, (x * x) @ w.T
-    total = sums - sums.T  # Σ (xᵢ − xⱼ)
-    square = squares + squares.T - 2 * x @ x.T  # Σ (xᵢ − xⱼ)²
+    x = np.where(scored, scores, 0.0)
+    if scored.all():  # then one number of items and one sum a row do, instead of one a pair
+        n, sums, squares = float(x.shape[1]), x.sum(1), (x * x).sum(1)
+        total = sums[rows, None] - sums  # Σ (xᵢ − xⱼ)
+        square = squares[rows, None] + squares
+    else:
+        w = scored.astype(float)
+        n = w[rows] @ w.T  # items that both rows scored
+        total = x[rows] @ w.T - w[rows] @ x.T
+        square = (x * x)[rows] @ w.T + w[rows] @ (x * x).T
+    square -= 2 * (x[rows] @ x.T)  # Σ (xᵢ − xⱼ)²
     with np.errstate(divide="ignore", invalid="ignore"):
-        if np.isin(x, (-1.0, 0.0, 1.0)).all():
+        if ((x == 0) | (np.abs(x) == 1)).all():
             variance = (square + 2 - total**2 / (n + 2)) / n**2
         else:
             variance = (square - total**2 / n) / (n * (n - 1))
         se = np.where(n > 1, np.sqrt(np.maximum(variance, 0)), np.nan)
-    np.fill_diagonal(se, 0.0)
+    itself = np.arange(len(x))
+    se[itself[rows] - itself[rows][:1], itself[rows]] = 0.0
     return se
 
 
-def fronts(x: ArrayLike, y: ArrayLike, x_se: ArrayLike, y_se: ArrayLike, *, level: float = 0.95) -> Array:
-    """Rank `[k]` by non-dominated sorting, larger is better, 0 is the best front, −1 a point with a NaN coordinate.
+def beats(difference: ArrayLike, se: ArrayLike, *, level: float = 0.95) -> Array:
+    """Whether the interval of a difference lies above 0, any shape; a NaN beats nobody."""
+    return np.asarray(difference, dtype=float) > stats.norm.ppf((1 + level) / 2) * np.asarray(se, dtype=float)
 
-    `x_se`, `y_se` `[k, k]` are standard errors of pairwise differences (NaN: cannot be told apart). A beats B on an
-    axis when the interval of their difference excludes 0; A dominates B when it beats B on one axis and is not
+
+def fronts(on_x: ArrayLike, on_y: ArrayLike, known: ArrayLike) -> Array:
+    """Rank `[k]` by non-dominated sorting, 0 is the best front, −1 a point that is not `known [k]`.
+
+    `on_x`, `on_y` `[k, k]` say who beats whom on an axis. A dominates B when it beats B on one axis and is not
     beaten on the other. So defined dominance is not transitive and can go in a circle: points that dominate each
     other round a circle (a strongly connected component) are tied and move as one, so that peeling always ends.
     """
-    x, y = columns(x, y)
-    z = stats.norm.ppf((1 + level) / 2)
-
-    def beats(values: Array, se: ArrayLike) -> Array:
-        return values[:, None] - values[None, :] > z * np.asarray(se, dtype=float)  # a NaN beats nobody
-
-    known = ~np.isnan(x + y)
-    on_x, on_y = beats(x, x_se), beats(y, y_se)
-    dominates = ((on_x & ~on_y.T) | (on_y & ~on_x.T)) & known[:, None] & known[None, :]
-    circles, circle = csgraph.connected_components(dominates, connection="strong")
+    on_x, on_y, known = (np.asarray(each, dtype=bool) for each in (on_x, on_y, known))
+    dominates = ((on_x & ~on_y.T) | (on_y & ~on_x.T)) & known[:, None] & known
+    circles, circle = csgraph.connected_components(sparse.csr_array(dominates), connection="strong")
     above = np.zeros((circles, circles), dtype=bool)
     winner, loser = np.nonzero(dominates)
     above[circle[winner], circle[loser]] = True

@@ -30,12 +30,13 @@ from typing import IO, Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 
-from harness import quack
+from harness import entries, quack
 from harness import record as files
+from harness.entries import SORTS, Curve, Entry, Query
 from harness.orders import CONFIG, Order, StoreError
 from harness.record import SCHEMA, Record, plain
+from harness.sql import append, rows
 from harness.types import Refused
 
 MIGRATIONS = {int(path.name[:4]): path for path in sorted(Path(__file__).with_name("migrations").glob("*.sql"))}
@@ -124,7 +125,7 @@ class Store:
         """Do orders in one transaction and publish; the caller holds the lock. The answers, in their order: of how many
         records, or why it cannot be done. If it raises, nothing was done, but that events may lie in their files.
         """
-        with _told(self.database):
+        with told(self.database):
             if any(order.work == "rebuild" for order in orders):
                 self._create(self._catch_up)
             with self._writing() as con:
@@ -153,6 +154,7 @@ class Store:
             yield con
             if missing:  # somebody removed the database; the other records are still here
                 self._catch_up(con)
+            entries.refresh(con, self.home)
             con.commit()
             con.execute("CHECKPOINT")
         finally:
@@ -166,7 +168,7 @@ class Store:
             yield
 
     def _acquire(self, address: str | None) -> IO[str]:
-        with _told(self.database):
+        with told(self.database):
             self.home.mkdir(parents=True, exist_ok=True)
             file, start = open(self.home / ".lock", "a+"), time.monotonic()  # noqa: SIM115  the caller closes it
             while True:
@@ -207,6 +209,7 @@ class Store:
             try:
                 _migrate(con)
                 fill(con)
+                entries.refresh(con, self.home)
                 con.execute("CHECKPOINT")
             finally:
                 con.close()
@@ -233,6 +236,8 @@ class Store:
         decided = [files.load(self._event(id), lambda row: Event(**row)) for id in events if id not in known]
         _insert(con, fresh)
         _insert_events(con, decided)
+        changed = [*(record.id for record in fresh), *(event.submission for event in decided)]
+        con.execute("INSERT INTO stale SELECT DISTINCT entry FROM submissions WHERE list_contains($1, id)", [changed])
         return len(fresh)
 
     def _event(self, id: str) -> Path:
@@ -248,7 +253,7 @@ class Store:
         # Attached to a fresh connection, because duckdb.connect(path) hands out the database that this process has open
         # under that name, even after the file was replaced.
         attach = f"ATTACH '{str(self.snapshot).replace(chr(39), chr(39) * 2)}' AS store (READ_ONLY); USE store"
-        with _told(self.snapshot), duckdb.connect(config=CONFIG) as con:
+        with told(self.snapshot), duckdb.connect(config=CONFIG) as con:
             con.execute(attach)
             if _version(con) < max(MIGRATIONS):
                 con.execute("USE memory; DETACH store")
@@ -259,33 +264,98 @@ class Store:
     def rows(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
         """What a query of the snapshot finds, one dict a row. JSON is parsed; times are UTC without saying so."""
         with self.read() as con:
-            found = con.execute(sql, parameters)
-            columns = [(column[0], str(column[1]) == "JSON") for column in found.description or ()]
-            return [
-                {
-                    name: json.loads(cell) if parse and cell else cell
-                    for (name, parse), cell in zip(columns, row, strict=True)
-                }
-                for row in found.fetchall()
-            ]
+            return rows(con, sql, parameters)
 
     def tracks(self) -> list[str]:
         """The tracks that have an entry to show."""
-        return [row["track"] for row in self.rows("SELECT DISTINCT track FROM leaderboard ORDER BY track")]
+        return [row["track"] for row in self.rows("SELECT DISTINCT track FROM entries ORDER BY track")]
 
-    def leaderboard(self, track: str) -> list[dict[str, Any]]:
-        """The entries of a track, best gain first: columns of the view `leaderboard` in points, nats, seconds."""
-        return self.rows("FROM leaderboard WHERE track = $track ORDER BY gain DESC NULLS LAST, entry", track=track)
+    def entries(self, query: Query, most: int | None = None, skip: int = 0, effects: bool = True) -> list[Entry]:
+        """The entries that a query finds, in its order: at most so many, without the first `skip`; with effects."""
+        which = f"WHERE {query.where} ORDER BY {query.order} LIMIT $rows OFFSET $skip"
+        with self.read() as con:
+            found = entries.read(con, which, {**query.parameters, "rows": most, "skip": skip})
+            return entries.with_effects(con, found) if effects else found
+
+    def with_effects(self, found: Sequence[Entry]) -> list[Entry]:
+        """The same entries with their effects."""
+        with self.read() as con:
+            return entries.with_effects(con, found)
+
+    def count(self, query: Query) -> int:
+        """How many entries a query finds."""
+        (row,) = self.rows(f"SELECT count(*) AS n FROM entries WHERE {query.where}", **query.parameters)
+        return row["n"]
+
+    def density(self, query: Query, cells: int) -> list[dict[str, Any]]:
+        """How many entries of a query lie where on a grid of `cells` × `cells`: gain, gain_to, retention, retention_to
+        (the sides of a cell, points) and n.
+        """
+        found = f"SELECT gain.value AS gain, retention.value AS retention FROM entries WHERE {query.where}"
+        return self._density("gain", "retention", found, cells, query.parameters)
+
+    def law_density(self, track: str, cells: int) -> list[dict[str, Any]]:
+        """How many ends of runs lie where: drift, drift_to (nats), forgetting, forgetting_to (points) and n."""
+        found = 'SELECT drift, forgetting FROM law WHERE track = $track AND "end"'
+        return self._density("drift", "forgetting", found, cells, {"track": track})
+
+    def _density(self, x: str, y: str, found: str, cells: int, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        sql = f"""
+            WITH found AS ({found}),
+            room AS (
+                SELECT
+                    min({x}) AS x, greatest(max({x}) - min({x}), 1e-9) / $cells AS wide,
+                    min({y}) AS y, greatest(max({y}) - min({y}), 1e-9) / $cells AS tall
+                FROM found
+            ),
+            placed AS (
+                SELECT
+                    room.*, least(floor(({x} - x) / wide), $cells - 1) AS i,
+                    least(floor(({y} - y) / tall), $cells - 1) AS j
+                FROM found, room WHERE {x} + {y} IS NOT NULL
+            )
+            SELECT
+                x + i * wide AS {x}, x + (i + 1) * wide AS {x}_to, y + j * tall AS {y}, y + (j + 1) * tall AS {y}_to,
+                count(*) AS n
+            FROM placed GROUP BY ALL ORDER BY {x}, {y}"""
+        return self.rows(sql, **parameters, cells=cells)
+
+    def choices(self, track: str) -> dict[str, list[str]]:
+        """What the entries of a track may be filtered by: its methods and bases, and the numbers of parameters."""
+        sql = """
+            SELECT
+                list(DISTINCT method ORDER BY method) AS methods, list(DISTINCT base ORDER BY base) AS bases,
+                list(DISTINCT parameters ORDER BY parameters) AS sizes
+            FROM entries WHERE track = $track"""
+        (row,) = self.rows(sql, track=track)
+        return {name: found or [] for name, found in row.items()}
+
+    def overview(self, most: int) -> list[dict[str, Any]]:
+        """The tracks with entries: track, entries (how many), ranked, leaders (how many are on front 1), and `first`,
+        the ids of the `most` that lead with the largest gain.
+        """
+        sql = f"""
+            SELECT track, count(*) AS entries, count(front) AS ranked, count(*) FILTER (front = 1) AS leaders,
+                list(entry ORDER BY {SORTS["front"]}, entry)[:$most] AS first
+            FROM entries GROUP BY track ORDER BY track"""
+        return self.rows(sql, most=most)
+
+    def law(self, track: str) -> Curve | None:
+        """The law of forgetting of a track; None where its points are too few."""
+        found = self.rows("SELECT * EXCLUDE (track) FROM laws WHERE track = $track", track=track)
+        return entries.curve(found[0]) if found else None
 
     def runs(self, track: str, all: bool = False) -> list[dict[str, Any]]:
-        """The submissions of a track: columns of the view `runs`. With `all`, hidden and retracted ones too."""
+        """The submissions of a track: rows of the table `runs`. With `all`, hidden and retracted ones too."""
         sql = """
             FROM runs WHERE track = $track AND ($all OR NOT (hidden OR retracted))
             ORDER BY entry, seed NULLS LAST, scored_at, id"""
         return self.rows(sql, track=track, all=all)
 
     def submission(self, key: str) -> dict[str, Any]:
-        """The run with this id, or else with this name. Refused if there is none, or the name has several."""
+        """The run with this id, or else with this name: its row of `runs`, with its provenance. Refused if there is
+        none, or the name has several.
+        """
         found = self.rows("FROM runs WHERE id = $key OR name = $key ORDER BY id <> $key, id", key=key)
         if not found:
             names = [row["name"] for row in self.rows("SELECT id AS name FROM runs UNION SELECT name FROM runs")]
@@ -297,7 +367,13 @@ class Store:
         if found[0]["id"] != key and len(found) > 1:
             ids = ", ".join(row["id"] for row in found[:8])
             raise Refused(f"{key!r} names {len(found)} submissions: give the id of one of them ({ids})")
-        return found[0]
+        (more,) = self.rows("SELECT provenance FROM submissions WHERE id = $id", id=found[0]["id"])
+        return found[0] | more
+
+    def seeds(self, entry: str) -> list[dict[str, Any]]:
+        """The submissions of an entry (its id) that are to be shown, by seed: rows of the table `runs`."""
+        sql = "FROM runs WHERE entry = $entry AND NOT (hidden OR retracted) ORDER BY seed NULLS LAST, scored_at, id"
+        return self.rows(sql, entry=entry)
 
     def scores(self, *ids: str) -> list[dict[str, Any]]:
         """The tasks of submissions: columns of `harness.record.Score` and submission."""
@@ -317,52 +393,27 @@ class Store:
         """The training curves of submissions: columns of `harness.record.Point` and submission."""
         return self.rows("FROM curve WHERE list_contains($ids, submission) ORDER BY submission, step", ids=ids)
 
-    def law_points(self, track: str, end: bool | None = None) -> list[dict[str, Any]]:
+    def law_points(self, track: str, end: bool | None = None, entries: Sequence[str] = ()) -> list[dict[str, Any]]:
         """Drift (nats an episode) and forgetting (points, positive = forgot): of scored checkpoints (`end` is True), of
-        those evaluated in mid-training (False), or of both (None). `lr_steps` is the learning rate times the steps.
+        those evaluated in mid-training (False), or of both (None); of some entries (their ids), or of all. `lr_steps`
+        is the learning rate times the steps, `variant` what competes.
         """
         sql = """
-            FROM law WHERE track = $track AND ($end IS NULL OR "end" = $end) ORDER BY entry, submission, step"""
-        return self.rows(sql, track=track, end=end)
+            SELECT law.*, variant FROM law JOIN entries USING (entry)
+            WHERE law.track = $track AND ($end IS NULL OR "end" = $end)
+                AND (len($entries::VARCHAR[]) = 0 OR list_contains($entries::VARCHAR[], entry))
+            ORDER BY entry, submission, step"""
+        return self.rows(sql, track=track, end=end, entries=list(entries))
 
     def items(self, groups: Mapping[str, str]) -> dict[str, np.ndarray]:
-        """Samples by item, averaged over the submissions of a group; `groups` maps submission ids to names of groups.
-
-        Columns group, role, task, item and base, adapted (rewards), drift (nats), sorted by the first four. An item
-        counts in a submission where both scored it, and is NaN if none did.
-        """
-        sql = """
-            SELECT
-                "group", role, task, item, avg(drift) AS drift,
-                avg(base) FILTER (adapted IS NOT NULL) AS base, avg(adapted) FILTER (base IS NOT NULL) AS adapted
-            FROM read_parquet($paths, filename = 'path')
-            JOIN (SELECT unnest($paths) AS path, unnest($groups) AS "group") USING (path)
-            GROUP BY ALL ORDER BY ALL"""
-        paths = [str(files.folder(self.home, id) / "samples.parquet") for id in groups]
+        """Samples by item, averaged over the submissions of a group: see `harness.entries.items`."""
         with self.read() as con:
-            columns: dict[str, Any] = con.execute(sql, {"paths": paths, "groups": list(groups.values())}).fetchnumpy()
-        return {
-            name: np.ma.filled(column, np.nan) if column.dtype.kind == "f" else column
-            for name, column in columns.items()
-        }
+            return entries.items(con, self.home, groups)
 
     def newest(self, most: int) -> list[dict[str, Any]]:
-        """The submissions scored last, of all tracks, the newest first: columns of the view `runs`."""
+        """The submissions scored last, of all tracks, the newest first: rows of the table `runs`."""
         sql = "FROM runs WHERE NOT (hidden OR retracted) ORDER BY scored_at DESC, id LIMIT $most"
         return self.rows(sql, most=most)
-
-    def flips(self, id: str, task: str, kind: str, search: str = "") -> list[dict[str, Any]]:
-        """Items of a task that a submission (its id) `forgot`, scoring less than its base, or `learned`, scoring more.
-
-        Columns item, base, adapted (rewards), drift (nats); those whose item contains `search`, by item.
-        """
-        sql = """
-            SELECT item, base, adapted, drift FROM read_parquet($path)
-            WHERE task = $task AND contains(item, $search)
-                AND CASE $kind WHEN 'forgot' THEN adapted < base WHEN 'learned' THEN adapted > base END
-            ORDER BY try_cast(item AS BIGINT), item"""
-        path = str(files.folder(self.home, _name(id)) / "samples.parquet")
-        return self.rows(sql, path=path, task=task, kind=kind, search=search)
 
 
 # --- orders -----------------------------------------------------------------------------------------------------------
@@ -408,26 +459,19 @@ WORK: Mapping[str, Callable[..., int]] = {
 
 
 def _insert(con: duckdb.DuckDBPyConnection, records: Sequence[Record]) -> None:
-    rows = [plain(record) | {"entry": record.entry} for record in records]
-    for row in rows:
+    made = [plain(record) | {"entry": record.entry} for record in records]
+    for row in made:
         row["scores"] = [score | {"metrics": json.dumps(score["metrics"])} for score in row["scores"]]
     for table in ("scores", "drifts", "curve"):
-        _append(con, table, [{"submission": row["id"], **part} for row in rows for part in row.pop(table)])
-    for row in rows:
+        append(con, table, [{"submission": row["id"], **part} for row in made for part in row.pop(table)])
+    for row in made:
         row |= {name: json.dumps(row[name]) for name in ("settings", "cost", "provenance")}
         row["scored_at"] = _utc(row["scored_at"])
-    _append(con, "submissions", rows)
+    append(con, "submissions", made)
 
 
 def _insert_events(con: duckdb.DuckDBPyConnection, events: Sequence[Event]) -> None:
-    _append(con, "events", [{**asdict(event), "decided_at": _utc(event.decided_at)} for event in events])
-
-
-def _append(con: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        con.register("fresh", pa.Table.from_pylist(rows))
-        con.execute(f"INSERT INTO {table} BY NAME FROM fresh")
-        con.unregister("fresh")
+    append(con, "events", [{**asdict(event), "decided_at": _utc(event.decided_at)} for event in events])
 
 
 def _name(id: str) -> str:
@@ -451,10 +495,12 @@ def _version(con: duckdb.DuckDBPyConnection) -> int:
 
 
 def _migrate(con: duckdb.DuckDBPyConnection) -> None:
+    """Bring a database to the last migration, and say in `stale` that all of it is to be made anew if that was one."""
     con.execute(
         "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMP)"
     )
     version = _version(con)
+    con.execute("CREATE OR REPLACE TEMP TABLE stale (entry VARCHAR)")  # whose derived rows are out of date
     for number, path in MIGRATIONS.items():
         if number > version:
             con.begin()
@@ -463,6 +509,8 @@ def _migrate(con: duckdb.DuckDBPyConnection) -> None:
                 "INSERT INTO migrations VALUES (?, ?, ?)", [number, path.stem, datetime.now(UTC).replace(tzinfo=None)]
             )
             con.commit()
+    if version < max(MIGRATIONS):
+        con.execute("INSERT INTO stale SELECT DISTINCT entry FROM submissions")
 
 
 def _replace(path: Path, make: Callable[[Path], Any]) -> None:
@@ -480,7 +528,7 @@ def _replace(path: Path, make: Callable[[Path], Any]) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told(path: Path) -> Iterator[None]:
     """Turn what disks and broken files do into one sentence with its cure."""
     try:
         yield

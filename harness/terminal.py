@@ -20,7 +20,7 @@ from rich.text import Text
 from harness.tracks import Track
 
 if TYPE_CHECKING:  # they load scipy, which most commands do not need
-    from harness.results import Entry
+    from harness.entries import Entry
     from harness.statistics import Estimate
 
 

@@ -241,6 +241,17 @@ def competitor(track: str, method: str, settings: Mapping[str, object]) -> str:
     return variant(method, settings, TRACKS[track].settings if track in TRACKS else None)
 
 
+def changed(track: str, settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings of a run that are not its track's."""
+    usual = vars(TRACKS[track].settings) if track in TRACKS else {}
+    return {name: value for name, value in settings.items() if name not in usual or usual[name] != value}
+
+
+def differs(track: str, settings: Mapping[str, object]) -> str:
+    """The same in words: `lr 0.001, batch 8`."""
+    return ", ".join(f"{name} {value}" for name, value in changed(track, settings).items())
+
+
 def settings_for(track: Track, **changes: object) -> Settings:
     """The track's settings with some changed. Refuses a field that does not exist."""
     for name in changes:

@@ -4,7 +4,7 @@ import streamlit as st
 
 from harness.store import StoreError
 from harness.types import Refused
-from leaderboard.reading import Empty
+from leaderboard.reading import Empty, look
 
 # File under views/, which is the page's path in the URL → its icon. A folder that is called pages would be served
 # by Streamlit itself, without this frame, until somebody has opened the overview.
@@ -28,6 +28,9 @@ def main() -> None:
         for name, icon in PAGES.items()
     ]
     page = st.navigation(pages, position="top")
+    if trouble := look():
+        st.warning("This is the last state that could be read. What is published now cannot be:")
+        st.text(trouble)
     try:
         page.run()
     except Empty as empty:

@@ -1,19 +1,13 @@
 """Tables of what the store holds, as pages show them: one row an entry, a task, a point. What is unknown is empty."""
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from harness.export import export
-from harness.law import Law, fit_law
-from harness.results import Comparison, Entry
-from harness.store import Store
-from harness.tracks import competitor
-from leaderboard.words import bounds, labels, legible, probability, settings, verified
+from harness.entries import Curve, Entry
+from harness.results import Comparison
+from leaderboard.words import bounds, labels, legible, probability
 
 COLUMNS = {
     "front": "1 is best; entries of one front are tied",
@@ -22,6 +16,7 @@ COLUMNS = {
     "method": "how it was adapted",
     "settings": "what differs from the track's",
     "base": "the unadapted model",
+    "parameters": "of the adapted model",
     "seeds": "how many",
     "gain": "adapted − base on the new task, points",
     "gain 95 %": "interval over items",
@@ -39,7 +34,8 @@ COLUMNS = {
     "scored": "when, UTC",
 }
 """Columns of the leaderboard → what they mean."""
-SHOWN = tuple(name for name in COLUMNS if name not in ("base", "gain sd", "retention sd", "drift sd", "unscored"))
+HIDDEN = ("base", "parameters", "gain sd", "retention sd", "drift sd", "unscored")
+SHOWN = tuple(name for name in COLUMNS if name not in HIDDEN)
 """The columns that are shown unless others are chosen."""
 
 
@@ -52,8 +48,9 @@ def board(entries: Sequence[Entry]) -> pd.DataFrame:
             "name": legible(entry.name),
             "open": link(entry.runs[0]["id"]),
             "method": legible(entry.method, 40),
-            "settings": settings(entry.track, entry.settings),
+            "settings": legible(entry.differs, 200),
             "base": legible(entry.base),
+            "parameters": entry.parameters,
             "seeds": entry.seeds,
         }
         for name, digits in (("gain", 1), ("retention", 1), ("drift", 3)):
@@ -62,9 +59,9 @@ def board(entries: Sequence[Entry]) -> pd.DataFrame:
             row |= {f"{name} sd": getattr(entry, f"{name}_between")}
             row |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
         row |= {"seconds": entry.cost.get("adapt_seconds"), "episodes": entry.cost.get("episodes")}
-        row |= {"unscored": entry.unscored, "verified": verified(entry), "scored": entry.scored_at, "id": entry.id}
+        row |= {"unscored": entry.unscored, "verified": entry.verified, "scored": entry.scored_at, "id": entry.id}
         rows.append(row)
-    return pd.DataFrame(rows).astype({"front": "Int64"})  # which may be unknown
+    return pd.DataFrame(rows).astype({"front": "Int64", "parameters": "Int64"})  # which may be unknown
 
 
 def link(id: str) -> str:
@@ -91,50 +88,36 @@ def effects(entries: Sequence[Entry]) -> pd.DataFrame:
     )
 
 
-def curves(entries: Sequence[Entry], points: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a training step and seed of the entries: `points` are rows of `Store.curve`."""
-    named = labels(entries)
-    whose = {run["id"]: (named[entry.id], run["seed"]) for entry in entries for run in entry.runs}
-    rows = []
-    for point in points:
-        entry, seed = whose[point["submission"]]
-        rows.append({"entry": entry, "seed": seed, **{n: point[n] for n in ("step", "new", "prior", "drift", "loss")}})
-    return pd.DataFrame(rows)
+def curve(
+    runs: Iterable[tuple[str, str, int | None]], points: Iterable[Mapping[str, Any]], measured: str
+) -> pd.DataFrame:
+    """One row a training step and seed where something was measured: entry, seed, step and `measured`.
+
+    `runs` are (id, label of the entry, seed), `points` rows of `Store.curve`.
+    """
+    whose = {id: (label, seed) for id, label, seed in runs}
+    rows = [(*whose[p["submission"]], p["step"], p[measured]) for p in points if p[measured] is not None]
+    return pd.DataFrame(rows, columns=["entry", "seed", "step", measured])
 
 
-def forgetting(store: Store, track: str) -> tuple[list[dict[str, Any]], Law | None]:
-    """The points of the law on a track, with method and, at the ends of runs, residual; the law, if they are enough."""
-    method = {run["entry"]: competitor(track, run["method"], run["settings"]) for run in store.runs(track)}
-    points = [{**point, "method": method[point["entry"]], "residual": None} for point in store.law_points(track)]
-    ends = [point for point in points if point["end"]]
-    x, y, rival = (np.array([p[name] for p in ends], float) for name in ("drift", "forgetting", "lr_steps"))
-    if len(set(zip(x, y, strict=True))) < 4 or len(set(x)) < 3:
-        return points, None
-    rival = np.log(np.where(rival > 0, rival, np.nan))
-    law = fit_law(x, y, [p["method"] for p in ends], rival, cluster=[p["entry"] for p in ends])
-    for point, residual in zip(ends, law.residual, strict=True):
-        point["residual"] = float(residual)
-    return points, law
-
-
-def law_points(points: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a point of the law."""
+def law_points(points: Iterable[Mapping[str, Any]], law: Curve | None) -> pd.DataFrame:
+    """One row a point of the law: `points` are rows of `Store.law_points`. The ends of runs have a residual."""
     return pd.DataFrame(
         [
             {
                 "name": legible(point["name"]),
-                "method": legible(point["method"], 40),
+                "method": legible(point["variant"], 40),
                 "seed": point["seed"],
                 "step": point["step"],
                 "when": "end" if point["end"] else "mid-training",
                 "drift": point["drift"],
                 "forgetting": point["forgetting"],
-                "residual": point["residual"],
+                "residual": law.residual(point["drift"], point["forgetting"]) if law and point["end"] else None,
                 "entry": point["entry"],
             }
             for point in points
         ]
-    ).astype({"seed": "Int64", "step": "Int64"})
+    ).astype({"seed": "Int64", "step": "Int64", "residual": float})
 
 
 def tasks(scores: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -196,11 +179,3 @@ def comparison(found: Iterable[Comparison]) -> pd.DataFrame:
             for each in found
         ]
     )
-
-
-def download(entries: Sequence[Entry], format: str) -> bytes:
-    """The entries as a file: csv or parquet, with the columns of `razorbench results`."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / format
-        export(entries, format, path)
-        return path.read_bytes()

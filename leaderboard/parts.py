@@ -6,12 +6,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from harness.results import Entry
+from harness import results
+from harness.entries import Entry, Query
 from harness.store import Store
 from harness.tracks import TRACKS
 from leaderboard import frames
-from leaderboard.charts import Picture
-from leaderboard.reading import ask, entries, tracks
+from leaderboard.charts import Spec
+from leaderboard.content import MOST
+from leaderboard.reading import ask, tracks
 from leaderboard.words import labels
 
 Column = st.column_config.Column
@@ -30,10 +32,10 @@ def choose_track() -> str:
     return track
 
 
-def picture(chart: Picture, alternative: pd.DataFrame, about: str, key: str | None = None) -> Any:
+def picture(chart: Spec, alternative: pd.DataFrame, about: str, key: str | None = None) -> Any:
     """A chart, the same in numbers below it, and what it shows in a sentence. With a key: what is selected in it."""
     selects: dict[str, Any] = {"on_select": "rerun", "key": key} if key else {}
-    selected = st.altair_chart(chart, width="stretch", alt=about, **selects)
+    selected = st.vega_lite_chart(None, chart, width="stretch", alt=about, **selects)
     st.caption(about)
     with st.expander("The same in numbers"):
         st.dataframe(alternative, hide_index=True, column_config=columns(alternative))
@@ -57,13 +59,27 @@ def columns(frame: pd.DataFrame) -> dict[str, Any]:
     return config
 
 
-def choose_entries(label: str, found: Sequence[Entry], chosen: Sequence[str], parameter: str) -> list[Entry]:
-    """Some of the entries; the parameter of the URL, ids with commas between, keeps which. `chosen` is the default."""
-    named, by_id = labels(found), {entry.id: entry for entry in found}
+def found(track: str, label: str, key: str) -> list[Entry]:
+    """The entries of a track, or where they are many, those that a search finds: `MOST` at most, the best first."""
+    query = Query(track)
+    if ask(Store.count, query) > MOST:
+        search = st.text_input(label, key=key, bind="query-params", placeholder="name, method or setting")
+        query = Query(track, (search or "").strip())
+    return ask(Store.entries, query, MOST)
+
+
+def choose_entries(label: str, offered: Sequence[Entry], chosen: Sequence[Entry], parameter: str) -> list[Entry]:
+    """Some of the entries; the parameter of the URL, ids with commas between, keeps which. `chosen` is the default.
+
+    The URL may name entries that are not offered.
+    """
     told = st.query_params.get(parameter)
-    start = [id for id in (chosen if told is None else told.split(",")) if id in by_id]
-    picked = st.multiselect(label, list(by_id), default=start, format_func=lambda id: named[id])
-    if picked != list(chosen):
+    start = list(chosen) if told is None else ask(results.some, tuple(told.split(",")))
+    by_id = {entry.id: entry for entry in (*start, *offered)}
+    named = labels(list(by_id.values()))
+    default = [entry.id for entry in start]
+    picked = st.multiselect(label, list(by_id), default=default, format_func=lambda id: named[id])
+    if picked != [entry.id for entry in chosen]:
         st.query_params[parameter] = ",".join(picked)
     elif told is not None:
         del st.query_params[parameter]
@@ -71,23 +87,17 @@ def choose_entries(label: str, found: Sequence[Entry], chosen: Sequence[str], pa
 
 
 def choose_submission() -> dict[str, Any]:
-    """The run that the URL's `id` names, or that is chosen: a row of the view `runs`. Stops where none is."""
+    """The run that the URL's `id` names, or that is chosen: a row of `runs`. Stops where none is."""
     if id := st.query_params.get("id"):
         return ask(Store.submission, id)
-    track = choose_track()
-    found = entries(track)
-    if not found:
-        st.info("Nothing is scored on this track yet.")
+    offered = found(choose_track(), "Search", "find")
+    if not offered:
+        st.info("Nothing is scored on this track yet, or nothing is found.")
         st.stop()
-    named = labels(found)
-    called = {run["id"]: f"{named[entry.id]}, seed {run['seed']}" for entry in found for run in entry.runs}
+    named = labels(offered)
+    called = {run["id"]: f"{named[entry.id]}, seed {run['seed']}" for entry in offered for run in entry.runs}
     picked = st.selectbox("Submission", list(called), None, format_func=lambda id: called[id], placeholder="Choose one")
     if picked is None:
         st.stop()
     st.query_params["id"] = picked
     st.rerun()
-
-
-def entry_of(run: dict[str, Any]) -> Entry | None:
-    """The entry that a run is a seed of; None where it is hidden or retracted."""
-    return next((e for e in entries(run["track"]) if any(each["id"] == run["id"] for each in e.runs)), None)

@@ -1,24 +1,112 @@
-"""What the board reads: the published snapshot of a home, kept in memory until it is replaced."""
+"""What the board reads: the last state that was published, in a copy of its own that outlives what befalls the file."""
 
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import duckdb
 import streamlit as st
 
-from harness.results import Entry, table
-from harness.store import Store
+from harness.orders import CONFIG, StoreError
+from harness.store import Store, told
 from harness.tracks import TRACKS
+from harness.types import Refused
 
 T = TypeVar("T")
 
 WAIT = 2.0
 """Seconds that a page waits for a lock, which it needs only where the snapshot is of an older version."""
+KEPT = 300
+"""Answers that are kept of a state."""
+PATIENCE = 0.3
+"""Seconds that a page waits for a new state, before it shows the one before once more."""
 
 
 class Empty(Exception):
     """There is no snapshot. The message says how to get one."""
+
+
+class State(Store):
+    """A published state that stays as it is: an open copy of the snapshot, whose name is gone already."""
+
+    def __init__(self, home: Path):
+        """Copies the snapshot, and reads all of it once. StoreError if it is torn anywhere."""
+        super().__init__(home, wait=WAIT)
+        with super().read():  # one of an older version is made anew
+            self.published = identity(self.snapshot)
+        with told(self.snapshot), tempfile.TemporaryDirectory() as folder:
+            copy = shutil.copyfile(self.snapshot, Path(folder) / "copy.duckdb")
+            self.con = duckdb.connect(config={**CONFIG, "threads": 1})  # many small questions at once
+            self.con.execute(f"ATTACH '{copy}' AS store (READ_ONLY); USE store")
+            for (table,) in self.con.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+                self.con.execute(f"SELECT bit_xor(hash(t)) FROM {table} AS t")
+
+        self.answer = lru_cache(KEPT)(self._answer)
+
+    def _answer(self, query: Callable[..., T], *asked: Any) -> T:
+        return query(self, *asked)
+
+    @contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to this state."""
+        with self.con.cursor() as con:
+            con.execute("USE store")
+            yield con
+
+
+class Shelf:
+    """The newest state of a home that could be opened. While the next one is opened, this one is shown."""
+
+    def __init__(self, home: Path):
+        self.home, self.snapshot = home, Store(home).snapshot
+        self.state: State | None = None
+        self.trouble = ""
+        """Why what is published now cannot be shown; empty if it is."""
+        self.seen: tuple[int, ...] | None = None
+        self.opener, self.opening, self.lock = ThreadPoolExecutor(1), Future(), threading.Lock()
+        self.opening.set_result(None)
+
+    def latest(self) -> State:
+        """The newest state. Empty or StoreError if there never was one to be opened."""
+        with self.lock:
+            try:
+                if (found := identity(self.snapshot)) != self.seen and self.opening.done():
+                    self.seen, self.opening = found, self.opener.submit(self.open)
+            except FileNotFoundError:
+                self.seen, self.trouble = None, f"{self.snapshot} is gone: make it again with `razorbench rebuild`"
+                if self.state is None:
+                    raise empty(self.home) from None
+        wait([self.opening], PATIENCE if self.state else None)
+        if self.state is None:
+            raise StoreError(self.trouble)
+        return self.state
+
+    def open(self) -> None:
+        """Open what is published now, and keep the state before it if that cannot be."""
+        try:
+            self.state, self.trouble = State(self.home), ""
+        except (StoreError, Refused) as error:
+            self.trouble = str(error)
+
+
+def identity(path: Path) -> tuple[int, ...]:
+    """What differs between two files that were put under one name. FileNotFoundError if there is none."""
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def empty(home: Path) -> Empty:
+    """How to get a first state."""
+    if (home / "records").is_dir():
+        return Empty(f"There are records in {home} and no index of them. Run: razorbench rebuild")
+    return Empty("Nothing is scored yet. Run: razorbench demo")
 
 
 def home() -> Path:
@@ -26,27 +114,39 @@ def home() -> Path:
     return Path(os.environ.get("RAZORBENCH_HOME", ".razorbench"))
 
 
-def ask(query: Callable[..., T], *asked: Any) -> T:
-    """What `query(store, *asked)` finds; asked again when the snapshot is replaced. Empty where there is none."""
-    snapshot = Store(home()).snapshot
+NOW = threading.local()
+"""The state that the page of this thread shows, or why there is none: one page never shows two."""
+
+
+def look() -> str:
+    """Choose what this page shows: the newest state. In words what is wrong with what is published, if anything is."""
+    shelf = _shelf(str(home()))
     try:
-        published = snapshot.stat().st_mtime_ns
-    except FileNotFoundError:
-        if (home() / "records").is_dir():
-            raise Empty(f"There are records in {home()} and no index of them. Run: razorbench rebuild") from None
-        raise Empty("Nothing is scored yet. Run: razorbench demo") from None
-    return _kept(query, f"{query.__module__}.{query.__qualname__}", str(home()), published, *asked)
+        NOW.state = shelf.latest()
+    except (Empty, StoreError) as error:
+        NOW.state = error
+        return ""
+    return shelf.trouble
 
 
-@st.cache_data(show_spinner="Reading the board", max_entries=500)
-def _kept(_query: Callable[..., Any], name: str, home: str, published: int, *asked: Any) -> Any:
-    """`_query` is known by its name: Streamlit does not hash what begins with an underscore."""
-    return _query(Store(home, wait=WAIT), *asked)
+@st.cache_resource(show_spinner=False)
+def _shelf(home: str) -> Shelf:
+    return Shelf(Path(home))
 
 
-def entries(track: str) -> list[Entry]:
-    """The entries of a track, ranked."""
-    return ask(table, track)
+def state() -> State:
+    """The state of this page. Empty or StoreError where there is none."""
+    if isinstance(NOW.state, Exception):
+        raise NOW.state
+    return NOW.state
+
+
+def ask(query: Callable[..., T], *asked: Any) -> T:
+    """What `query(state, *asked)` makes of the state of this page, kept for the next page: nobody may change it.
+
+    Empty or StoreError where there is no state.
+    """
+    return state().answer(query, *asked)
 
 
 def tracks() -> list[str]:

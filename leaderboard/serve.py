@@ -15,6 +15,7 @@ def serve(home: Path, port: int) -> int:
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
+        "runner.postScriptGC": "false",  # which takes longer than the page
         "runner.magicEnabled": "false",  # or a bare expression would be shown as Markdown
         "theme.light.primaryColor": "#0072B2",
         "theme.dark.primaryColor": "#2A86BD",

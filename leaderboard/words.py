@@ -1,31 +1,16 @@
 """Numbers, names and commands as text that a page may show."""
 
 import shlex
-import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from harness.results import Entry
+from harness.entries import Entry
+from harness.legible import legible
 from harness.statistics import Estimate
-from harness.tracks import TRACKS
-
-MOST = 80
-"""Characters of a name that a page shows; the export has all."""
-
-
-def legible(text: object, most: int = MOST) -> str:
-    """One line of what a stranger wrote: no character in it is unseen or turns the order of others; long ones end in …
-
-    It is still no Markdown: show it with st.text, st.code, in a table or a chart.
-    """
-    seen = "".join(c if unicodedata.category(c) not in UNSEEN else "�" for c in str(text)[: most + 1])
-    return f"{seen[: most - 1]}…" if len(seen) > most else seen
-
-
-UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode categories: controls, format characters, lone surrogates, separators of lines and paragraphs."""
+from harness.tracks import changed
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -51,29 +36,17 @@ def probability(p: float | None) -> str:
     return "–" if p is None or not np.isfinite(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def changed(track: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run that are not its track's."""
-    usual = vars(TRACKS[track].settings) if track in TRACKS else {}
-    return {name: value for name, value in settings.items() if name not in usual or usual[name] != value}
-
-
-def settings(track: str, given: Mapping[str, Any]) -> str:
-    """What differs from the track's settings: `lr 0.001, batch 8`."""
-    return legible(", ".join(f"{name} {value}" for name, value in changed(track, given).items()), 200)
-
-
 def labels(entries: Sequence[Entry]) -> dict[str, str]:
     """Entry id → a name that no other of the entries has."""
-    names = [legible(entry.name, 40) for entry in entries]
-    return {
-        e.id: name if names.count(name) == 1 else f"{name} · {e.id[:6]}" for e, name in zip(entries, names, strict=True)
-    }
+    names = {entry.id: legible(entry.name, 40) for entry in entries}
+    times = Counter(names.values())
+    return {id: name if times[name] == 1 else f"{name} · {id[:6]}" for id, name in names.items()}
 
 
-def verified(entry: Entry) -> str:
-    """What came out when it was scored again: `reproduced`, `differs`, or `no` where a seed was not."""
-    found = {run["verified"] for run in entry.runs}
-    return "differs" if "differs" in found else "reproduced" if found == {"reproduced"} else "no"
+def runs_of(entries: Sequence[Entry]) -> tuple[tuple[str, str, int | None], ...]:
+    """(id, label of the entry, seed) of each submission."""
+    named = labels(entries)
+    return tuple((run["id"], named[entry.id], run["seed"]) for entry in entries for run in entry.runs)
 
 
 def tied(front: int) -> str:

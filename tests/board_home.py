@@ -87,10 +87,10 @@ def scored(id: str, samples: Mapping[str, list[Any]], **changes: Any) -> Record:
     return Record(id=id, scores=tuple(scores), **{**made, **numbers, **changes})
 
 
-def add(store: Store, *made: tuple[Record, Mapping[str, Any]]) -> None:
-    """Write records with their samples, and index them."""
-    for record, samples in made:
-        files.write(store.home, record, samples)
+def add(store: Store, *made: tuple[Record, Mapping[str, Any], *tuple[Any, ...]]) -> None:
+    """Write records with their samples, and maybe answers, and index them."""
+    for record, samples, *answers in made:
+        files.write(store.home, record, samples, *answers)
     store.reconcile()
 
 
@@ -131,7 +131,9 @@ def hostile(home: Path) -> Store:
         }
         told = {"id": f"{i:016x}", "kind": "lora", "overlap": 3, "claim": claim, "submitted_at": "2025-11-20"}
         more = {"name": text, "method": text, "settings": {text: text}, "provenance": {"submission": told, text: text}}
-        made.append((scored(f"run-{i}", samples, **more), samples))
+        said = {**dict.fromkeys(("asked", "base", "adapted"), text), "tokens": [{"text": text, "nats": 1.0}]}
+        answers = [{"task": task, "item": "0", **said} for task in (TRACK, "mini-logic-v1")]
+        made.append((scored(f"run-{i}", samples, **more), samples, answers))
         folder = queue.root(home) / f"{i:016x}"
         folder.mkdir(parents=True)
         asked = Claim(TRACK, text, text, text)
@@ -140,6 +142,6 @@ def hostile(home: Path) -> Store:
         queue.once(folder / "submission.json", brought)
     store = Store(home)
     add(store, *made)
-    for record, _ in made:
+    for record, *_ in made:
         store.decide(record.id, "renamed", record.name, record.name)
     return store

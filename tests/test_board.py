@@ -1,6 +1,5 @@
 """The board: every page, headless, over an empty home, a small one, and one that strangers have named."""
 
-import io
 import shlex
 import subprocess
 import sys
@@ -160,7 +159,7 @@ def test_hostile_entries_are_compared(strange, show):
 def test_hostile_permalink_is_text(page, home, show):
     at = show(home, page)
     for text in HOSTILE:
-        at.query_params = dict.fromkeys(("id", "track", "ids", "task", "q", "sort", "item", "ring", "columns"), text)
+        at.query_params = dict.fromkeys(("id", "track", "ids", "task", "q", "sort", "search", "ring", "columns"), text)
         assert not at.run().exception
         assert_only_text(at)
 
@@ -168,8 +167,6 @@ def test_hostile_permalink_is_text(page, home, show):
 def test_path_in_a_permalink_reads_no_file(home, show):
     at = show(home, "samples", id="../../etc")
     assert at.error
-    with pytest.raises(Refused):
-        Store(home).flips("../x", "t", "forgot")
 
 
 def test_legible_shows_what_is_unseen_and_ends_what_is_long():
@@ -224,8 +221,7 @@ def test_columns_are_chosen(home, show):
 def test_download_holds_the_rows_of_the_export(format, read, home, tmp_path):
     entries = table(Store(home), TRACK)
     export(entries, format, tmp_path / "export")
-    assert frames.download(entries, format) == (tmp_path / "export").read_bytes()
-    assert read(io.BytesIO(frames.download(entries, format)))["gain"].tolist() == [e.gain.value for e in entries]
+    assert read(tmp_path / "export")["gain"].tolist() == [e.gain.value for e in entries]
 
 
 def test_both_downloads_are_offered(home, show):
@@ -261,10 +257,12 @@ def test_law_is_fitted_to_the_ends(tmp_path):
         settings = {"lr": 0.001 * (i + 1)}
         made.append((scored(f"r{i}", samples, drifts=drifts, settings=settings, curve=()), samples))
     add(store, *made)
-    points, law = frames.forgetting(store, TRACK)
+    law = store.law(TRACK)
     assert law is not None
+    assert (law.n, law.r2) == (4, pytest.approx(1))
     assert law.coefficients == pytest.approx([0, 0, 100 / 9], abs=1e-9)
-    assert [point["residual"] for point in points] == pytest.approx([0] * 4, abs=1e-9)
+    points = frames.law_points(store.law_points(TRACK), law)
+    assert points["residual"].tolist() == pytest.approx([0] * 4, abs=1e-9)
 
 
 # --- the other pages --------------------------------------------------------------------------------------------------
@@ -359,24 +357,15 @@ def test_compare_page_shows_the_entries_of_its_link(home, show):
     assert "forgot 1 items that the first kept" in " ".join(each.value for each in at.markdown)
 
 
-def test_flips_are_what_was_forgotten_or_learned(home):
-    store, id = Store(home), f"{TRACK}-grpo-0"
-    (forgot,) = store.flips(id, "mini-logic-v1", "forgot")
-    assert forgot == {"item": "0", "base": 1.0, "adapted": 0.0, "drift": None}
-    assert [row["item"] for row in store.flips(id, "mini-tools-v1", "learned")] == list("012345")
-    assert store.flips(id, "mini-tools-v1", "learned", search="5")[0]["drift"] == 0.5
-    assert store.flips(id, "mini-tools-v1", "forgot") == []
-
-
 def test_samples_page_follows_its_link(home, show):
-    at = show(home, "samples", id=f"{TRACK}-sft-0", task="mini-tools-v1", kind="learned", item="7")
+    at = show(home, "samples", id=f"{TRACK}-sft-0", task="mini-tools-v1", kind="learned", search="7")
     assert at.dataframe[0].value["item"].tolist() == ["7"]
 
 
 def test_samples_are_paged(tmp_path, show):
     samples = items({("new", "mini-tools-v1"): ([0.0] * 60, [1.0] * 60), ("prior", "mini-logic-v1"): ([1.0], [1.0])})
     add(Store(tmp_path), (scored("long", samples), samples))
-    at = show(tmp_path, "samples", id="long", task="mini-tools-v1", kind="learned", page="3")
+    at = show(tmp_path, "samples", id="long", task="mini-tools-v1", kind="learned", page="6")
     assert at.dataframe[0].value["item"].tolist() == [str(i) for i in range(50, 60)]
 
 

@@ -103,6 +103,13 @@ GRID = ("sweep", TRACK, "--methods", "sft", "--grid")
         (("adapt", "parity-mnist-v2", "--out", "OUT", "--method", "sft"), r"unknown track .*did you mean '.*-v1'"),
         (("score", "OUT", "--track", "parity-mnits-v1"), "unknown track .*did you mean 'parity-mnist-v1'"),
         (("results", "--track", "nothing-like-it"), "unknown track 'nothing-like-it'; `razorbench tracks` lists"),
+        (("export", "--format", "hmtl", "--out", "OUT"), "unknown format 'hmtl'; did you mean 'html'"),
+        (("export", TRACK, "--format", "xml", "--out", "OUT"), "use json, csv, parquet, html, every-eval-ever"),
+        (
+            ("export", TRACK, "--format", "csv", "--out", "OUT"),
+            "nothing to export on parity-mnist-v1 .*`razorbench demo`",
+        ),
+        (("export", "parity-mnist", "--format", "csv", "--out", "OUT"), "unknown track .*did you mean '.*-v1'"),
         (("plot", "parity-mnist", "--out", "OUT"), "unknown track .*did you mean 'parity-mnist-v1'"),
         (("plot", TRACK, "--out", "OUT"), "nothing is scored on parity-mnist-v1 .*run `razorbench demo`"),
         (("task", "check", "parity-mnist"), "unknown task .*did you mean 'parity-mnist-v1'"),
@@ -147,7 +154,7 @@ def test_settings_that_do_not_fit_the_task_are_refused(razorbench, based: Path, 
 
 
 @pytest.mark.parametrize(
-    "argv", [("adpat", TRACK), ("adapt", TRACK, "--lrr", "1"), ("adapt",), ("results", "--csv"), ("tracks", "--jsn")]
+    "argv", [("adpat", TRACK), ("adapt", TRACK, "--lrr", "1"), ("adapt",), ("export", "--format"), ("tracks", "--jsn")]
 )
 def test_a_command_line_that_cannot_be_read_exits_with_2(argv: tuple, capsys, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", ["razorbench", *argv])
@@ -497,9 +504,9 @@ def test_a_board_that_can_only_be_read_is_shown(razorbench, scored: str, home: P
 
 
 def test_a_folder_that_cannot_be_written_is_named(razorbench, scored: str, home: Path, nobody: Path, monkeypatch):
-    results = razorbench("results", "--home", home, "--csv", home / "nowhere" / "x.csv")
-    assert results.code == 1
-    assert re.search("nowhere/x.csv.*check the folder and its permissions", results.sentence), results.sentence
+    export = razorbench("export", "--home", home, "--format", "csv", "--out", home / "nowhere" / "x.csv")
+    assert export.code == 1
+    assert re.search("nowhere/x.csv.*check the folder and its permissions", export.sentence), export.sentence
     (home / "file").write_text("")
     adapt = razorbench("adapt", TRACK, "--method", "sft", *SHORT, "--out", home / "file" / "out", "--home", home)
     assert adapt.code == 1
@@ -590,8 +597,10 @@ def test_scoring_a_known_checkpoint_under_another_name_renames_it(razorbench, ad
 
 
 def test_tables_are_written_for_other_programs(razorbench, scored: str, home: Path, tmp_path: Path):
-    ran = razorbench("results", "--home", home, "--csv", tmp_path / "r.csv", "--parquet", tmp_path / "r.parquet")
-    assert ran.code == 0
+    for format in ("csv", "parquet"):
+        out = tmp_path / f"r.{format}"
+        ran = razorbench("export", TRACK, "--home", home, "--format", format, "--out", out, "--json")
+        assert ran.json == {"out": str(out), "entries": 1}
     (row,) = razorbench("results", "--home", home, "--json").json
     for table in (pyarrow.csv.read_csv(tmp_path / "r.csv"), pyarrow.parquet.read_table(tmp_path / "r.parquet")):
         (written,) = table.to_pylist()

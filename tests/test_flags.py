@@ -19,7 +19,7 @@ def run(gain=20.0, retention=-1.0, drift: float | None = 0.5, reported=None, ove
             "drift": drift,
             "drift_se": drift_se,
         },
-        "provenance": {"submission": told},
+        "brought": told,
     }
 
 
@@ -28,7 +28,7 @@ def test_plausible_submission_has_no_flags():
 
 
 def test_row_that_nobody_submitted_has_none():
-    assert flags([{**run(gain=100.0, drift=0.0), "provenance": {}}]) == []
+    assert flags([{**run(gain=100.0, drift=0.0), "brought": None}]) == []
     assert flags([]) == []
 
 

@@ -12,7 +12,16 @@ ROOT = Path(__file__).parent.parent
 OURS = ("harness", "tasks", "agents", "submissions", "leaderboard")
 TORCHLESS = (
     *("harness.types", "harness.registry", "harness.rollout", "harness.settings", "harness.tracks", "harness.flags"),
-    *("harness.statistics", "harness.record", "harness.store", "harness.results", "harness.plots", "harness.questions"),
+    *(
+        "harness.statistics",
+        "harness.answers",
+        "harness.record",
+        "harness.store",
+        "harness.results",
+        "harness.plots",
+        "harness.questions",
+    ),
+    *("harness.legible", "harness.export", "harness.every_eval_ever", "harness.report"),
     *("submissions.commands", "submissions.gate", "submissions.queue", "submissions.brought"),
 )
 GATE = ("claim", "plain", "tensors", "intake", "template", "render", "language", "gate")

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from harness import record as files
+from harness.entries import Entry
 from harness.law import fit_law
 from harness.plots import COLORS, by_seed, chosen, curves_figure, draw, front, gain_retention, law_figure, styles
 from harness.record import Drift, Point
-from harness.results import Entry, table
+from harness.results import table
 from harness.store import Store
 from harness.types import Refused
 from tests.test_record import make

@@ -1,20 +1,15 @@
 """Entries of a track with intervals over items, seeds apart, and ties that are ties."""
 
-import csv
-import json
 import math
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from harness import record as files
-from harness.export import COLUMNS, export
 from harness.record import Record
 from harness.results import show, table
 from harness.store import Store
-from harness.types import Refused
 from tests.test_record import make
 
 
@@ -122,42 +117,6 @@ def test_a_submission_is_shown_whole(store: Store):
     assert shown["run"]["id"] == "r1"
     assert [len(shown[part]) for part in ("scores", "drifts", "curve", "events")] == [2, 1, 3, 1]
     assert files.read(Path(shown["folder"])) == make()
-
-
-def test_exports_agree_and_say_null_where_nothing_is_known(store: Store, tmp_path: Path):
-    put(store, make(retention=None), FLAT, FLAT)
-    entries = table(store, "tiny-v1")
-    paths = {name: tmp_path / f"out.{name}" for name in ("json", "csv", "parquet")}
-    for name, path in paths.items():
-        export(entries, name, path)
-    (from_json,) = json.loads(paths["json"].read_text())
-    (from_csv,) = csv.DictReader(paths["csv"].read_text().splitlines())
-    (from_parquet,) = pq.read_table(paths["parquet"]).to_pylist()
-    assert from_json["gain"] == from_parquet["gain"] == float(from_csv["gain"]) == 50.0
-    assert from_json["retention"] is None
-    assert from_parquet["rank"] is None
-    assert from_csv["retention"] == ""
-    assert from_json["settings"] == json.loads(from_parquet["settings"]) == json.loads(from_csv["settings"])
-    assert from_json["task:sums-v1:low"] == 10.0
-    assert from_json["scored_at"] == "2025-11-20T12:00:00Z"
-    assert list(from_json) == list(from_csv) == list(from_parquet)
-
-
-def test_every_exported_column_is_explained(store: Store, tmp_path: Path):
-    put(store, make(), FLAT, FLAT)
-    export(table(store, "tiny-v1"), "json", tmp_path / "out.json")
-    (row,) = json.loads((tmp_path / "out.json").read_text())
-    parts = ("_low", "_high", "_se", "_between")
-    plain = {name for name in row if not name.startswith("task:") and not name.endswith(parts)}
-    assert plain == set(COLUMNS) - {"task:<name>"}
-    assert {name for name in row if name.endswith(parts)} == {
-        e + p for e in ("gain", "retention", "drift") for p in parts
-    }
-
-
-def test_an_unknown_format_is_refused_with_a_guess(tmp_path: Path):
-    with pytest.raises(Refused, match="did you mean 'csv'"):
-        export([], "cvs", tmp_path / "out")
 
 
 def test_repeats_of_an_item_are_one_item(store: Store):

@@ -10,6 +10,7 @@ from harness.statistics import (
     Estimate,
     avg_acc,
     backward_transfer,
+    beats,
     between_seeds,
     bootstrap_interval,
     combine,
@@ -297,6 +298,13 @@ def test_pairwise_se_uses_the_items_that_both_rows_scored():
     assert pairwise_se(scores)[0, 1] == pytest.approx(stats.sem(scores[0] - scores[1], nan_policy="omit"))
 
 
+@pytest.mark.parametrize("unscored", [0, 3])
+def test_pairwise_se_of_some_rows_is_that_of_all(unscored):
+    scores = np.random.default_rng(0).random((5, 30))
+    scores[1, :unscored] = NAN
+    np.testing.assert_array_equal(pairwise_se(scores, slice(2, 5)), pairwise_se(scores)[2:5])
+
+
 @pytest.mark.parametrize(("won", "beaten"), [(5, False), (6, True)])
 def test_a_binary_row_beats_another_when_mcnemar_says_so(won, beaten):
     base, adapted = table(won, 0, 100)
@@ -304,19 +312,25 @@ def test_a_binary_row_beats_another_when_mcnemar_says_so(won, beaten):
     assert (gap > 1.96 * se) == beaten == (mcnemar(base, adapted) < 0.05)
 
 
+def ranked(x, y, x_se, y_se) -> list[int]:
+    """Fronts of points with the standard errors of their pairwise differences."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    on_x, on_y = (beats(values[:, None] - values, se) for values, se in ((x, x_se), (y, y_se)))
+    return fronts(on_x, on_y, ~np.isnan(x + y)).tolist()
+
+
 def test_fronts_peel_points_that_are_far_apart():
     sure = np.full((5, 5), 0.01)
-    ranks = fronts([1, 2, 3, 1, 0], [3, 2, 1, 1, 0], sure, sure)
-    assert ranks.tolist() == [0, 0, 0, 1, 2]
+    assert ranked([1, 2, 3, 1, 0], [3, 2, 1, 1, 0], sure, sure) == [0, 0, 0, 1, 2]
 
 
 def test_points_within_their_error_are_tied():
-    assert fronts([1, 2], [1, 2], np.full((2, 2), 1.0), np.full((2, 2), 1.0)).tolist() == [0, 0]
-    assert fronts([1, 2], [1, 2], np.full((2, 2), 0.4), np.full((2, 2), 1.0)).tolist() == [1, 0]
+    assert ranked([1, 2], [1, 2], np.full((2, 2), 1.0), np.full((2, 2), 1.0)) == [0, 0]
+    assert ranked([1, 2], [1, 2], np.full((2, 2), 0.4), np.full((2, 2), 1.0)) == [1, 0]
 
 
 def test_a_point_that_wins_one_axis_and_loses_the_other_is_tied():
-    assert fronts([1, 2], [2, 1], np.full((2, 2), 0.1), np.full((2, 2), 0.1)).tolist() == [0, 0]
+    assert ranked([1, 2], [2, 1], np.full((2, 2), 0.1), np.full((2, 2), 0.1)) == [0, 0]
 
 
 def test_points_that_dominate_each_other_in_a_circle_are_tied_and_peeling_ends():
@@ -324,12 +338,12 @@ def test_points_that_dominate_each_other_in_a_circle_are_tied_and_peeling_ends()
     x_se, y_se = np.full((4, 4), 9.0), np.full((4, 4), 9.0)
     x_se[0, 1] = x_se[1, 0] = y_se[1, 2] = y_se[2, 1] = y_se[2, 0] = y_se[0, 2] = 0.1
     x_se[0, 3] = x_se[3, 0] = 0.1
-    assert fronts(x, y, x_se, y_se).tolist() == [0, 0, 0, 1]
+    assert ranked(x, y, x_se, y_se) == [0, 0, 0, 1]
 
 
 def test_a_point_without_a_coordinate_has_no_rank_and_beats_nobody():
     sure = np.full((3, 3), 0.01)
-    assert fronts([9, 1, 2], [NAN, 1, 2], sure, sure).tolist() == [-1, 1, 0]
+    assert ranked([9, 1, 2], [NAN, 1, 2], sure, sure) == [-1, 1, 0]
 
 
 def test_fronts_of_exact_points_are_those_of_plain_peeling():
@@ -340,7 +354,7 @@ def test_fronts_of_exact_points_are_those_of_plain_peeling():
         best = {i for i in left if not any(x[j] > x[i] and y[j] > y[i] for j in left)}
         expected[list(best)] = rank
         left, rank = left - best, rank + 1
-    assert fronts(x, y, np.zeros((60, 60)), np.zeros((60, 60))).tolist() == expected.tolist()
+    assert ranked(x, y, np.zeros((60, 60)), np.zeros((60, 60))) == expected.tolist()
 
 
 # Sequences

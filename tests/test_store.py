@@ -66,7 +66,7 @@ def put(store: Store, *records: files.Record) -> None:
 
 def everything(store: Store) -> dict[str, list]:
     """All rows of all tables, sorted."""
-    tables = ("submissions", "scores", "drifts", "curve", "events")
+    tables = ("submissions", "scores", "drifts", "curve", "events", "runs", "law", "entries", "effects", "laws")
     return {table: sorted(map(repr, store.rows(f"FROM {table}"))) for table in tables}
 
 
@@ -80,7 +80,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_an_empty_home_has_an_empty_board(store: Store):
     assert store.tracks() == []
-    assert store.leaderboard("tiny-v1") == []
+    assert store.rows("FROM leaderboard") == []
 
 
 def test_an_added_record_is_published_with_all_its_parts(store: Store):
@@ -153,7 +153,7 @@ def test_hiding_is_an_event_and_never_an_update(store: Store):
     store.decide("r1", "hidden", "looks copied")
     assert [run["id"] for run in store.runs("tiny-v1")] == ["r2"]
     assert [run["hidden"] for run in store.runs("tiny-v1", all=True)] == [True, False]
-    assert store.leaderboard("tiny-v1")[0]["seeds"] == 1
+    assert store.rows("FROM leaderboard ORDER BY gain DESC NULLS LAST, entry")[0]["seeds"] == 1
     store.decide("r1", "unhidden", "it was not")
     assert len(store.runs("tiny-v1")) == 2
     assert [(event["kind"], event["reason"]) for event in store.events("r1")] == [
@@ -175,7 +175,7 @@ def test_the_last_name_counts(store: Store):
     store.decide("r1", "renamed", "typo", "first")
     store.decide("r1", "renamed", "again", "second")
     assert store.submission("second")["id"] == "r1"
-    assert store.leaderboard("tiny-v1")[0]["name"] == "second"
+    assert store.rows("FROM leaderboard ORDER BY gain DESC NULLS LAST, entry")[0]["name"] == "second"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_events_that_make_no_sense_are_refused(store: Store, event: tuple, messa
 def test_the_leaderboard_averages_seeds_and_shows_their_spread(store: Store):
     put(store, make("a0", seed=0, gain=10.0, retention=-1.0), make("a1", seed=1, gain=14.0, retention=-3.0))
     put(store, make("b0", method="sft", gain=20.0, scored_at="2025-11-21T01:00:00+02:00"))
-    sft, grpo = store.leaderboard("tiny-v1")
+    sft, grpo = store.rows("FROM leaderboard ORDER BY gain DESC NULLS LAST, entry")
     assert (sft["method"], sft["seeds"], sft["gain"], sft["gain_between"]) == ("sft", 1, 20.0, None)
     assert sft["scored_at"].isoformat() == "2025-11-20T23:00:00"
     assert (grpo["seeds"], grpo["gain"], grpo["retention"]) == (2, 12.0, -2.0)
@@ -299,14 +299,15 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(store: Store, monk
 def test_rows_that_are_older_than_metrics_have_none(store: Store, monkeypatch):
     with monkeypatch.context() as past:
         past.setattr(module, "MIGRATIONS", {n: path for n, path in module.MIGRATIONS.items() if n < 3})
-        past.setattr(module, "_append", without_metrics)
+        past.setattr(module, "append", without_metrics)
+        past.setattr(module.entries, "refresh", lambda con, home: None)
         put(store, make("r1"))
     put(store, make("r2", scores=[replace(make().scores[0], metrics={"well_formed": [0.5, None]})]))
     assert [row["metrics"] for row in store.scores("r1")] == [{}, {}]
     assert [row["metrics"] for row in store.scores("r2")] == [{"well_formed": [0.5, None]}]
 
 
-def without_metrics(con, table: str, rows: list[dict], append=module._append) -> None:
+def without_metrics(con, table: str, rows: list[dict], append=module.append) -> None:
     append(con, table, [{name: value for name, value in row.items() if name != "metrics"} for row in rows])
 
 

@@ -2,24 +2,16 @@
 
 import streamlit as st
 
-from harness import results
-from harness.results import Comparison, Entry
-from harness.store import Store
-from leaderboard import charts, frames
-from leaderboard.parts import choose_entries, choose_track, columns, picture
-from leaderboard.reading import ask, entries
+from harness.entries import Entry
+from leaderboard import charts, content, frames
+from leaderboard.parts import choose_entries, choose_track, columns, found, picture
+from leaderboard.reading import ask
 from leaderboard.words import labels
-
-
-def compare(store: Store, track: str, first: str, second: str) -> list[Comparison]:
-    """Two entries of a track, by their ids."""
-    by_id = {entry.id: entry for entry in results.table(store, track)}
-    return results.compare(store, by_id[first], by_id[second])
 
 
 def pair(first: Entry, second: Entry, named: dict[str, str]) -> None:
     """What the second has that the first has not, and the reverse."""
-    frame = frames.comparison(ask(compare, first.track, first.id, second.id))
+    frame = frames.comparison(ask(content.comparison, first.id, second.id))
     with st.container(border=True):
         st.text(f"first: {named[first.id]}\nsecond: {named[second.id]}")
         if frame.empty:
@@ -45,12 +37,13 @@ def page() -> None:
     """Draw the page."""
     st.title("Compare")
     track = choose_track()
-    found = entries(track)
-    chosen = choose_entries("Entries; the others are held against the first", found, [], "ids")
+    offered = found(track, "Search", "find")
+    chosen = choose_entries("Entries; the others are held against the first", offered, [], "ids")
+    chosen = [entry for entry in chosen if entry.track == track]
     if len(chosen) < 2:
-        st.info("Choose two or more entries." if len(found) > 1 else "This track has too few entries to compare.")
+        st.info("Choose two or more entries.")
         return
-    named = labels(found)
+    named = labels(chosen)
     frame = frames.board(chosen)
     st.dataframe(frame[[*frames.SHOWN]], hide_index=True, column_config=columns(frame))
     for other in chosen[1:]:

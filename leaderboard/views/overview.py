@@ -1,33 +1,32 @@
 """All tracks with who leads, what was scored last, and what waits."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
+from harness.entries import Entry
 from harness.store import Store
 from harness.tracks import TRACKS
+from leaderboard.content import leaders
 from leaderboard.frames import link
 from leaderboard.parts import ARROW, columns
-from leaderboard.reading import Empty, ask, entries, home, tracks
+from leaderboard.reading import Empty, ask, home, tracks
 from leaderboard.words import estimated, legible, tied
 from submissions import queue
 
 LEADERS, NEWEST, WAITING = 3, 10, 50  # rows that each table shows at most
 
 
-def card(track: str) -> None:
+def card(track: str, row: dict[str, Any], leaders: list[Entry]) -> None:
     """What a track asks, and who leads."""
     known = TRACKS.get(track)
     st.subheader(known.title if known else track)
     st.write(known.question if known else "This track is not played any more; its results stay.")
-    try:
-        found = entries(track)
-    except Empty:
-        found = []
-    if not found:
+    if not leaders:
         st.caption("Nothing is scored here yet.")
     else:
-        leaders = [entry for entry in found if entry.rank == 1]
-        st.markdown(f"**{len(found)} entries. {tied(len(leaders))}.**")
+        st.markdown(f"**{row['entries']} entries. {tied(row['leaders'])}.**")
         frame = pd.DataFrame(
             {
                 "name": legible(entry.name),
@@ -36,11 +35,11 @@ def card(track: str) -> None:
                 "drift": entry.drift.value,
                 "open": link(entry.runs[0]["id"]),
             }
-            for entry in (leaders or found)[:LEADERS]
+            for entry in leaders
         )
         st.dataframe(frame, hide_index=True, column_config=columns(frame))
-        if len(leaders) > LEADERS:
-            st.caption(f"The {LEADERS} with the largest gain of the {len(leaders)} that are tied.")
+        if row["leaders"] > LEADERS:
+            st.caption(f"The {LEADERS} with the largest gain of the {row['leaders']} that are tied.")
     st.page_link("views/track.py", label="Open the track", query_params={"track": track}, icon=ARROW)
 
 
@@ -98,10 +97,14 @@ def waiting() -> None:
 
 st.title("razorbench")
 st.write("What did a model gain on a new task, what did it keep of its prior skill, how far did it drift?")
+try:
+    leading = ask(leaders, LEADERS)
+except Empty:
+    leading = {}
 shown = tracks()
 for left in range(0, len(shown), 2):
     for column, track in zip(st.columns(2), shown[left : left + 2], strict=False):
         with column.container(border=True):
-            card(track)
+            card(track, *leading.get(track, ({}, [])))
 newest()
 waiting()

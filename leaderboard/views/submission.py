@@ -7,14 +7,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from harness.entries import Entry
 from harness.flags import flags
-from harness.results import Entry
+from harness.results import some
 from harness.store import Store
-from harness.tracks import TRACKS
-from leaderboard import charts, frames
-from leaderboard.parts import ARROW, choose_submission, columns, entry_of, picture
+from harness.tracks import TRACKS, differs
+from leaderboard import charts, content, frames
+from leaderboard.parts import ARROW, choose_submission, columns, picture
 from leaderboard.reading import ask
-from leaderboard.words import again, bounds, legible, number, settings
+from leaderboard.words import again, bounds, legible, number, runs_of
 
 
 def seeds(run: dict[str, Any], entry: Entry) -> None:
@@ -67,25 +68,20 @@ def drift(id: str) -> None:
         st.write("Its agent has no log-probabilities, so there is no drift.")
 
 
-def curve(run: dict[str, Any], entry: Entry | None) -> None:
-    """Its training."""
-    rows = ask(Store.curve, run["id"])
-    if entry is None or not rows:
+def training(entry: Entry) -> None:
+    """Its curves."""
+    drawn = ask(content.curves, runs_of([entry]), *content.MEASURED)
+    if not drawn:
         return
     st.subheader("Training")
-    frame = frames.curves([entry], rows)
-    titles = {"loss": "loss", "new": "new task (points)", "prior": "prior tasks (points)", "drift": "drift (nats)"}
-    known = frame.dropna(axis=1, how="all")
-    parts = {name: title for name, title in titles.items() if name in known}
-    for column, (name, title) in zip(st.columns(max(len(parts), 1)), parts.items(), strict=False):
+    for column, (title, chart, table) in zip(st.columns(len(drawn)), drawn, strict=True):
         with column:
-            table = frame.dropna(subset=[name]).filter(items=["step", name])
-            picture(charts.curves(frame, name, title), table, f"{title} over training.")
+            picture(chart, table, f"{title} over training; shaded: all seeds.")
 
 
 def reported(run: Mapping[str, Any], entry: Entry | None) -> None:
     """What its maker says, beside what we measured, and what is to be asked."""
-    told = (run["provenance"] or {}).get("submission")
+    told = run["brought"]
     if not told:
         return
     st.subheader("Reported and measured")
@@ -99,7 +95,7 @@ def reported(run: Mapping[str, Any], entry: Entry | None) -> None:
         for name in ("gain", "retention", "drift")
     ]
     st.dataframe(pd.DataFrame(rows).astype({"reported": float, "measured": float}), hide_index=True)
-    found = flags(entry.runs if entry else [run])
+    found = flags(ask(Store.seeds, entry.id) if entry else [run])
     st.write("Questions to its maker, which are no verdicts:" if found else "Nothing about it calls for a question.")
     for flag in found:
         st.text(f"⚑ {flag}")
@@ -130,12 +126,13 @@ def page() -> None:
     """Draw the page."""
     st.title("Submission")
     run = choose_submission()
-    entry = entry_of(run)
+    found = ask(some, (run["entry"],))
+    entry = next((each for each in found if any(seed["id"] == run["id"] for seed in each.runs)), None)
     st.text(legible(run["name"], 200))
     facts = {
         "track": run["track"],
         "method": run["method"],
-        "differs from the track": settings(run["track"], run["settings"]) or "nothing",
+        "differs from the track": differs(run["track"], run["settings"]) or "nothing",
         "seed": run["seed"],
         "steps": run["steps"],
         "base": run["base"],
@@ -158,7 +155,8 @@ def page() -> None:
         seeds(run, entry)
     tasks(run["id"])
     drift(run["id"])
-    curve(run, entry)
+    if entry is not None:
+        training(entry)
     st.subheader("Make it again")
     st.code("\n".join(again(run)), language="sh", wrap_lines=True)
     if run["track"] not in TRACKS:

@@ -1,0 +1,21 @@
+"""What a stranger wrote, as one line that a page or a file may show."""
+
+import unicodedata
+
+MOST = 80
+"""Characters of a name that a page shows; the export has all."""
+
+
+def legible(text: object, most: int = MOST) -> str:
+    """One line of what a stranger wrote: no character in it is unseen or turns the order of others; long ones end in …
+
+    It is still no Markdown and no HTML: show it with st.text, st.code, in a table or a chart, or escaped.
+    """
+    seen = str(text)[: most + 1]
+    if not seen.isprintable():  # rare, and the rest is slow
+        seen = "".join(c if unicodedata.category(c) not in UNSEEN else "�" for c in seen)
+    return f"{seen[: most - 1]}…" if len(seen) > most else seen
+
+
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories: controls, format characters, lone surrogates, separators of lines and paragraphs."""
