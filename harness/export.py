@@ -99,7 +99,8 @@ def _html(store: Store, entries: Sequence[Entry]) -> bytes:
 def _records(store: Store, entries: Sequence[Entry]) -> dict[str, bytes]:
     from harness.every_eval_ever import aggregates
 
-    made = aggregates(store.home, [run for entry in entries for run in entry.runs], datetime.now(UTC))
+    tracks = dict.fromkeys(entry.track for entry in entries)
+    made = aggregates(store.home, [run for track in tracks for run in store.runs(track)], datetime.now(UTC))
     return {path: (json.dumps(row, indent=1, allow_nan=False) + "\n").encode() for path, row in made}
 
 

@@ -1,10 +1,9 @@
 """A track as one page to read anywhere: it needs no server and no network, and fetches nothing."""
 
 import re
-import shlex
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from hashlib import sha256
@@ -27,7 +26,7 @@ from harness.record import Record, folder, read
 from harness.statistics import Estimate
 from harness.store import Store
 from harness.terminal import number
-from harness.tracks import TRACKS, changed
+from harness.tracks import TRACKS, again
 
 ALTERNATIVES = {
     "gain-retention": "Every entry's gain on the new task against its retention of the prior tasks, with 95 % "
@@ -89,7 +88,11 @@ def _row(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
         "drift": _number(entry.drift, entry.drift_between, "z.3g"),
         "unscored": entry.unscored,
         "scored": f"{entry.scored_at:%Y-%m-%d}",
-        "again": [line for run in entry.runs for line in again(entry, run)],
+        "again": [
+            legible(command, 2000)
+            for run in entry.runs
+            for command in again(entry.track, entry.method, entry.settings, run)
+        ],
     }
 
 
@@ -143,27 +146,6 @@ def _versions(record: Record) -> str:
     parts += [f"commit {str(scored['commit'])[:12]}"] if scored.get("commit") else []
     packages = scored.get("versions") or {}
     return legible(", ".join([*parts, *(f"{name} {packages[name]}" for name in VERSIONS if name in packages)]), 200)
-
-
-# --- commands ---------------------------------------------------------------------------------------------------------
-
-
-def again(entry: Entry, run: Mapping[str, Any]) -> list[str]:
-    """The commands that make one submission of an entry again."""
-    if run["submitted"]:
-        return [legible(shlex.join(["razorbench", "verify", run["submitted"]]), 2000)]
-    out = f"again-{run['id']}"
-    flags = [
-        part
-        for name, value in changed(entry.track, entry.settings).items()
-        for part in (f"--{name.replace('_', '-')}", str(value))
-    ]
-    seed = ["--seed", str(run["seed"] or 0), "--out", out]
-    commands = (
-        ["razorbench", "adapt", run["track"], "--method", run["method"], *seed, *flags],
-        ["razorbench", "score", out, "--track", run["track"]],
-    )
-    return [legible(shlex.join(command), 2000) for command in commands]
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

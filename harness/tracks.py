@@ -1,6 +1,7 @@
 """Tracks: what is held fixed so that rows compare. Base, new task, priors, items, success rule, budget."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -250,6 +251,20 @@ def changed(track: str, settings: Mapping[str, object]) -> dict[str, object]:
 def differs(track: str, settings: Mapping[str, object]) -> str:
     """The same in words: `lr 0.001, batch 8`."""
     return ", ".join(f"{name} {value}" for name, value in changed(track, settings).items())
+
+
+def again(track: str, method: str, settings: Mapping[str, object], run: Mapping[str, object]) -> list[str]:
+    """The commands that make a run again, of which `run` tells the id, the seed and, if it was brought, `submitted`."""
+    if run["submitted"]:
+        return [shlex.join(["razorbench", "verify", str(run["submitted"])])]
+    seed = ["--seed", str(run["seed"] or 0), "--out", f"again-{run['id']}"]
+    flags = [
+        part for name, value in changed(track, settings).items() for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    return [
+        shlex.join(["razorbench", "adapt", track, "--method", method, *seed, *flags]),
+        shlex.join(["razorbench", "score", f"again-{run['id']}", "--track", track]),
+    ]
 
 
 def settings_for(track: Track, **changes: object) -> Settings:

@@ -1,16 +1,13 @@
 """Numbers, names and commands as text that a page may show."""
 
-import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from harness.entries import Entry
 from harness.legible import legible
 from harness.statistics import Estimate
-from harness.tracks import changed
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -52,20 +49,3 @@ def runs_of(entries: Sequence[Entry]) -> tuple[tuple[str, str, int | None], ...]
 def tied(front: int) -> str:
     """How many lead, plainly."""
     return "Nobody is ranked yet" if front == 0 else "One leads" if front == 1 else f"{front} tied on front 1"
-
-
-def again(run: Mapping[str, Any]) -> list[str]:
-    """The commands that make a row of the view `runs` again."""
-    if run["submitted"]:
-        return [shlex.join(["razorbench", "verify", run["submitted"]])]
-    out = f"again-{run['id']}"
-    flags = [
-        part
-        for name, value in changed(run["track"], run["settings"]).items()
-        for part in (f"--{name.replace('_', '-')}", str(value))
-    ]
-    seed = ["--seed", str(run["seed"] or 0), "--out", out]
-    return [
-        shlex.join(["razorbench", "adapt", run["track"], "--method", run["method"], *seed, *flags]),
-        shlex.join(["razorbench", "score", out, "--track", run["track"]]),
-    ]

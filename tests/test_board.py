@@ -17,7 +17,7 @@ from harness.registry import ids
 from harness.results import compare, table
 from harness.statistics import Estimate
 from harness.store import Store
-from harness.tracks import TRACKS
+from harness.tracks import TRACKS, again
 from harness.types import Refused
 from leaderboard import cards, frames, words
 from leaderboard.app import PAGES
@@ -288,8 +288,9 @@ def test_submission_shows_its_own_commands(home, show):
 def test_commands_quote_what_a_stranger_wrote(strange):
     for i in range(len(HOSTILE)):
         run = Store(strange).submission(f"run-{i}")
-        assert words.again(run) == [f"razorbench verify {i:016x}"]
-        words_of = shlex.split(words.again({**run, "submitted": None})[0])
+        told = (run["track"], run["method"], run["settings"])
+        assert again(*told, run) == [f"razorbench verify {i:016x}"]
+        words_of = shlex.split(again(*told, {**run, "submitted": None})[0])
         assert words_of[:5] == ["razorbench", "adapt", TRACK, "--method", HOSTILE[i]]
 
 

@@ -141,7 +141,7 @@ PATH = re.compile(
 
 def aggregate(store: Store, now: datetime = NOW) -> dict[str, dict[str, Any]]:
     """Record → its aggregate."""
-    runs = [run for track in store.tracks() for entry in table(store, track) for run in entry.runs]
+    runs = [run for track in store.tracks() for run in store.runs(track)]
     made = dict(aggregates(store.home, runs, now))
     assert len(made) == len(runs)
     assert all(PATH.fullmatch(path) for path in made)
@@ -217,7 +217,7 @@ def test_what_is_not_known_is_left_out(store: Store):
 
 
 def test_the_same_record_has_the_same_file_and_id_whenever_it_is_exported(board: Store):
-    runs = table(board, OTHER)[0].runs
+    runs = board.runs(OTHER)
     first, later = (dict(aggregates(board.home, runs, when)) for when in (NOW, NOW + timedelta(days=1)))
     assert list(first) == list(later)
     for path, row in first.items():

@@ -11,11 +11,11 @@ from harness.entries import Entry
 from harness.flags import flags
 from harness.results import some
 from harness.store import Store
-from harness.tracks import TRACKS, differs
+from harness.tracks import TRACKS, again, differs
 from leaderboard import charts, content, frames
 from leaderboard.parts import ARROW, choose_submission, columns, picture
 from leaderboard.reading import ask
-from leaderboard.words import again, bounds, legible, number, runs_of
+from leaderboard.words import bounds, legible, number, runs_of
 
 
 def seeds(run: dict[str, Any], entry: Entry) -> None:
@@ -158,7 +158,7 @@ def page() -> None:
     if entry is not None:
         training(entry)
     st.subheader("Make it again")
-    st.code("\n".join(again(run)), language="sh", wrap_lines=True)
+    st.code("\n".join(again(run["track"], run["method"], run["settings"], run)), language="sh", wrap_lines=True)
     if run["track"] not in TRACKS:
         st.caption("Its track is not played any more: take the version of razorbench that its provenance names.")
     reported(run, entry)
