@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from harness import plots, results
+from harness.estimate import Estimate
 from harness.law import fit_law
 from harness.policy import encoded, log_probabilities
 from harness.rollout import demonstrations
 from harness.run import Spec, adapt_into
 from harness.score import Bench
-from harness.statistics import Estimate
 from harness.store import Store
 from harness.sweep import plan, sweep
 from harness.terminal import bar

@@ -1,40 +1,28 @@
-"""The entries of the leaderboard, ranked, and the law of each track: made when rows are written, read back when shown.
+"""The entries of the leaderboard, and the law of each track, as they are read.
 
 An entry is a submission but for its seed. What is said of it needs the samples of all its seeds, and its front those of
-all other entries; so both are computed once, by who writes, in the transaction that changes them.
+all other entries; so both are made by who writes, in the transaction that changes them (`harness.derive`).
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 
-from harness import statistics
-from harness.law import fit_law
-from harness.record import folder, plain
-from harness.sql import append, rows
-from harness.statistics import Estimate
-from harness.tracks import competitor, differs
+from harness.estimate import Estimate
+from harness.record import folder
+from harness.sql import rows
 from harness.types import Refused
 
 COSTS = ("adapt_seconds", "score_seconds", "episodes", "tokens", "elements")
 ESTIMATES = ("gain", "retention", "drift")
 SAME = ("track", "name", "agent", "base", "method", "variant", "settings", "differs", "parameters", "seeds", "verified")
 NUMBERS = ("gain_between", "retention_between", "drift_between", "drift_element", "reverse")
-BATCH = 200
-"""Entries whose samples are held at once."""
-GRID = 100
-"""Points of a law's curve."""
-ROWS = 512
-"""Entries that are held against all others at once."""
 UNKNOWN = Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0, "not known")
 
 
@@ -74,7 +62,7 @@ class Entry:
     differs: str
     """How its settings differ from its track's, in words."""
     parameters: int | None
-    """Of the adapted model; None where its record does not say."""
+    """Of the base; None where its record does not say."""
     seeds: int
     gain: Estimate
     gain_between: float
@@ -131,136 +119,11 @@ class Curve:
         return forgetting - float(np.polynomial.polynomial.polyval(drift, self.coefficients))
 
 
-# --- making -----------------------------------------------------------------------------------------------------------
+# --- samples ----------------------------------------------------------------------------------------------------------
+
 
 Samples = dict[tuple[str, str], dict[str, np.ndarray]]
 """(role, task) → columns item, base, adapted, drift of one entry."""
-
-
-def refresh(con: duckdb.DuckDBPyConnection, home: Path) -> None:
-    """Make anew what is said of the entries in the table `stale`, and the fronts and laws of their tracks; empty it.
-
-    Refused where samples cannot be read.
-    """
-    for table in ("runs", "law", "entries", "effects"):
-        con.execute(f"DELETE FROM {table} WHERE entry IN (FROM stale)")
-    con.execute(
-        """
-        INSERT INTO runs BY NAME SELECT
-            * EXCLUDE (provenance),
-            provenance -> '$.submission' AS brought,
-            (provenance ->> '$.parameters')::BIGINT AS parameters
-        FROM runs_now WHERE entry IN (FROM stale)"""
-    )
-    con.execute("INSERT INTO law BY NAME FROM law_now WHERE entry IN (FROM stale)")
-    sql = "SELECT entry FROM leaderboard WHERE entry IN (FROM stale) ORDER BY entry"
-    shown = [entry for (entry,) in con.execute(sql).fetchall()]
-    for start in range(0, len(shown), BATCH):
-        _make(con, home, shown[start : start + BATCH])
-    sql = "SELECT DISTINCT track FROM submissions WHERE entry IN (FROM stale) ORDER BY track"
-    for (track,) in con.execute(sql).fetchall():
-        _rank(con, track)
-        _fit(con, track)
-    con.execute("DELETE FROM stale")
-
-
-def _make(con: duckdb.DuckDBPyConnection, home: Path, ids: Sequence[str]) -> None:
-    """Fill `entries` and `effects` for these entries, which have no row."""
-    board = rows(con, "FROM leaderboard WHERE list_contains($ids, entry) ORDER BY entry", {"ids": ids})
-    runs = _runs(con, ids)
-    sql = """
-        SELECT entry, scores.* FROM scores JOIN runs ON runs.id = submission
-        WHERE list_contains($ids, entry) AND NOT (hidden OR retracted) ORDER BY submission, role, suite, task"""
-    scores = _grouped(rows(con, sql, {"ids": ids}))
-    samples = by_task(items(con, home, {run["id"]: entry for entry, group in runs.items() for run in group}))
-    entries, effects, sets = [], [], {}
-    for row in board:
-        id, tasks = row["entry"], samples.get(row["entry"], {})
-        estimates, found = _estimated(row, runs[id], scores.get(id, []), tasks)
-        verified = {run["verified"] for run in runs[id]}
-        made = {name: cell for name, cell in row.items() if name not in ("runs", "scored_at")} | {
-            "settings": json.dumps(row["settings"]),
-            "variant": competitor(row["track"], row["method"], row["settings"]),
-            "differs": differs(row["track"], row["settings"]),
-            "verified": "differs" if "differs" in verified else "reproduced" if verified == {"reproduced"} else "no",
-            "parameters": runs[id][0]["parameters"],
-            "runs": [{name: run[name] for name in ("id", "seed", "submitted")} for run in runs[id]],
-        }
-        entries.append(plain(made | estimates) | {"scored_at": row["scored_at"]})
-        for effect in found:
-            columns = tasks.get((effect.role, effect.task))
-            names = [] if columns is None else columns["item"].tolist()
-            gained = [] if columns is None else columns["adapted"] - columns["base"]
-            key = blake2b("\0".join(names).encode(), digest_size=16).hexdigest()
-            sets[key] = names
-            effects.append(plain(effect) | {"entry": id, "item_set": key, "per_item": np.asarray(gained, np.float32)})
-    append(con, "entries", entries)
-    append(con, "effects", effects)
-    known = {key for (key,) in con.execute("SELECT item_set FROM item_sets").fetchall()}
-    append(con, "item_sets", [{"item_set": key, "items": names} for key, names in sets.items() if key not in known])
-
-
-def _estimated(
-    row: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]], samples: Samples
-) -> tuple[dict[str, Estimate], list[Effect]]:
-    """Gain, retention and drift of an entry, and its effects: as recorded for one seed, from the samples for more."""
-    effects: list[Effect] = []
-    if len(runs) == 1:
-        for s in scores:
-            base, adapted, difference = _number(s["base"]), _number(s["adapted"]), _recorded(s, "difference", "")
-            difference = replace(difference, n=s["n"], unscored=s["unscored"], method=s["interval"])
-            effects.append(Effect(s["task"], s["role"], s["suite"], base, adapted, difference))
-        prefixes = {"gain": "gain_", "retention": "retention_", "drift": "drift_"}
-        return {name: _recorded(runs[0], name, prefix) for name, prefix in prefixes.items()}, effects
-    suites = {(score["role"], score["task"]): score["suite"] for score in scores}
-    for (role, task), columns in samples.items():
-        difference = points(statistics.paired(columns["base"], columns["adapted"]))
-        both = ~np.isnan(columns["base"])
-        base, adapted = (100 * columns[name][both].mean() if both.any() else np.nan for name in ("base", "adapted"))
-        effects.append(Effect(task, role, suites.get((role, task), ""), base, adapted, difference))
-    gain, retention = (_mean([e.difference for e in effects if e.role == role]) for role in ("new", "prior"))
-    drift = _mean([statistics.mean(columns["drift"]) for (role, _), columns in samples.items() if role == "new"])
-    drift = replace(drift, unscored=0) if drift.n else _recorded(row, "drift", "drift_")
-    return {"gain": gain, "retention": retention, "drift": drift}, effects
-
-
-def _runs(con: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """The submissions of entries that are to be shown, by entry and seed."""
-    sql = """
-        FROM runs WHERE list_contains($ids, entry) AND NOT (hidden OR retracted)
-        ORDER BY entry, seed NULLS LAST, scored_at, id"""
-    return _grouped(rows(con, sql, {"ids": ids}))
-
-
-def _grouped(found: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Rows by the entry that they belong to."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in found:
-        groups.setdefault(row["entry"], []).append(row)
-    return groups
-
-
-def _recorded(row: Mapping[str, Any], value: str, prefix: str) -> Estimate:
-    """An estimate from columns of the store, whose bounds and error are named with a prefix."""
-    numbers = (_number(row.get(name)) for name in (value, f"{prefix}low", f"{prefix}high", f"{prefix}se"))
-    return Estimate(*numbers, n=0, method="as recorded")
-
-
-def points(estimate: Estimate) -> Estimate:
-    """Rewards (0–1) as points (0–100)."""
-    scaled = {name: 100 * getattr(estimate, name) for name in ("value", "low", "high", "se")}
-    return replace(estimate, **scaled)
-
-
-def _mean(estimates: list[Estimate]) -> Estimate:
-    return estimates[0] if len(estimates) == 1 else statistics.combine(estimates) if estimates else UNKNOWN
-
-
-def _number(value: float | None) -> float:
-    return np.nan if value is None else float(value)
-
-
-# --- samples ----------------------------------------------------------------------------------------------------------
 
 
 def items(con: duckdb.DuckDBPyConnection, home: Path, groups: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -297,94 +160,6 @@ def by_task(found: dict[str, np.ndarray]) -> dict[str, Samples]:
         columns = {name: found[name][start:stop] for name in ("item", "base", "adapted", "drift")}
         samples.setdefault(group, {})[role, task] = columns
     return samples
-
-
-# --- fronts and laws --------------------------------------------------------------------------------------------------
-
-
-def _rank(con: duckdb.DuckDBPyConnection, track: str) -> None:
-    """Write the front of every entry of a track."""
-    sql = """
-        SELECT entry, gain.value AS gain, retention.value AS retention FROM entries
-        WHERE track = $track ORDER BY entry"""
-    found = rows(con, sql, {"track": track})
-    if not found:
-        return
-    gain, retention = (np.array([row[name] for row in found], float) for name in ("gain", "retention"))
-    names = [row["entry"] for row in found]
-    ranks = statistics.fronts(
-        _beats(gain, _per_item(con, track, "new", names)),
-        _beats(retention, _per_item(con, track, "prior", names)),
-        ~np.isnan(gain + retention),
-    )
-    front = [int(rank) + 1 if rank >= 0 else None for rank in ranks]
-    con.register("fresh", pa.table({"entry": names, "front": pa.array(front, "int64")}))
-    con.execute(
-        """
-        UPDATE entries SET front = fresh.front FROM fresh
-        WHERE entries.entry = fresh.entry AND entries.front IS DISTINCT FROM fresh.front"""
-    )
-    con.unregister("fresh")
-
-
-def _beats(values: np.ndarray, tasks: Sequence[np.ndarray]) -> np.ndarray:
-    """Whether the first of two entries has more than the second, beyond the error of their difference, [k, k].
-
-    `values` [k] are means over tasks, in points; `tasks` those: adapted − base [k, items], as fractions.
-    """
-    found = np.zeros((len(values), len(values)), bool)
-    for start in range(0, len(values) if tasks else 0, ROWS):
-        part = slice(start, start + ROWS)
-        variance = sum((100 * statistics.pairwise_se(task, part) / len(tasks)) ** 2 for task in tasks)
-        found[part] = statistics.beats(values[part, None] - values, np.sqrt(variance))
-    return found
-
-
-def _per_item(con: duckdb.DuckDBPyConnection, track: str, role: str, names: Sequence[str]) -> list[np.ndarray]:
-    """Adapted − base on each task of a role by the entries `names` [k]: [k, items], NaN where there is no score."""
-    sql = """
-        SELECT task, item_set, entry, per_item FROM effects JOIN entries USING (entry)
-        WHERE track = $track AND role = $role ORDER BY task, item_set, entry"""
-    found = con.execute(sql, {"track": track, "role": role}).fetchnumpy()
-    sets = {key: np.array(names, str) for key, names in con.execute("FROM item_sets").fetchall()}
-    place = {name: i for i, name in enumerate(names)}
-    at = np.array([place[entry] for entry in found["entry"]], int)
-    matrices = []
-    for task in dict.fromkeys(found["task"]):
-        keys = dict.fromkeys(found["item_set"][found["task"] == task])
-        all = np.unique(np.concatenate([sets[key] for key in keys]))
-        matrix = np.full((len(names), len(all)), np.nan)
-        for key in keys:
-            same = (found["task"] == task) & (found["item_set"] == key)
-            matrix[at[same][:, None], np.searchsorted(all, sets[key])] = np.array([*found["per_item"][same]])
-        matrices.append(matrix)
-    return matrices
-
-
-def _fit(con: duckdb.DuckDBPyConnection, track: str) -> None:
-    """Write the law of a track, or none where its points are too few."""
-    con.execute("DELETE FROM laws WHERE track = $track", {"track": track})
-    sql = """
-        SELECT law.drift, forgetting, lr_steps, entry, variant FROM law JOIN entries USING (entry)
-        WHERE law.track = $track AND "end" ORDER BY entry, submission"""
-    ends = rows(con, sql, {"track": track})
-    x, y, rival = (np.array([end[name] for end in ends], float) for name in ("drift", "forgetting", "lr_steps"))
-    if len(set(zip(x, y, strict=True))) < 4 or len(set(x)) < 3:
-        return
-    rival = np.log(np.where(rival > 0, rival, np.nan))
-    law = fit_law(x, y, [end["variant"] for end in ends], rival, cluster=[end["entry"] for end in ends])
-    grid = np.linspace(x.min(), x.max(), GRID)
-    curve = Curve(
-        law.n,
-        law.r2,
-        law.r2_left_out_pooled,
-        law.baseline_r2,
-        law.coefficients,
-        grid,
-        law.predict(grid),
-        *law.band(grid),
-    )
-    append(con, "laws", [{"track": track, **plain(curve)}])
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -448,7 +223,7 @@ def read(con: duckdb.DuckDBPyConnection, which: str, parameters: Mapping[str, An
     found = []
     for row in rows(con, f"FROM entries {which}", parameters):
         same: dict[str, Any] = {name: row[name] for name in SAME}
-        numbers: dict[str, Any] = {name: _number(row[name]) for name in NUMBERS}
+        numbers: dict[str, Any] = {name: number(row[name]) for name in NUMBERS}
         estimates: dict[str, Any] = {name: _estimate(row[name]) for name in ESTIMATES}
         entry = Entry(
             rank=row["front"],
@@ -471,22 +246,41 @@ def with_effects(con: duckdb.DuckDBPyConnection, entries: Sequence[Entry]) -> li
     sql = """
         SELECT * EXCLUDE (item_set, per_item) FROM effects
         WHERE list_contains($ids, entry) ORDER BY entry, role, suite, task"""
-    effects = _grouped(rows(con, sql, {"ids": [entry.id for entry in entries]}))
+    effects = grouped(rows(con, sql, {"ids": [entry.id for entry in entries]}))
     return [replace(entry, effects=tuple(map(_effect, effects.get(entry.id, ())))) for entry in entries]
 
 
 def _effect(row: Mapping[str, Any]) -> Effect:
-    base, adapted = _number(row["base"]), _number(row["adapted"])
+    base, adapted = number(row["base"]), number(row["adapted"])
     return Effect(row["task"], row["role"], row["suite"], base, adapted, _estimate(row["difference"]))
 
 
 def curve(row: Mapping[str, Any]) -> Curve:
     """A row of `laws`."""
-    lists = {name: np.array([_number(each) for each in cell]) for name, cell in row.items() if isinstance(cell, list)}
-    numbers: dict[str, Any] = {name: _number(cell) for name, cell in row.items() if name not in lists}
+    lists = {name: np.array([number(each) for each in cell]) for name, cell in row.items() if isinstance(cell, list)}
+    numbers: dict[str, Any] = {name: number(cell) for name, cell in row.items() if name not in lists}
     return Curve(**{**numbers, **lists, "n": row["n"]})
 
 
 def _estimate(cell: Mapping[str, Any]) -> Estimate:
-    numbers = {name: _number(cell[name]) for name in ("value", "low", "high", "se")}
+    numbers = {name: number(cell[name]) for name in ("value", "low", "high", "se")}
     return Estimate(**{**cell, **numbers})
+
+
+def grouped(found: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows by the entry that they belong to."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in found:
+        groups.setdefault(row["entry"], []).append(row)
+    return groups
+
+
+def number(value: float | None) -> float:
+    """The number, NaN where it is not known."""
+    return np.nan if value is None else float(value)
+
+
+def points(estimate: Estimate) -> Estimate:
+    """Rewards (0–1) as points (0–100)."""
+    scaled = {name: 100 * getattr(estimate, name) for name in ("value", "low", "high", "se")}
+    return replace(estimate, **scaled)

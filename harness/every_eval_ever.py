@@ -18,10 +18,10 @@ import pyarrow as pa
 
 from harness import statistics
 from harness.entries import UNKNOWN
+from harness.estimate import Estimate
 from harness.legible import legible
 from harness.record import Drift, Record, Score, folder, plain, read, samples_of
 from harness.registry import find
-from harness.statistics import Estimate
 from harness.tracks import TRACKS
 from harness.types import Refused
 

@@ -15,9 +15,9 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from harness.entries import COSTS, Entry
+from harness.estimate import Estimate
 from harness.record import plain, sync
 from harness.results import table
-from harness.statistics import Estimate
 from harness.store import Store
 from harness.types import Refused
 

@@ -95,12 +95,13 @@ def fit_law(
 
     _, run = np.unique(np.arange(len(x)) if cluster is None else np.asarray(cluster)[known], return_inverse=True)
     runs = run.max() + 1
-    times = np.random.default_rng(seed).multinomial(runs, np.full(runs, 1 / runs), resamples)[:, run]  # [b, m]
-    order, first = np.argsort(x), np.unique(np.sort(x), return_index=True)[1]
-    times = times[(np.add.reduceat(times[:, order], first, axis=1) > 0).sum(1) >= 3]  # three drifts fix a quadratic
-    gram = (times @ (power[:, :, None] * power[:, None, :]).reshape(-1, 9)).reshape(-1, 3, 3)
-    moment = times @ (power * y[:, None])  # [b, 3]
-    resampled = (into_powers @ np.linalg.pinv(gram, hermitian=True) @ moment[:, :, None])[:, :, 0]
+    times = np.random.default_rng(seed).multinomial(runs, np.full(runs, 1 / runs), resamples).astype(float)  # [b, runs]
+    parts = np.column_stack([power[:, i] * each for i in range(3) for each in (*power.T, y)])  # [m, 12]
+    sums = np.column_stack([np.bincount(run, part) for part in parts.T])  # of each run: a point counts as often as it
+    times = times[_drifts(times, run, x) >= 3]  # three drifts fix a quadratic
+    system = (times @ sums).reshape(-1, 3, 4)
+    gram, moment = system[:, :, :3], system[:, :, 3:]
+    resampled = (into_powers @ np.linalg.pinv(gram, hermitian=True) @ moment)[:, :, 0]
 
     leverage, residual = np.full(drift.shape, np.nan), np.full(drift.shape, np.nan)
     leverage[known] = (power * np.linalg.pinv(power).T).sum(1)
@@ -116,6 +117,14 @@ def fit_law(
         n=len(x),
         resampled=resampled,
     )
+
+
+def _drifts(times: Array, run: Array, x: Array) -> Array:
+    """How many different drifts each resample holds `[b]`, given how often it holds each run `[b, runs]`."""
+    order, first = np.argsort(x), np.unique(np.sort(x), return_index=True)[1]
+    if len(first) == len(x):  # no two points share one
+        return (times > 0) @ np.bincount(run).astype(float)
+    return (np.add.reduceat(times[:, run[order]], first, axis=1) > 0).sum(1)
 
 
 def _quadratic(x: Array) -> tuple[Array, Array]:

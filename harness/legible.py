@@ -13,9 +13,14 @@ def legible(text: object, most: int = MOST) -> str:
     """
     seen = str(text)[: most + 1]
     if not seen.isprintable():  # rare, and the rest is slow
-        seen = "".join(c if unicodedata.category(c) not in UNSEEN else "�" for c in seen)
+        seen = "".join("�" if unseen(c) else c for c in seen)
     return f"{seen[: most - 1]}…" if len(seen) > most else seen
 
 
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories: controls, format characters, lone surrogates, separators of lines and paragraphs."""
+
+
+def unseen(c: str) -> bool:
+    """Whether a character is of those, or one that never means anything, such as U+FFFF, which no XML may hold."""
+    return unicodedata.category(c) in UNSEEN or ord(c) & 0xFFFE == 0xFFFE

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from harness.entries import Entry
+from harness.estimate import Estimate
 from harness.law import fit_law
 from harness.legible import legible
 from harness.results import table
-from harness.statistics import Estimate
 from harness.store import Store
 from harness.types import Refused
 

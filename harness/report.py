@@ -20,10 +20,10 @@ from matplotlib.figure import Figure
 
 from harness import __version__
 from harness.entries import UNKNOWN, Entry
+from harness.estimate import Estimate
 from harness.legible import legible
 from harness.plots import by_seed, chosen, figures, plain_text
 from harness.record import Record, folder, read
-from harness.statistics import Estimate
 from harness.store import Store
 from harness.terminal import number
 from harness.tracks import TRACKS, again

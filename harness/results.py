@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from harness import statistics
 from harness.entries import Entry, Query, by_task, points, read
+from harness.estimate import Estimate
 from harness.record import folder
-from harness.statistics import Estimate
 from harness.store import Store
 from harness.types import Refused
 
@@ -55,6 +54,8 @@ def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
 
     An item counts as right from a mean reward of 1/2. Refused for entries of two tracks, which answer other items.
     """
+    from harness import statistics  # it loads SciPy, and most pages compare nothing
+
     if first.track != second.track:
         raise Refused(f"{first.track} and {second.track} ask other items: compare entries of one track")
     groups = {run["id"]: entry.id for entry in (first, second) for run in entry.runs}

@@ -285,6 +285,7 @@ def keep(
         provenance={
             "adapted": manifest.provenance,
             "scored": provenance(),
+            "parameters": sum(parameter.numel() for parameter in bench.base.parameters()),
             **({"submission": submission} if submission else {}),
         },
         scored_at=datetime.now(UTC).isoformat(timespec="seconds"),

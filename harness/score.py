@@ -14,6 +14,7 @@ from harness import statistics
 from harness.answers import Tokens, answer_rows, flipped
 from harness.bases import base_policy, policy_digest
 from harness.drift import Divergence, divergence, elements, reverse_kl
+from harness.estimate import Estimate
 from harness.policy import Policy, Worded
 from harness.record import Drift, Point, Score
 from harness.registry import make
@@ -147,8 +148,8 @@ class Scored:
     """The measured part of a record. Gain and retention are fractions."""
 
     scores: list[Score]
-    gain: statistics.Estimate
-    retention: statistics.Estimate
+    gain: Estimate
+    retention: Estimate
     drifts: list[Drift]
     """Empty where the agent tells no probabilities."""
     samples: dict[str, Any]
@@ -157,7 +158,7 @@ class Scored:
     seconds: float
 
 
-def score_row(task: str, suite: str, base: np.ndarray, adapted: np.ndarray, e: statistics.Estimate) -> Score:
+def score_row(task: str, suite: str, base: np.ndarray, adapted: np.ndarray, e: Estimate) -> Score:
     """One task of a record, in points."""
     both = ~(np.isnan(base) | np.isnan(adapted))
     return Score(

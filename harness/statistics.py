@@ -6,12 +6,12 @@ A NaN score is *unscored*: it is dropped (from a pair, both sides) and counted, 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import sparse, special, stats
-from scipy.sparse import csgraph
+from scipy import special  # scipy.stats would take most of the time in which a command starts
+
+from harness.estimate import Estimate
 
 Array = np.ndarray
 Interval = tuple[Array, Array, Array]  # low, high, standard error
@@ -26,23 +26,6 @@ RESAMPLES = 4000
 """Bootstrap resamples of an interval."""
 CHUNK = 1_000_000
 """Numbers held at once while resampling (8 MB)."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its interval, in the unit of the scores that went in. What cannot be told is NaN."""
-
-    value: float
-    low: float
-    high: float
-    se: float
-    """Standard error; of a posterior, its standard deviation, hence not zero when all pairs agree."""
-    n: int
-    """Items, or clusters of items, that were used."""
-    unscored: int = 0
-    """Items that were left out because a score was NaN."""
-    method: str = ""
-    """How the interval was made, in words."""
 
 
 # Means and paired differences
@@ -192,7 +175,7 @@ def t_interval(totals: Array, sizes: Array, level: float = 0.95) -> Interval:
         return nan, nan, nan
     residual = totals - np.multiply.outer(sizes, value)
     se = np.sqrt((residual**2).sum(0) * m / (m - 1)) / items
-    half = stats.t.ppf((1 + level) / 2, m - 1) * se
+    half = special.stdtrit(m - 1, (1 + level) / 2) * se
     return value - half, value + half, se
 
 
@@ -234,7 +217,7 @@ def _effective_size(values: Array, totals: Array, sizes: Array) -> float:
     se = float(t_interval(totals, sizes)[2])
     if se == 0:
         return float(items)
-    factor = stats.t.ppf(0.975, items - 1) / stats.t.ppf(0.975, m - 1)
+    factor = special.stdtrit(items - 1, 0.975) / special.stdtrit(m - 1, 0.975)
     return float(np.clip(values.var() / se**2 * factor**2, copies, items))
 
 
@@ -266,7 +249,7 @@ def minimum_detectable_effect(se: float, *, power: float = 0.8, level: float = 0
 
     In the unit of `se`. A smaller effect may be there and yet be missed more often than that.
     """
-    return float((stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power)) * se)
+    return float((special.ndtri((1 + level) / 2) + special.ndtri(power)) * se)
 
 
 def spread(values: ArrayLike) -> float:
@@ -301,7 +284,7 @@ def mcnemar(base: ArrayLike, adapted: ArrayLike) -> float:
     if not _binary(base, adapted):
         raise ValueError("found scores other than 0 and 1; McNemar's test is for binary ones: use sign_flip")
     won, lost = int((adapted > base).sum()), int((adapted < base).sum())
-    return min(1.0, 2 * float(stats.binom.cdf(min(won, lost), won + lost, 0.5)))
+    return min(1.0, 2 * float(special.bdtr(min(won, lost), won + lost, 0.5)))
 
 
 def sign_flip(
@@ -384,7 +367,7 @@ def pairwise_se(scores: ArrayLike, rows: slice = slice(None)) -> Array:
 
 def beats(difference: ArrayLike, se: ArrayLike, *, level: float = 0.95) -> Array:
     """Whether the interval of a difference lies above 0, any shape; a NaN beats nobody."""
-    return np.asarray(difference, dtype=float) > stats.norm.ppf((1 + level) / 2) * np.asarray(se, dtype=float)
+    return np.asarray(difference, dtype=float) > special.ndtri((1 + level) / 2) * np.asarray(se, dtype=float)
 
 
 def fronts(on_x: ArrayLike, on_y: ArrayLike, known: ArrayLike) -> Array:
@@ -394,6 +377,9 @@ def fronts(on_x: ArrayLike, on_y: ArrayLike, known: ArrayLike) -> Array:
     beaten on the other. So defined dominance is not transitive and can go in a circle: points that dominate each
     other round a circle (a strongly connected component) are tied and move as one, so that peeling always ends.
     """
+    from scipy import sparse  # only who writes ranks
+    from scipy.sparse import csgraph
+
     on_x, on_y, known = (np.asarray(each, dtype=bool) for each in (on_x, on_y, known))
     dominates = ((on_x & ~on_y.T) | (on_y & ~on_x.T)) & known[:, None] & known
     circles, circle = csgraph.connected_components(sparse.csr_array(dominates), connection="strong")

@@ -154,7 +154,7 @@ class Store:
             yield con
             if missing:  # somebody removed the database; the other records are still here
                 self._catch_up(con)
-            entries.refresh(con, self.home)
+            _refresh(con, self.home)
             con.commit()
             con.execute("CHECKPOINT")
         finally:
@@ -209,7 +209,7 @@ class Store:
             try:
                 _migrate(con)
                 fill(con)
-                entries.refresh(con, self.home)
+                _refresh(con, self.home)
                 con.execute("CHECKPOINT")
             finally:
                 con.close()
@@ -456,6 +456,12 @@ WORK: Mapping[str, Callable[..., int]] = {
 
 
 # --- the parts of it --------------------------------------------------------------------------------------------------
+
+
+def _refresh(con: duckdb.DuckDBPyConnection, home: Path) -> None:
+    from harness import derive  # readers never need it, and it loads the statistics
+
+    derive.refresh(con, home)
 
 
 def _insert(con: duckdb.DuckDBPyConnection, records: Sequence[Record]) -> None:

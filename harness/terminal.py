@@ -21,7 +21,7 @@ from harness.tracks import Track
 
 if TYPE_CHECKING:  # they load scipy, which most commands do not need
     from harness.entries import Entry
-    from harness.statistics import Estimate
+    from harness.estimate import Estimate
 
 
 HOME = Path(os.environ.get("RAZORBENCH_HOME", ".razorbench"))

@@ -1,42 +1,68 @@
 """The cards of all tasks as a JSON file, written by a process of its own: tasks load simulators, and pages must not."""
 
 import json
-import sys
-import uuid
+import os
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from harness.registry import find, ids
-from harness.types import Refused
+from harness.registry import find, ids, make
+from harness.types import Refused, Task
+
+PLACE = "RAZORBENCH_CARDS"
+"""Environment variable that names the folder of the file."""
+HASHED = 1_000
+"""Test items that the hash is of, at most."""
 
 
-def path(home: Path) -> Path:
-    """Where the cards lie."""
-    return home / "cards.json"
+def write(place: Path) -> None:
+    """Collect the card of every task; then, which takes longer, what its test items tell."""
+    found = {id: card(id) for id in ids("task")}
+    put(place, found)
+    for id, told in found.items():
+        if "missing" not in told:
+            put(place, found := {**found, id: told | measured(id)})
 
 
-def write(home: Path) -> None:
-    """Collect the card of every task that can be imported; of another the reason why not."""
-    found: dict[str, Any] = {}
-    for id in ids("task"):
-        try:
-            found[id] = asdict(find("task", id).card)
-        except (ImportError, Refused) as error:
-            found[id] = {"missing": str(error)}
-    home.mkdir(parents=True, exist_ok=True)
-    fresh = path(home).with_name(f".cards-{uuid.uuid4().hex}.json")
+def card(id: str) -> dict[str, Any]:
+    """The card of a task that can be imported; of another, as `missing`, the reason why not."""
+    try:
+        return asdict(find("task", id).card)
+    except (ImportError, Refused) as error:
+        return {"missing": str(error)}
+
+
+def measured(id: str) -> dict[str, Any]:
+    """How many test items a task has, and a hash of what they ask; or why that is not known."""
+    from harness.questions import fingerprints
+
+    try:
+        task = make("task", id)
+        if not isinstance(task, Task):
+            return {}
+        items = task.instances("test")
+        asked = sha256("\n".join(sorted(fingerprints(task, items.first(HASHED)))).encode()).hexdigest()
+    except (ImportError, OSError, Refused) as error:
+        return {"unread": str(error)}
+    return {"items": len(items), "hash": asked[:16]}
+
+
+def put(place: Path, found: dict[str, Any]) -> None:
+    """Write the file, at once."""
+    fresh = place / "fresh.json"
     fresh.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    fresh.replace(path(home))
+    fresh.replace(place / "cards.json")
 
 
-def read(home: Path) -> dict[str, dict[str, Any]]:
+def read() -> dict[str, dict[str, Any]]:
     """Task id → the fields of its card, or `missing`: why it has none. Nothing while they are not written."""
     try:
-        return json.loads(path(home).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json.loads((Path(os.environ[PLACE]) / "cards.json").read_text(encoding="utf-8"))
+    except (KeyError, OSError, ValueError):
         return {}
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    os.nice(19)  # the board comes first
+    write(Path(os.environ[PLACE]))

@@ -36,8 +36,8 @@ class Empty(Exception):
 class State(Store):
     """A published state that stays as it is: an open copy of the snapshot, whose name is gone already."""
 
-    def __init__(self, home: Path):
-        """Copies the snapshot, and reads all of it once. StoreError if it is torn anywhere."""
+    def __init__(self, home: Path, whole: bool = True):
+        """Copies the snapshot. StoreError if it is torn; `whole`: torn anywhere, for all of it is read."""
         super().__init__(home, wait=WAIT)
         with super().read():  # one of an older version is made anew
             self.published = identity(self.snapshot)
@@ -45,12 +45,13 @@ class State(Store):
             copy = shutil.copyfile(self.snapshot, Path(folder) / "copy.duckdb")
             self.con = duckdb.connect(config={**CONFIG, "threads": 1})  # many small questions at once
             self.con.execute(f"ATTACH '{copy}' AS store (READ_ONLY); USE store")
-            for (table,) in self.con.execute("SELECT table_name FROM duckdb_tables()").fetchall():
-                self.con.execute(f"SELECT bit_xor(hash(t)) FROM {table} AS t")
+            if whole:
+                for (table,) in self.con.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+                    self.con.execute(f"SELECT bit_xor(hash(t)) FROM {table} AS t")
 
-        self.answer = lru_cache(KEPT)(self._answer)
+        self.answer = lru_cache(KEPT)(self._ask)
 
-    def _answer(self, query: Callable[..., T], *asked: Any) -> T:
+    def _ask(self, query: Callable[..., T], *asked: Any) -> T:
         return query(self, *asked)
 
     @contextmanager
@@ -91,9 +92,12 @@ class Shelf:
     def open(self) -> None:
         """Open what is published now, and keep the state before it if that cannot be."""
         try:
-            self.state, self.trouble = State(self.home), ""
+            self.state, self.trouble = State(self.home, whole=self.state is not None), ""  # the first is soon there
         except (StoreError, Refused) as error:
             self.trouble = str(error)
+        except duckdb.Error as error:  # no store of ours, or none any more
+            why = str(error).splitlines()[0]
+            self.trouble = f"{self.snapshot} is damaged ({why}): make it again with `razorbench rebuild`"
 
 
 def identity(path: Path) -> tuple[int, ...]:
@@ -144,9 +148,10 @@ def state() -> State:
 def ask(query: Callable[..., T], *asked: Any) -> T:
     """What `query(state, *asked)` makes of the state of this page, kept for the next page: nobody may change it.
 
-    Empty or StoreError where there is no state.
+    Empty or StoreError where there is no state, or it is torn.
     """
-    return state().answer(query, *asked)
+    with told(state().snapshot):
+        return state().answer(query, *asked)
 
 
 def tracks() -> list[str]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.entries import Entry
+from harness.estimate import Estimate
 from harness.legible import legible
-from harness.statistics import Estimate
 
 
 def number(value: float | None, digits: int = 1) -> str:

@@ -25,7 +25,8 @@ from harness.report import report
 from harness.results import table
 from harness.store import Store
 from harness.types import Refused
-from tests.board_home import HOSTILE, MARK, OTHER, TRACK, add, hostile, items, scored, small
+from tests.board_home import OTHER, TRACK, add, hostile, items, scored, small
+from tests.hostile import HOSTILE, MARK
 from tests.test_record import make
 from tests.test_results import FLAT, put
 

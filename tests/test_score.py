@@ -123,6 +123,7 @@ def test_record_holds_what_was_measured_on_the_way(bench: Bench, tmp_path):
     assert record.curve[-1].new == record.scores[0].adapted
     assert record.gain == pytest.approx(record.scores[0].adapted - record.scores[0].base)  # type: ignore[operator]
     assert record.provenance["scored"]["versions"]["torch"].startswith("2.13.0")
+    assert record.provenance["parameters"] == sum(weights.numel() for weights in bench.base.parameters()) > 0
 
 
 def test_methods_that_give_the_same_weights_are_two_rows(bench: Bench, tmp_path):

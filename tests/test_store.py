@@ -300,7 +300,7 @@ def test_rows_that_are_older_than_metrics_have_none(store: Store, monkeypatch):
     with monkeypatch.context() as past:
         past.setattr(module, "MIGRATIONS", {n: path for n, path in module.MIGRATIONS.items() if n < 3})
         past.setattr(module, "append", without_metrics)
-        past.setattr(module.entries, "refresh", lambda con, home: None)
+        past.setattr(module, "_refresh", lambda con, home: None)
         put(store, make("r1"))
     put(store, make("r2", scores=[replace(make().scores[0], metrics={"well_formed": [0.5, None]})]))
     assert [row["metrics"] for row in store.scores("r1")] == [{}, {}]

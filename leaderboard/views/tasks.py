@@ -6,15 +6,20 @@ import streamlit as st
 from harness.tracks import TRACKS
 from leaderboard import cards
 from leaderboard.parts import ARROW
-from leaderboard.reading import home
+from leaderboard.words import number
+
+WORST = 98.0
+"""Half the 95 % interval of a score of 50 % on one item, points."""
+TOLD = ("asks", "rule", "source", "licence", "chance", "missing", "unread")
+"""Fields of a card that are shown as they are."""
 
 
 def page() -> None:
     """Draw the page."""
     st.title("Tasks")
-    found = cards.read(home())
+    found = cards.read()
     if not found:
-        st.info("The cards are written when the board starts. In some seconds, load this page again.")
+        st.info("`razorbench board` collects the cards when it starts. In some seconds, load this page again.")
         return
     search = st.text_input("Search", key="find", bind="query-params", placeholder="id, question, source or licence")
     words = (search or "").strip().lower()
@@ -35,15 +40,21 @@ def page() -> None:
     id = st.selectbox("Card", list(left), key="task", bind="query-params")
     with st.container(border=True):
         st.subheader(id)
-        told = [name for name in ("asks", "rule", "source", "licence", "chance", "missing") if name in left[id]]
+        told = [name for name in TOLD if name in left[id]]
         st.text("\n".join(f"{name}: {left[id][name]}" for name in told))
+        items = left[id].get("items")
+        if items:
+            st.text(f"test items: {items}; sha256 of what they ask: {left[id]['hash']}…")
         if example := left[id].get("example"):
             st.caption("example")
             st.code(example, language=None, wrap_lines=True)
-    asked = {t.id: "new task" for t in TRACKS.values() if t.new == id}
-    asked |= {t.id: "prior task" for t in TRACKS.values() if id in t.prior_tasks}
-    for track, role in asked.items():
-        st.page_link("views/track.py", label=f"{role} of {track}", icon=ARROW, query_params={"track": track})
+    for track in TRACKS.values():
+        if role := "new task" if track.new == id else "prior task" if id in track.prior_tasks else "":
+            n = min(track.items or items or 0, items or track.items)
+            noise = f", {n} items: ± {number(WORST / n**0.5)} points of noise" if n else ""
+            label = f"{role} of {track.id}{noise}"
+            st.page_link("views/track.py", label=label, icon=ARROW, query_params={"track": track.id})
+    st.caption("Noise: half the 95 % interval of a score of 50 %, where it is largest; paired differences are finer.")
 
 
 page()
