@@ -10,10 +10,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,7 +38,7 @@ from leaderboard.content import CELLS, MOST
 from leaderboard.reading import State
 
 SEEDS, PRIORS, ITEMS = 3, 11, 14  # of each entry; of each track, besides its new task; of each benchmark
-VIEWS, STARTS = 20, 3  # of each page; of the server
+VIEWS, STARTS = 20, 5  # of each page; of the server
 SHARE = 0.5  # of all entries are on the first track
 
 
@@ -268,7 +270,7 @@ def pages(home: Path, port: int) -> None:
 
 
 def queries(home: Path) -> None:
-    """Print how long the queries of the pages' tables take, and a decision, which ranks a track anew."""
+    """Print how long the queries of the pages take."""
     state, track = State(home), next(iter(TRACKS))
     run, row = state.runs(track)[0], state.overview(0)[0]
     found = state.entries(Query(track), CELLS, effects=False)
@@ -291,20 +293,34 @@ def queries(home: Path) -> None:
     }
     print("| query | median, ms | slowest of 30 |\n| --- | ---: | ---: |")
     for called, ask in asked.items():
-        taken = []
-        for _ in range(30):
-            started = time.perf_counter()
-            ask()
-            taken.append(1000 * (time.perf_counter() - started))
+        taken = [1000 * timed(ask) for _ in range(30)]
         print(f"| {called} | {median(taken):.1f} | {max(taken):.1f} |", flush=True)
-    store = Store(home)
-    for kind in ("hidden", "unhidden"):
-        started = time.perf_counter()
-        store.decide(run["id"], kind, "to time it")
-        print(f"{kind} on the largest track, published after {time.perf_counter() - started:.1f} s")
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def writes(home: Path, entries: int) -> None:
+    """Print what a worker waits for: how long one more record takes, which ranks its track anew."""
+    print("| entries on the track | one more record, published, s | opened by the board, s |\n| ---: | ---: | ---: |")
+    for n in (10, 100, 1_000, entries):
+        with tempfile.TemporaryDirectory() as folder:
+            there = home if n == entries else Path(folder)
+            with redirect_stdout(StringIO()):
+                prepare(there, n)
+            store, taken, opened = Store(there, wait=600), [], []
+            run = store.runs(next(iter(TRACKS)))[0]["id"]
+            for kind in ("hidden", "unhidden") * 2:  # as much work as a record, and the home stays as it was
+                taken.append(timed(store.decide, run, kind, "to time it"))
+                opened.append(timed(State, there))
+        print(f"| {int(SHARE * n):,} | {median(taken):.2f} | {median(opened):.2f} |", flush=True)
+
+
+def timed(work: Callable[..., Any], *given: Any) -> float:
+    """Seconds that it takes."""
     started = time.perf_counter()
-    State(home)
-    print(f"opened by the board in {time.perf_counter() - started:.1f} s, while the state before is shown")
+    work(*given)
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":
@@ -316,3 +332,4 @@ if __name__ == "__main__":
     prepare(given.home, given.entries)
     pages(given.home.absolute(), given.port)
     queries(given.home)
+    writes(given.home, given.entries)

@@ -44,9 +44,9 @@ class Comparison:
     first_alone: int
     """Items that the first has right after adapting and the second has not."""
     second_alone: int
-    first_kept: int
-    """Those of `first_alone` that the base had right: the second forgot them."""
-    second_kept: int
+    first_kept: tuple[str, ...]
+    """Ids of those of `first_alone` that the base had right: the second forgot them."""
+    second_kept: tuple[str, ...]
 
 
 def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
@@ -64,10 +64,10 @@ def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
     found: list[Comparison] = []
     for role, task in sorted({*ours} & {*theirs}):
         a, b = ours[role, task], theirs[role, task]
-        _, at, to = np.intersect1d(a["item"].astype(str), b["item"].astype(str), return_indices=True)
+        names, at, to = np.intersect1d(a["item"].astype(str), b["item"].astype(str), return_indices=True)
         base, x, y = a["base"][at], a["adapted"][at], b["adapted"][to]
         both = ~np.isnan(x + y)
-        base, x, y = base[both], x[both], y[both]
+        names, base, x, y = names[both], base[both], x[both], y[both]
         difference, p = points(statistics.paired(x, y)), statistics.paired_test(x, y) if len(x) else np.nan
         mine, other, knew = (x >= 0.5) & (y < 0.5), (y >= 0.5) & (x < 0.5), base >= 0.5
         found.append(
@@ -82,8 +82,8 @@ def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
                 mde=statistics.minimum_detectable_effect(difference.se),
                 first_alone=int(mine.sum()),
                 second_alone=int(other.sum()),
-                first_kept=int((mine & knew).sum()),
-                second_kept=int((other & knew).sum()),
+                first_kept=tuple(names[mine & knew].tolist()),
+                second_kept=tuple(names[other & knew].tolist()),
             )
         )
     corrected = statistics.holm([each.p for each in found])

@@ -16,7 +16,7 @@ COLUMNS = {
     "method": "how it was adapted",
     "settings": "what differs from the track's",
     "base": "the unadapted model",
-    "parameters": "of the adapted model",
+    "parameters": "of the base",
     "seeds": "how many",
     "gain": "adapted − base on the new task, points",
     "gain 95 %": "interval over items",
@@ -120,6 +120,15 @@ def law_points(points: Iterable[Mapping[str, Any]], law: Curve | None) -> pd.Dat
     ).astype({"seed": "Int64", "step": "Int64", "residual": float})
 
 
+def forgotten(found: Iterable[Comparison]) -> pd.DataFrame:
+    """One row an item that the base knew, and one of two entries forgot."""
+    rows = []
+    for each in found:
+        for who, items in (("first", each.second_kept), ("second", each.first_kept)):
+            rows += [(each.task, legible(item), who) for item in items]
+    return pd.DataFrame(rows, columns=["task", "item", "forgotten by"])
+
+
 def tasks(scores: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a task of a submission: `scores` are rows of `Store.scores`."""
     return pd.DataFrame(
@@ -172,8 +181,8 @@ def comparison(found: Iterable[Comparison]) -> pd.DataFrame:
                 "detectable": each.mde,
                 "first alone": each.first_alone,
                 "second alone": each.second_alone,
-                "second forgot": each.first_kept,
-                "first forgot": each.second_kept,
+                "second forgot": len(each.first_kept),
+                "first forgot": len(each.second_kept),
                 "items": each.difference.n,
             }
             for each in found

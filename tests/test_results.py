@@ -10,6 +10,7 @@ from harness import record as files
 from harness.record import Record
 from harness.results import show, table
 from harness.store import Store
+from tests.board_home import TRACK, small
 from tests.test_record import make
 
 
@@ -98,6 +99,31 @@ def test_fronts_rank_what_can_be_told_apart_and_tie_what_cannot(store: Store):
         ("c", 2),
         ("d", None),
     ]
+
+
+def test_entries_that_answered_other_items_are_held_against_each_other_on_those_of_both(store: Store):
+    kept, half = ([0.0] * 4, [0.0] * 4), 20
+    put(store, make("a", method="a", gain=60.0, retention=0.0), ([0.0] * 40, [1.0] * half + [0.0] * half), kept)
+    put(store, make("b", method="b", gain=0.0, retention=0.0), ([0.0] * half, [0.0] * half), kept)
+    put(store, make("c", method="c", gain=0.0, retention=0.0), ([0.0] * 2, [0.0] * 2), kept)
+    ranks = {entry.method: entry.rank for entry in table(store, "tiny-v1")}
+    assert ranks == {"a": 1, "b": 2, "c": 1}  # two items do not tell c from a
+
+
+def test_what_is_made_step_by_step_is_what_a_rebuild_makes(tmp_path: Path):
+    store = small(tmp_path)
+    for id, kind, value in (
+        ("sft-0", "hidden", None),
+        ("grpo-1", "renamed", "x"),
+        ("dr-grpo-0", "verified", "differs"),
+    ):
+        store.decide(f"{TRACK}-{id}", kind, "why", value)
+    store.decide(f"{TRACK}-sft-0", "unhidden", "why")
+    store.decide(f"{TRACK}-grpo-0", "retracted", "why")
+    derived = ("runs", "law", "entries", "effects", "item_sets", "laws")
+    before = {name: sorted(map(repr, store.rows(f"FROM {name}"))) for name in derived}
+    store.rebuild()
+    assert {name: sorted(map(repr, store.rows(f"FROM {name}"))) for name in derived} == before
 
 
 def test_hidden_submissions_leave_the_table(store: Store):

@@ -11,7 +11,8 @@ from leaderboard.words import labels
 
 def pair(first: Entry, second: Entry, named: dict[str, str]) -> None:
     """What the second has that the first has not, and the reverse."""
-    frame = frames.comparison(ask(content.comparison, first.id, second.id))
+    tasks = ask(content.comparison, first.id, second.id)
+    frame = frames.comparison(tasks)
     with st.container(border=True):
         st.text(f"first: {named[first.id]}\nsecond: {named[second.id]}")
         if frame.empty:
@@ -31,6 +32,8 @@ def pair(first: Entry, second: Entry, named: dict[str, str]) -> None:
             f"Of what the base knew, the second forgot {alone['second forgot']} items that the first kept, "
             f"and the first forgot {alone['first forgot']} that the second kept."
         )
+        with st.expander("These items"):
+            st.dataframe(frames.forgotten(tasks), hide_index=True)
 
 
 def page() -> None:
