@@ -406,6 +406,21 @@ def test_rebuild_gives_equal_rows_and_keeps_events(store: Store):
     assert [run["id"] for run in store.runs("tiny-v1") if run["id"] == "r2"] == []
 
 
+def test_samples_that_are_torn_are_named_and_the_database_stays_as_it_was(store: Store):
+    put(store, make("r1"))
+    before = everything(store)
+    files.write(store.home, make("r2", seed=2), columns([0, 1], [1, 1]))
+    samples = files.folder(store.home, "r2") / "samples.parquet"
+    whole = samples.read_bytes()
+    samples.write_bytes(whole[: len(whole) // 2])
+    for work in (store.reconcile, store.rebuild):
+        with pytest.raises(Refused, match=r"records/r2/samples\.parquet"):
+            work()
+    assert everything(store) == before
+    samples.write_bytes(whole)
+    assert store.reconcile() == 1
+
+
 def test_rebuild_names_the_record_that_is_torn_and_keeps_the_old_database(store: Store):
     put(store, make("r1"), make("r2"))
     path = store.home / "records" / "r2" / "record.json"
