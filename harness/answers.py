@@ -113,7 +113,7 @@ def finite(nats: float) -> float | None:
 # --- how it is read ---------------------------------------------------------------------------------------------------
 
 FOUND = """
-    FROM (FROM read_parquet($samples) WHERE task = $task) AS scored
+    FROM (FROM read_parquet($samples, hive_partitioning = false) WHERE task = $task) AS scored
     LEFT JOIN (FROM {answers} WHERE task = $task) AS told USING (item)
     WHERE CASE $kind WHEN 'forgot' THEN scored.adapted < scored.base WHEN 'learned' THEN scored.adapted > scored.base
             ELSE scored.adapted <> scored.base END
@@ -180,7 +180,7 @@ def _ask(home: Path, id: str, sql: str, **asked: Any) -> list[dict[str, Any]]:
         with closing(_engine().cursor()) as con:
             if kept(home, id):
                 asked["answers"] = str(folder / "answers.parquet")
-                found = con.execute(sql.format(answers="read_parquet($answers)"), asked)
+                found = con.execute(sql.format(answers="read_parquet($answers, hive_partitioning = false)"), asked)
             else:
                 con.register("none", files.ANSWERS.empty_table())
                 found = con.execute(sql.format(answers="none"), asked)

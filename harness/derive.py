@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from harness import statistics
-from harness.entries import UNKNOWN, Curve, Effect, Samples, by_task, grouped, items, number, points
+from harness.entries import ESTIMATES, UNKNOWN, Curve, Effect, Samples, by_task, grouped, items, number, points
 from harness.estimate import Estimate
 from harness.law import fit_law
 from harness.record import plain
 from harness.sql import append, rows
 from harness.tracks import competitor, differs
+from harness.types import Refused
 
 BATCH = 200
 """Entries whose samples are held at once."""
@@ -31,45 +32,46 @@ ROWS = 64
 
 
 def refresh(con: duckdb.DuckDBPyConnection, home: Path) -> None:
-    """Make anew what is said of the entries in the table `stale`, and the fronts and laws of their tracks; empty it.
-
-    Refused where samples cannot be read.
+    """Make anew what is said of the entries in the table `stale`, and, where numbers may have changed, the fronts and
+    laws of their tracks; empty it.
     """
+    fronts = dict(con.execute("SELECT entry, front FROM entries WHERE entry IN (SELECT entry FROM stale)").fetchall())
     for table in ("runs", "law", "entries", "effects"):
-        con.execute(f"DELETE FROM {table} WHERE entry IN (FROM stale)")
+        con.execute(f"DELETE FROM {table} WHERE entry IN (SELECT entry FROM stale)")
     con.execute(
         """
         INSERT INTO runs BY NAME SELECT
             * EXCLUDE (provenance),
             provenance -> '$.submission' AS brought,
-            (provenance ->> '$.parameters')::BIGINT AS parameters
-        FROM runs_now WHERE entry IN (FROM stale)"""
+            TRY_CAST(provenance ->> '$.parameters' AS BIGINT) AS parameters
+        FROM runs_now WHERE entry IN (SELECT entry FROM stale)"""
     )
-    con.execute("INSERT INTO law BY NAME FROM law_now WHERE entry IN (FROM stale)")
-    sql = "SELECT entry FROM leaderboard WHERE entry IN (FROM stale) ORDER BY entry"
+    con.execute("INSERT INTO law BY NAME FROM law_now WHERE entry IN (SELECT entry FROM stale)")
+    sql = "SELECT entry FROM leaderboard WHERE entry IN (SELECT entry FROM stale) ORDER BY entry"
     shown = [entry for (entry,) in con.execute(sql).fetchall()]
     for start in range(0, len(shown), BATCH):
-        _make(con, home, shown[start : start + BATCH])
-    sql = "SELECT DISTINCT track FROM submissions WHERE entry IN (FROM stale) ORDER BY track"
+        _make(con, home, shown[start : start + BATCH], fronts)
+    sql = "SELECT DISTINCT track FROM submissions JOIN stale USING (entry) WHERE numbers ORDER BY track"
     for (track,) in con.execute(sql).fetchall():
         _rank(con, track)
         _fit(con, track)
     con.execute("DELETE FROM stale")
 
 
-def _make(con: duckdb.DuckDBPyConnection, home: Path, ids: Sequence[str]) -> None:
-    """Fill `entries` and `effects` for these entries, which have no row."""
+def _make(con: duckdb.DuckDBPyConnection, home: Path, ids: Sequence[str], fronts: Mapping[str, int | None]) -> None:
+    """Fill `entries` and `effects` for these entries, which have no row; `fronts` are those that they were on."""
     board = rows(con, "FROM leaderboard WHERE list_contains($ids, entry) ORDER BY entry", {"ids": ids})
     runs = _runs(con, ids)
     sql = """
         SELECT entry, scores.* FROM scores JOIN runs ON runs.id = submission
         WHERE list_contains($ids, entry) AND NOT (hidden OR retracted) ORDER BY submission, role, suite, task"""
     scores = grouped(rows(con, sql, {"ids": ids}))
-    samples = by_task(items(con, home, {run["id"]: entry for entry, group in runs.items() for run in group}))
+    samples = _samples(con, home, {run["id"]: entry for entry, group in runs.items() for run in group})
     entries, effects, sets = [], [], {}
     for row in board:
         id, tasks = row["entry"], samples.get(row["entry"], {})
         estimates, found = _estimated(row, runs[id], scores.get(id, []), tasks)
+        tasks = {} if isinstance(tasks, Refused) else tasks
         verified = {run["verified"] for run in runs[id]}
         made = {name: cell for name, cell in row.items() if name not in ("runs", "scored_at")} | {
             "settings": json.dumps(row["settings"]),
@@ -77,6 +79,7 @@ def _make(con: duckdb.DuckDBPyConnection, home: Path, ids: Sequence[str]) -> Non
             "differs": differs(row["track"], row["settings"]),
             "verified": "differs" if "differs" in verified else "reproduced" if verified == {"reproduced"} else "no",
             "parameters": runs[id][0]["parameters"],
+            "front": fronts.get(id),
             "runs": [{name: run[name] for name in ("id", "seed", "submitted")} for run in runs[id]],
         }
         entries.append(plain(made | estimates) | {"scored_at": row["scored_at"]})
@@ -84,7 +87,7 @@ def _make(con: duckdb.DuckDBPyConnection, home: Path, ids: Sequence[str]) -> Non
             columns = tasks.get((effect.role, effect.task))
             names = [] if columns is None else columns["item"].tolist()
             gained = [] if columns is None else columns["adapted"] - columns["base"]
-            key = blake2b("\0".join(names).encode(), digest_size=16).hexdigest()
+            key = blake2b(json.dumps(names).encode(), digest_size=16).hexdigest()
             sets[key] = names
             effects.append(plain(effect) | {"entry": id, "item_set": key, "per_item": np.asarray(gained, np.float32)})
     append(con, "entries", entries)
@@ -93,10 +96,30 @@ def _make(con: duckdb.DuckDBPyConnection, home: Path, ids: Sequence[str]) -> Non
     append(con, "item_sets", [{"item_set": key, "items": names} for key, names in sets.items() if key not in known])
 
 
+def _samples(con: duckdb.DuckDBPyConnection, home: Path, groups: Mapping[str, str]) -> dict[str, Samples | Refused]:
+    """The samples of entries, given the entry of each submission; or why they cannot be read."""
+    try:
+        with con.cursor() as apart:  # what fails ends the transaction of its connection
+            return dict(by_task(items(apart, home, groups)))
+    except Refused as refused:
+        if len(set(groups.values())) == 1:
+            return dict.fromkeys(groups.values(), refused)
+    found: dict[str, Samples | Refused] = {}
+    for entry in set(groups.values()):  # one at a time, for the others are well
+        found |= _samples(con, home, {id: of for id, of in groups.items() if of == entry})
+    return found
+
+
 def _estimated(
-    row: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]], samples: Samples
+    row: Mapping[str, Any],
+    runs: Sequence[Mapping[str, Any]],
+    scores: Sequence[Mapping[str, Any]],
+    samples: Samples | Refused,
 ) -> tuple[dict[str, Estimate], list[Effect]]:
-    """Gain, retention and drift of an entry, and its effects: as recorded for one seed, from the samples for more."""
+    """Gain, retention and drift of an entry, and its effects: as recorded for one seed, from the samples for more.
+
+    Nothing is known of several seeds whose samples cannot be read.
+    """
     effects: list[Effect] = []
     if len(runs) == 1:
         for s in scores:
@@ -105,6 +128,8 @@ def _estimated(
             effects.append(Effect(s["task"], s["role"], s["suite"], base, adapted, difference))
         prefixes = {"gain": "gain_", "retention": "retention_", "drift": "drift_"}
         return {name: _recorded(runs[0], name, prefix) for name, prefix in prefixes.items()}, effects
+    if isinstance(samples, Refused):
+        return dict.fromkeys(ESTIMATES, replace(UNKNOWN, method=str(samples))), []
     suites = {(score["role"], score["task"]): score["suite"] for score in scores}
     for (role, task), columns in samples.items():
         difference = points(statistics.paired(columns["base"], columns["adapted"]))
@@ -169,9 +194,10 @@ def _beats(values: np.ndarray, tasks: Sequence[np.ndarray]) -> np.ndarray:
     `values` [k] are means over tasks, in points; `tasks` those: adapted − base [k, items], as fractions.
     """
     found = np.zeros((len(values), len(values)), bool)
+    errors = [statistics.pairwise_se(task) for task in tasks]
     for start in range(0, len(values) if tasks else 0, ROWS):
         part = slice(start, start + ROWS)
-        variance = sum((100 * statistics.pairwise_se(task, part) / len(tasks)) ** 2 for task in tasks)
+        variance = sum((100 * error(part) / len(tasks)) ** 2 for error in errors)
         found[part] = statistics.beats(values[part, None] - values, np.sqrt(variance))
     return found
 
@@ -182,7 +208,7 @@ def _per_item(con: duckdb.DuckDBPyConnection, track: str, role: str, names: Sequ
         SELECT task, item_set, entry, per_item FROM effects JOIN entries USING (entry)
         WHERE track = $track AND role = $role ORDER BY task, item_set, entry"""
     found = con.execute(sql, {"track": track, "role": role}).fetchnumpy()
-    sets = {key: np.array(names, str) for key, names in con.execute("FROM item_sets").fetchall()}
+    sets = {key: np.array(names, object) for key, names in con.execute("FROM item_sets").fetchall()}
     place = {name: i for i, name in enumerate(names)}
     at = np.array([place[entry] for entry in found["entry"]], int)
     matrices = []

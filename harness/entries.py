@@ -136,7 +136,7 @@ def items(con: duckdb.DuckDBPyConnection, home: Path, groups: Mapping[str, str])
         SELECT
             "group", role, task, item, avg(drift) AS drift,
             avg(base) FILTER (adapted IS NOT NULL) AS base, avg(adapted) FILTER (base IS NOT NULL) AS adapted
-        FROM read_parquet($paths, filename = 'path')
+        FROM read_parquet($paths, filename = 'path', hive_partitioning = false)
         JOIN (SELECT unnest($paths) AS path, unnest($groups) AS "group") USING (path)
         GROUP BY ALL ORDER BY "group", role, task, item"""
     paths = [str(folder(home, id) / "samples.parquet") for id in groups]
@@ -144,7 +144,8 @@ def items(con: duckdb.DuckDBPyConnection, home: Path, groups: Mapping[str, str])
         columns: dict[str, Any] = con.execute(sql, {"paths": paths, "groups": list(groups.values())}).fetchnumpy()
     except duckdb.Error as error:
         why = str(error).splitlines()[0]
-        raise Refused(f"samples cannot be read ({why}): restore the file from a copy or remove its record") from error
+        cure = "restore the file from a copy, then run `razorbench rebuild`"
+        raise Refused(f"samples cannot be read ({why}): {cure}") from error
     return {
         name: np.ma.filled(column, np.nan) if column.dtype.kind == "f" else column for name, column in columns.items()
     }

@@ -38,7 +38,7 @@ Json = dict[str, Any]
 def aggregates(home: Path, runs: Iterable[Mapping[str, Any]], now: datetime) -> Iterator[tuple[str, Json]]:
     """Path below the folder of the data store → content, one a submission.
 
-    `runs` are rows of the view `runs`, `now` is when the files are made. Refused if a record's files are torn.
+    `runs` are rows of the table `runs`, `now` is when the files are made. Refused if a record's files are torn.
     """
     for run in runs:
         record = read(folder(home, run["id"]))

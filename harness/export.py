@@ -52,9 +52,8 @@ COLUMNS = {
 
 def flat(entry: Entry) -> dict[str, Any]:
     """The entry as one row of `COLUMNS`."""
-    row: dict[str, Any] = {
-        name: getattr(entry, name, entry.id) for name in COLUMNS if name not in (*COSTS, "task:<name>")
-    }
+    names = [name for name in COLUMNS if name not in ("task:<name>", *COSTS)]
+    row: dict[str, Any] = {name: entry.id if name == "entry" else getattr(entry, name) for name in names}
     for name in ("gain", "retention", "drift"):
         estimate: Estimate = row[name]
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

@@ -43,18 +43,19 @@ VERSIONS = ("torch", "numpy", "transformers", "peft", "mujoco")
 def report(store: Store, entries: Sequence[Entry], now: datetime) -> str:
     """The page of the track that these are all entries of, at least one; `now` is when it is made."""
     track = TRACKS.get(entries[0].track)
+    fronts = Counter(entry.rank for entry in entries)
     priors = list(dict.fromkeys(effect.task for entry in entries for effect in entry.effects if effect.role == "prior"))
     script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
     return _template().render(
         track=track,
         id=legible(entries[0].track),
-        rows=[_row(entry, entries) for entry in entries],
-        leaders=sum(entry.rank == 1 for entry in entries),
+        rows=[_row(entry, fronts) for entry in entries],
+        leaders=fronts[1],
         priors=[legible(task) for task in priors],
         kept=[_cells(entry, priors) for entry in entries],
         pictures=_pictures(store, entries),
         points=_points(store, entries),
-        items=sorted({effect.difference.n for entry in entries for effect in entry.effects if effect.difference.n}),
+        items=sorted({e.difference.n + e.difference.unscored for entry in entries for e in entry.effects}),
         scored_with=_scored_with(store.home, entries),
         version=__version__,
         now=f"{now:%Y-%m-%d %H:%M %Z}",
@@ -73,12 +74,12 @@ def _template() -> Any:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _row(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
-    """An entry in words."""
-    tied = entry.rank is not None and sum(other.rank == entry.rank for other in entries) > 1
+def _row(entry: Entry, fronts: Counter[int | None]) -> dict[str, Any]:
+    """An entry in words; `fronts` tells how many entries are on each."""
+    tied = entry.rank is not None and fronts[entry.rank] > 1
     return {
         "front": "–" if entry.rank is None else f"{entry.rank}, tied" if tied else str(entry.rank),
-        "rank": entry.rank or len(entries) + 1,
+        "rank": entry.rank or fronts.total() + 1,
         "name": legible(entry.name),
         "method": legible(entry.method, 40),
         "settings": legible(entry.differs, 200),

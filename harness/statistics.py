@@ -333,36 +333,40 @@ def holm(p: ArrayLike) -> Array:
 # Fronts
 
 
-def pairwise_se(scores: ArrayLike, rows: slice = slice(None)) -> Array:
-    """Standard error `[r, k]` of the mean paired difference of each of the `rows` of `scores [k, n]` to every row.
+def pairwise_se(scores: ArrayLike) -> Callable[[slice], Array]:
+    """A function that gives the standard error `[r, k]` of the mean paired difference of some rows of `scores [k, n]`
+    to every row: a part of the rows at a time, for k² numbers may be too many.
 
-    Each pair uses the items that both rows scored; with fewer than two it is NaN. Rows of 0 and 1 (or of gains −1,
-    0, 1) get one made-up win and loss a pair, after Bonett & Price 2012, rescaled so that a raw difference beyond
-    1.96 se is one whose adjusted interval excludes 0: plain Wald would call four discordant items of four a win.
-    With repeats, pass cluster means.
+    Each pair uses the items that both rows scored; with fewer than two it is NaN. Two rows of 0 and 1 (or of gains −1,
+    0, 1) get one made-up win and loss, after Bonett & Price 2012, rescaled so that a raw difference beyond 1.96 se is
+    one whose adjusted interval excludes 0: plain Wald would call four discordant items of four a win. With repeats,
+    pass cluster means.
     """
     scores = np.asarray(scores, dtype=float)
     scored = ~np.isnan(scores)
     x = np.where(scored, scores, 0.0)
-    if scored.all():  # then one number of items and one sum a row do, instead of one a pair
-        n, sums, squares = float(x.shape[1]), x.sum(1), (x * x).sum(1)
-        total = sums[rows, None] - sums  # Σ (xᵢ − xⱼ)
-        square = squares[rows, None] + squares
-    else:
-        w = scored.astype(float)
-        n = w[rows] @ w.T  # items that both rows scored
-        total = x[rows] @ w.T - w[rows] @ x.T
-        square = (x * x)[rows] @ w.T + w[rows] @ (x * x).T
-    square -= 2 * (x[rows] @ x.T)  # Σ (xᵢ − xⱼ)²
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if ((x == 0) | (np.abs(x) == 1)).all():
-            variance = (square + 2 - total**2 / (n + 2)) / n**2
+    whole = ((x == 0) | (np.abs(x) == 1)).all(1)
+    squared, sums = x * x, x.sum(1)
+    w = None if scored.all() else scored.astype(float)  # else one number of items and one sum a row do, not one a pair
+
+    def error(rows: slice) -> Array:
+        if w is None:
+            n, total = float(x.shape[1]), sums[rows, None] - sums  # items that both scored, Σ (xᵢ − xⱼ)
+            square = squared[rows].sum(1)[:, None] + squared.sum(1)
         else:
-            variance = (square - total**2 / n) / (n * (n - 1))
-        se = np.where(n > 1, np.sqrt(np.maximum(variance, 0)), np.nan)
-    itself = np.arange(len(x))
-    se[itself[rows] - itself[rows][:1], itself[rows]] = 0.0
-    return se
+            n, total = w[rows] @ w.T, x[rows] @ w.T - w[rows] @ x.T
+            square = squared[rows] @ w.T + w[rows] @ squared.T
+        square -= 2 * (x[rows] @ x.T)  # Σ (xᵢ − xⱼ)²
+        with np.errstate(divide="ignore", invalid="ignore"):
+            wald = (square - total**2 / n) / (n * (n - 1))
+            adjusted = (square + 2 - total**2 / (n + 2)) / n**2
+            variance = np.where(whole[rows, None] & whole, adjusted, wald)
+            se = np.where(n > 1, np.sqrt(np.maximum(variance, 0)), np.nan)
+        itself = np.arange(len(x))[rows]
+        se[np.arange(len(itself)), itself] = 0.0
+        return se
+
+    return error
 
 
 def beats(difference: ArrayLike, se: ArrayLike, *, level: float = 0.95) -> Array:

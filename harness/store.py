@@ -65,8 +65,9 @@ class Event:
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
-        """ValueError where its time is none."""
+        """ValueError where its time is none, or its words are no text."""
         datetime.fromisoformat(self.decided_at)
+        f"{self.reason}{self.value}".encode()
 
 
 class Store:
@@ -96,6 +97,10 @@ class Store:
             )
         if not files.folder(self.home, submission).is_dir():
             raise Refused(f"no submission has the id {submission!r} in {self.home}: look it up in `razorbench results`")
+        try:
+            f"{reason}{value}".encode()
+        except UnicodeEncodeError:
+            raise Refused("the reason or the value is no text: give characters that UTF-8 knows") from None
         now = datetime.now(UTC)
         id = f"{now:%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:8]}"
         event = Event(id, submission, kind, reason, now.isoformat(), value)
@@ -236,8 +241,11 @@ class Store:
         decided = [files.load(self._event(id), lambda row: Event(**row)) for id in events if id not in known]
         _insert(con, fresh)
         _insert_events(con, decided)
-        changed = [*(record.id for record in fresh), *(event.submission for event in decided)]
-        con.execute("INSERT INTO stale SELECT DISTINCT entry FROM submissions WHERE list_contains($1, id)", [changed])
+        counted = [record.id for record in fresh] + [each.submission for each in decided if each.kind not in VALUED]
+        told = [each.submission for each in decided if each.kind in VALUED]
+        sql = "INSERT INTO stale SELECT DISTINCT entry, $numbers FROM submissions WHERE list_contains($ids, id)"
+        for ids, numbers in ((counted, True), (told, False)):
+            con.execute(sql, {"ids": ids, "numbers": numbers})
         return len(fresh)
 
     def _event(self, id: str) -> Path:
@@ -321,11 +329,9 @@ class Store:
         return self.rows(sql, **parameters, cells=cells)
 
     def choices(self, track: str) -> dict[str, list[str]]:
-        """What the entries of a track may be filtered by: its methods and bases, and the numbers of parameters."""
+        """What the entries of a track may be filtered by: `methods` and `bases`."""
         sql = """
-            SELECT
-                list(DISTINCT method ORDER BY method) AS methods, list(DISTINCT base ORDER BY base) AS bases,
-                list(DISTINCT parameters ORDER BY parameters) AS sizes
+            SELECT list(DISTINCT method ORDER BY method) AS methods, list(DISTINCT base ORDER BY base) AS bases
             FROM entries WHERE track = $track"""
         (row,) = self.rows(sql, track=track)
         return {name: found or [] for name, found in row.items()}
@@ -393,17 +399,19 @@ class Store:
         """The training curves of submissions: columns of `harness.record.Point` and submission."""
         return self.rows("FROM curve WHERE list_contains($ids, submission) ORDER BY submission, step", ids=ids)
 
-    def law_points(self, track: str, end: bool | None = None, entries: Sequence[str] = ()) -> list[dict[str, Any]]:
+    def law_points(
+        self, track: str, end: bool | None = None, entries: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
         """Drift (nats an episode) and forgetting (points, positive = forgot): of scored checkpoints (`end` is True), of
-        those evaluated in mid-training (False), or of both (None); of some entries (their ids), or of all. `lr_steps`
+        those evaluated in mid-training (False), or of both (None); of some entries (ids), or of all (None). `lr_steps`
         is the learning rate times the steps, `variant` what competes.
         """
         sql = """
             SELECT law.*, variant FROM law JOIN entries USING (entry)
             WHERE law.track = $track AND ($end IS NULL OR "end" = $end)
-                AND (len($entries::VARCHAR[]) = 0 OR list_contains($entries::VARCHAR[], entry))
+                AND ($entries IS NULL OR list_contains($entries::VARCHAR[], entry))
             ORDER BY entry, submission, step"""
-        return self.rows(sql, track=track, end=end, entries=list(entries))
+        return self.rows(sql, track=track, end=end, entries=None if entries is None else list(entries))
 
     def items(self, groups: Mapping[str, str]) -> dict[str, np.ndarray]:
         """Samples by item, averaged over the submissions of a group: see `harness.entries.items`."""
@@ -501,12 +509,11 @@ def _version(con: duckdb.DuckDBPyConnection) -> int:
 
 
 def _migrate(con: duckdb.DuckDBPyConnection) -> None:
-    """Bring a database to the last migration, and say in `stale` that all of it is to be made anew if that was one."""
+    """Bring a database to the last migration, and note in `stale` the entries whose derived rows are to be made."""
     con.execute(
         "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMP)"
     )
     version = _version(con)
-    con.execute("CREATE OR REPLACE TEMP TABLE stale (entry VARCHAR)")  # whose derived rows are out of date
     for number, path in MIGRATIONS.items():
         if number > version:
             con.begin()
@@ -515,8 +522,10 @@ def _migrate(con: duckdb.DuckDBPyConnection) -> None:
                 "INSERT INTO migrations VALUES (?, ?, ?)", [number, path.stem, datetime.now(UTC).replace(tzinfo=None)]
             )
             con.commit()
-    if version < max(MIGRATIONS):
-        con.execute("INSERT INTO stale SELECT DISTINCT entry FROM submissions")
+    # Whose derived rows are out of date, and whether numbers may have changed. A migration that changes what is derived
+    # empties `runs`; were its writer killed before it made them again, the next one finds them missing.
+    con.execute("CREATE OR REPLACE TEMP TABLE stale (entry VARCHAR, numbers BOOLEAN)")
+    con.execute("INSERT INTO stale SELECT DISTINCT entry, true FROM submissions ANTI JOIN runs USING (id)")
 
 
 def _replace(path: Path, make: Callable[[Path], Any]) -> None:

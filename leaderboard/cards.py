@@ -29,8 +29,8 @@ def card(id: str) -> dict[str, Any]:
     """The card of a task that can be imported; of another, as `missing`, the reason why not."""
     try:
         return asdict(find("task", id).card)
-    except (ImportError, Refused) as error:
-        return {"missing": str(error)}
+    except Exception as error:  # of any package's task
+        return {"missing": reason(error)}
 
 
 def measured(id: str) -> dict[str, Any]:
@@ -43,9 +43,14 @@ def measured(id: str) -> dict[str, Any]:
             return {}
         items = task.instances("test")
         asked = sha256("\n".join(sorted(fingerprints(task, items.first(HASHED)))).encode()).hexdigest()
-    except (ImportError, OSError, Refused) as error:
-        return {"unread": str(error)}
+    except Exception as error:
+        return {"unread": reason(error)}
     return {"items": len(items), "hash": asked[:16]}
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in a sentence."""
+    return str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
 
 
 def put(place: Path, found: dict[str, Any]) -> None:

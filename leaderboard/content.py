@@ -35,9 +35,11 @@ def rows(state: State, query: Query, skip: int) -> tuple[list[Entry], pd.DataFra
     return found, frames.board(found)
 
 
-def scatter(state: State, query: Query, skip: int, crowded: bool) -> Drawn:
-    """Gain × retention of a page of the table, and the same in numbers."""
+def scatter(state: State, query: Query, skip: int, crowded: bool) -> Drawn | None:
+    """Gain × retention of a page of the table, and the same in numbers; None where no entry has both."""
     frame = state.answer(rows, query, skip)[1]
+    if frame.dropna(subset=["gain", "retention"]).empty:
+        return None
     crowd = pd.DataFrame(state.answer(Store.density, replace(query, sort="front"), GRID) if crowded else [])
     table = frame.filter(items=["front", "name", "method", "gain", "gain 95 %", "retention", "retention 95 %"])
     return charts.gain_retention(frame, crowd), table

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from unicodedata import east_asian_width
 
+from leaderboard.charts import AUTOSIZE
 from leaderboard.words import legible
 
 WIDE, NARROW = 90, 36
@@ -29,6 +30,7 @@ def painted(tokens: Sequence[Mapping[str, Any]], theme: str | None) -> dict[str,
     return {
         "data": {"values": pieces(tokens)},
         "height": {"step": LINE},
+        "autosize": AUTOSIZE,
         "transform": [
             {"calculate": f"{roomy} ? datum.wide_line : datum.narrow_line", "as": "line"},
             {"calculate": f"({roomy} ? datum.wide_column : datum.narrow_column) * {CELL}", "as": "left"},

@@ -1,5 +1,6 @@
 """What several pages draw: a chart with its table, a table of entries, and ways to choose."""
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from harness.tracks import TRACKS
 from leaderboard import frames
 from leaderboard.charts import Spec
 from leaderboard.content import MOST
-from leaderboard.reading import ask, tracks
+from leaderboard.reading import USUAL, ask, home, tracks
 from leaderboard.words import labels
 
 Column = st.column_config.Column
@@ -42,6 +43,12 @@ def picture(chart: Spec, alternative: pd.DataFrame, about: str, key: str | None 
     return selected
 
 
+def commands(*lines: str) -> None:
+    """Commands to copy, with the home of this board where it is not the usual one."""
+    more = "" if home() == USUAL else f" --home {shlex.quote(str(home()))}"
+    st.code("\n".join(f"{line}{more}" for line in lines), language="sh", wrap_lines=True)
+
+
 def columns(frame: pd.DataFrame) -> dict[str, Any]:
     """How the columns of a table are written: links, and numbers with as many digits as they deserve."""
     digits = {name: 3 if "drift" in name or name in ("nats", "se") else 1 for name in frame.columns}
@@ -68,17 +75,22 @@ def found(track: str, label: str, key: str) -> list[Entry]:
     return ask(Store.entries, query, MOST)
 
 
-def choose_entries(label: str, offered: Sequence[Entry], chosen: Sequence[Entry], parameter: str) -> list[Entry]:
-    """Some of the entries; the parameter of the URL, ids with commas between, keeps which. `chosen` is the default.
+def choose_entries(
+    label: str, track: str, offered: Sequence[Entry], chosen: Sequence[Entry], parameter: str
+) -> list[Entry]:
+    """Some entries of a track; the parameter of the URL, ids with commas between, keeps which. `chosen` is the default.
 
     The URL may name entries that are not offered.
     """
     told = st.query_params.get(parameter)
-    start = list(chosen) if told is None else ask(results.some, tuple(told.split(",")))
+    start = list(chosen)
+    if told is not None:
+        named = ask(results.some, tuple(dict.fromkeys(told.split(","))))
+        start = [entry for entry in named if entry.track == track]
     by_id = {entry.id: entry for entry in (*start, *offered)}
-    named = labels(list(by_id.values()))
+    called = labels(list(by_id.values()))
     default = [entry.id for entry in start]
-    picked = st.multiselect(label, list(by_id), default=default, format_func=lambda id: named[id])
+    picked = st.multiselect(label, list(by_id), default=default, format_func=lambda id: called[id])
     if picked != [entry.id for entry in chosen]:
         st.query_params[parameter] = ",".join(picked)
     elif told is not None:

@@ -1,13 +1,15 @@
 """What the board reads: the last state that was published, in a copy of its own that outlives what befalls the file."""
 
+import math
 import os
 import shutil
 import tempfile
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +25,10 @@ T = TypeVar("T")
 
 WAIT = 2.0
 """Seconds that a page waits for a lock, which it needs only where the snapshot is of an older version."""
+USUAL = Path(".razorbench")
+"""The home of who names none."""
+PAUSE = 5.0
+"""Seconds after which what could not be opened is tried again."""
 KEPT = 300
 """Answers that are kept of a state."""
 PATIENCE = 0.3
@@ -39,8 +45,8 @@ class State(Store):
     def __init__(self, home: Path, whole: bool = True):
         """Copies the snapshot. StoreError if it is torn; `whole`: torn anywhere, for all of it is read."""
         super().__init__(home, wait=WAIT)
-        with super().read():  # one of an older version is made anew
-            self.published = identity(self.snapshot)
+        with super().read():  # so that a snapshot of an older version is made anew
+            pass
         with told(self.snapshot), tempfile.TemporaryDirectory() as folder:
             copy = shutil.copyfile(self.snapshot, Path(folder) / "copy.duckdb")
             self.con = duckdb.connect(config={**CONFIG, "threads": 1})  # many small questions at once
@@ -49,10 +55,16 @@ class State(Store):
                 for (table,) in self.con.execute("SELECT table_name FROM duckdb_tables()").fetchall():
                     self.con.execute(f"SELECT bit_xor(hash(t)) FROM {table} AS t")
 
-        self.answer = lru_cache(KEPT)(self._ask)
+        self.kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
-    def _ask(self, query: Callable[..., T], *asked: Any) -> T:
-        return query(self, *asked)
+    def answer(self, query: Callable[..., T], *asked: Any) -> T:
+        """What `query(state, *asked)` makes of this state; kept while it is among the last `KEPT`."""
+        key = (query, *asked)
+        if (found := self.kept.get(key, self)) is self:  # nothing else is this state
+            found = self.kept[key] = query(self, *asked)
+            if len(self.kept) > KEPT:
+                self.kept.popitem(last=False)
+        return found
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -71,6 +83,8 @@ class Shelf:
         self.trouble = ""
         """Why what is published now cannot be shown; empty if it is."""
         self.seen: tuple[int, ...] | None = None
+        self.again = math.inf
+        """When what could not be opened is tried again: what failed may have been a lock, or a full disk."""
         self.opener, self.opening, self.lock = ThreadPoolExecutor(1), Future(), threading.Lock()
         self.opening.set_result(None)
 
@@ -78,7 +92,8 @@ class Shelf:
         """The newest state. Empty or StoreError if there never was one to be opened."""
         with self.lock:
             try:
-                if (found := identity(self.snapshot)) != self.seen and self.opening.done():
+                found = identity(self.snapshot)
+                if (found != self.seen or time.monotonic() > self.again) and self.opening.done():
                     self.seen, self.opening = found, self.opener.submit(self.open)
             except FileNotFoundError:
                 self.seen, self.trouble = None, f"{self.snapshot} is gone: make it again with `razorbench rebuild`"
@@ -91,13 +106,15 @@ class Shelf:
 
     def open(self) -> None:
         """Open what is published now, and keep the state before it if that cannot be."""
+        self.again = math.inf
         try:
             self.state, self.trouble = State(self.home, whole=self.state is not None), ""  # the first is soon there
         except (StoreError, Refused) as error:
-            self.trouble = str(error)
-        except duckdb.Error as error:  # no store of ours, or none any more
-            why = str(error).splitlines()[0]
+            self.trouble, self.again = str(error), time.monotonic() + PAUSE
+        except Exception as error:  # whatever it is, the state before it stays
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
             self.trouble = f"{self.snapshot} is damaged ({why}): make it again with `razorbench rebuild`"
+            self.again = time.monotonic() + PAUSE
 
 
 def identity(path: Path) -> tuple[int, ...]:
@@ -115,7 +132,7 @@ def empty(home: Path) -> Empty:
 
 def home() -> Path:
     """The folder that the board shows."""
-    return Path(os.environ.get("RAZORBENCH_HOME", ".razorbench"))
+    return Path(os.environ.get("RAZORBENCH_HOME", USUAL))
 
 
 NOW = threading.local()

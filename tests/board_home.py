@@ -1,6 +1,7 @@
 """Homes for the board's tests: a small one, and one whose every submission was named by somebody hostile."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,36 +9,14 @@ import numpy as np
 
 from harness import record as files
 from harness import statistics
+from harness.orders import Order
 from harness.record import Drift, Point, Record, Score
-from harness.store import Store
+from harness.store import MIGRATIONS, Event, Store
 from submissions import queue
-from submissions.claim import Claim
+from submissions.claim import Claim, Data
+from tests.hostile import HOSTILE
 
 TRACK, OTHER = "mini-tools-v1", "parity-mnist-v1"
-
-MARK = "zqx"
-"""In every hostile text, so that a test can tell where it went."""
-HOSTILE = (
-    *(
-        f"{text}{MARK}"
-        for text in (
-            "<script>alert(1)</script>",
-            "<img src=x onerror=alert(1)>",
-            "![seen](https://example.org/pixel.png)",
-            "[click](javascript:alert(1))",
-            "https://example.org/www.example.org ",
-            ":material/skull: :red[alarm] :smile:",
-            r"$\href{https://example.org}{x}$ $$\frac{1}{0}$$",
-            "# heading\n\n- list\n\n| a | b |\n|---|---|",
-            "'; DROP TABLE submissions; --",
-            "\u202egnp.exe\u2066 \u200f",
-            "{{7*7}} ${7*7} datum.x %s {0}",
-            "👩‍💻🏳️‍🌈" * 9,
-            "\x00\x1b[31m",
-        )
-    ),
-    MARK + "x" * 10_000,
-)
 
 
 def items(rights: Mapping[tuple[str, str], tuple[Sequence[float], Sequence[float]]]) -> dict[str, list[Any]]:
@@ -117,31 +96,26 @@ def small(home: Path) -> Store:
 
 def hostile(home: Path) -> Store:
     """One entry and one waiting submission for each hostile text, which stands in every field that a stranger fills."""
-    samples, made = items({("new", TRACK): ([0.0], [1.0]), ("prior", "mini-logic-v1"): ([1.0], [0.0])}), []
+    samples, made, events = items({("new", TRACK): ([0.0], [1.0]), ("prior", "mini-logic-v1"): ([1.0], [0.0])}), [], []
+    when = "2025-11-20T12:00:00+00:00"
     for i, text in enumerate(HOSTILE):
-        claim = {
-            "track": TRACK,
-            "name": text,
-            "method": text,
-            "licence": text,
-            "settings": {text: text},
-            "compute": {text: text},
-            "data": [{"name": text, "source": text}],
-            "reported": {"gain": 1.0},
-        }
-        told = {"id": f"{i:016x}", "kind": "lora", "overlap": 3, "claim": claim, "submitted_at": "2025-11-20"}
-        more = {"name": text, "method": text, "settings": {text: text}, "provenance": {"submission": told, text: text}}
+        same = {"name": text, "method": text, "settings": {text: text}}
+        data = Data(text, source=text, sha256=text, fingerprints=text)
+        claim = Claim(TRACK, licence=text, contact=text, compute={text: text}, data=(data,), **same)
+        told = {"id": f"{i:016x}", "kind": "lora", "overlap": 3, "submitted_at": when}
+        told["claim"] = {**asdict(claim), "reported": {"gain": 1.0}}
         said = {**dict.fromkeys(("asked", "base", "adapted"), text), "tokens": [{"text": text, "nats": 1.0}]}
         answers = [{"task": task, "item": "0", **said} for task in (TRACK, "mini-logic-v1")]
+        more = {**same, "provenance": {"submission": told, text: text}}
         made.append((scored(f"run-{i}", samples, **more), samples, answers))
-        folder = queue.root(home) / f"{i:016x}"
+        events.append(Event(f"{i:04}", f"run-{i}", "renamed", text, when, value=text))
+        folder = queue.root(home) / told["id"]
         folder.mkdir(parents=True)
-        asked = Claim(TRACK, text, text, text)
         where = {"folders": (".",), "weights": ("ab",), "digest": "ab", "bytes": 1, "overlap": None}
-        brought = queue.Submission(folder.name, text, TRACK, "lora", asked, submitted_at="2025-11-20T12:00:00", **where)
+        brought = queue.Submission(folder.name, text, TRACK, "lora", claim, submitted_at=when, **where)
         queue.once(folder / "submission.json", brought)
     store = Store(home)
     add(store, *made)
-    for record, *_ in made:
-        store.decide(record.id, "renamed", record.name, record.name)
+    with store.lock():  # all at once, because each would publish
+        store.perform([Order("decide", (asdict(event),), max(MIGRATIONS)) for event in events])
     return store

@@ -75,6 +75,19 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def strange(shared_home: Path) -> Path:
+    """A hostile home, made once a run, which no test changes."""
+    from submissions.queue import locked
+    from tests.board_home import hostile
+
+    place = shared_home.with_name("strange")
+    with locked(shared_home.parent):
+        if not place.exists():
+            hostile(place.with_name("strange.part")).home.rename(place)
+    return place
+
+
+@pytest.fixture(scope="session")
 def bench(data: Path, shared_home: Path):
     """ParityMNIST made ready."""
     from harness.score import Bench

@@ -26,7 +26,8 @@ from harness.types import Action, Actions, Episode, Instance, Observation, Outco
 from leaderboard.painted import NARROW, WIDE, painted, parts, pieces
 from tasks.fetch import PICK, studio
 from tests import test_record
-from tests.board_home import HOSTILE, TRACK, add, hostile, items, scored
+from tests.board_home import TRACK, add, items, scored
+from tests.hostile import HOSTILE, SOME
 from tests.test_board import ROOT, assert_only_text
 from tests.toys import SPELLING, WORDS, Spell, Speller, table
 
@@ -388,7 +389,7 @@ def test_page_offers_the_command_that_makes_a_film_and_then_shows_it(tmp_path, s
     home = home_of(tmp_path, [row(asked="lift", **motions)])
     assert shown(show(home, id="r", task=PRIOR)) == [
         "lift",
-        f"razorbench film --submission r --task {PRIOR} --item 0",
+        f"razorbench film --submission r --task {PRIOR} --item 0 --home {home}",
     ]
     path = answers.film_of(home, "r", PRIOR, "0")
     path.parent.mkdir(parents=True)
@@ -410,10 +411,10 @@ def test_flips_are_searched_and_paged_by_the_link(tmp_path, show):
     assert {each.proto.query_param_key for each in (*at.selectbox, *at.text_input)} == {"task", "search"}
 
 
-def test_hostile_answers_reach_text_alone(tmp_path, show):
-    at = show(hostile(tmp_path).home, id="run-0", task=PRIOR)
-    for i in range(len(HOSTILE)):
-        at.query_params = {"id": f"run-{i}", "task": PRIOR}
+def test_hostile_answers_reach_text_alone(strange, show):
+    at = show(strange, id="run-0", task=PRIOR)
+    for text in SOME:
+        at.query_params = {"id": f"run-{HOSTILE.index(text)}", "task": PRIOR}
         assert not at.run().exception
         assert_only_text(at)
         assert len(shown(at)) == 3

@@ -12,32 +12,30 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from harness.entries import Query
+from harness.estimate import Estimate
 from harness.export import export
 from harness.registry import ids
 from harness.results import compare, table
-from harness.statistics import Estimate
 from harness.store import Store
 from harness.tracks import TRACKS, again
 from harness.types import Refused
 from leaderboard import cards, frames, words
 from leaderboard.app import PAGES
+from leaderboard.reading import State
 from tests import board_home
-from tests.board_home import HOSTILE, MARK, OTHER, TRACK, add, hostile, items, scored, small
+from tests.board_home import OTHER, TRACK, add, items, scored, small
+from tests.hostile import HOSTILE, MARK, SOME
 
 ROOT = Path(__file__).parent.parent
 Show = Callable[..., AppTest]
+CARDS = ["mini-math-v1", "mini-logic-v1"]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
     """A small home, which no test changes."""
     return small(tmp_path_factory.mktemp("small")).home
-
-
-@pytest.fixture(scope="module")
-def strange(tmp_path_factory) -> Path:
-    """A hostile home, which no test changes."""
-    return hostile(tmp_path_factory.mktemp("hostile")).home
 
 
 @pytest.fixture
@@ -124,8 +122,8 @@ AS_TEXT = {"text", "code", "dataframe", "arrow_data_frame", "vega_lite_chart", "
 
 def assert_only_text(at: AppTest) -> None:
     for node in nodes(at.main):
-        if MARK in str(getattr(node, "proto", "")):
-            assert node.type in AS_TEXT, f"{node.type}: {node.proto}"
+        if (proto := getattr(node, "proto", None)) is not None and MARK.encode() in proto.SerializeToString():
+            assert node.type in AS_TEXT, f"{node.type}: {proto}"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -139,17 +137,38 @@ def test_hostile_submission_is_shown_as_text(strange, show):
         at.query_params = {"id": f"run-{i}"}
         assert not at.run().exception
         assert_only_text(at)
-        assert words.legible(text, 200) in [element.value for element in at.text]
+        assert words.legible(text, 200).strip() in [element.value for element in at.text]
 
 
 def test_hostile_names_stand_in_the_table_as_they_are(strange, show):
-    names = rows(show(strange, "track", track=TRACK, columns="name"))["name"].tolist()
+    pages = [rows(show(strange, "track", track=TRACK, columns="name", page=page)) for page in "12"]
+    names = pd.concat(pages)["name"].tolist()
     assert sorted(names) == sorted(words.legible(text) for text in HOSTILE)
     assert HOSTILE[0] in names  # what is harmless to a reader is not touched
 
 
+def test_hostile_search_finds_what_has_it_and_changes_nothing(strange):
+    before, state = strange.joinpath("published.duckdb").read_bytes(), State(strange)
+    held = {entry.id: f"{entry.name} {entry.method} {entry.differs}".lower() for entry in table(state, TRACK)}
+    assert len(held) == len(HOSTILE) == 200
+    for text in HOSTILE:
+        asked = text.removesuffix(MARK).strip()
+        found = {entry.id for entry in state.entries(Query(TRACK, asked), effects=False)}
+        assert found == {id for id, told in held.items() if asked.lower() in told}, asked[:80]
+    assert strange.joinpath("published.duckdb").read_bytes() == before
+
+
+def test_hostile_search_on_the_page_finds_its_entry(strange, show):
+    at = show(strange, "track", track=TRACK, columns="name")
+    for text in SOME:
+        at.text_input(key="q").set_value(text).run()
+        assert not at.exception
+        assert words.legible(text) in rows(at)["name"].tolist()
+        assert_only_text(at)
+
+
 def test_hostile_entries_are_compared(strange, show):
-    found = [entry.id for entry in table(Store(strange), TRACK)]
+    found = [entry.id for entry in table(Store(strange), TRACK) if entry.name in SOME]
     at = show(strange, "compare", track=TRACK, ids=",".join(found))
     assert_only_text(at)
     assert not at.error
@@ -158,8 +177,10 @@ def test_hostile_entries_are_compared(strange, show):
 @pytest.mark.parametrize("page", ["track", "submission", "compare", "samples"])
 def test_hostile_permalink_is_text(page, home, show):
     at = show(home, page)
-    for text in HOSTILE:
-        at.query_params = dict.fromkeys(("id", "track", "ids", "task", "q", "sort", "search", "ring", "columns"), text)
+    for text in SOME:
+        at.query_params = dict.fromkeys(
+            ("id", "track", "ids", "task", "q", "sort", "search", "ring", "columns", "page"), text
+        )
         assert not at.run().exception
         assert_only_text(at)
 
@@ -170,7 +191,7 @@ def test_path_in_a_permalink_reads_no_file(home, show):
 
 
 def test_legible_shows_what_is_unseen_and_ends_what_is_long():
-    assert words.legible("a\u202eb\nc") == "a�b�c"
+    assert words.legible("a\u202eb\nc\uffff") == "a�b�c�"
     assert words.legible("x" * 81) == "x" * 79 + "…"
     assert words.legible("x" * 80) == "x" * 80
 
@@ -286,8 +307,9 @@ def test_submission_shows_its_own_commands(home, show):
 
 
 def test_commands_quote_what_a_stranger_wrote(strange):
+    state = State(strange)
     for i in range(len(HOSTILE)):
-        run = Store(strange).submission(f"run-{i}")
+        run = state.submission(f"run-{i}")
         told = (run["track"], run["method"], run["settings"])
         assert again(*told, run) == [f"razorbench verify {i:016x}"]
         words_of = shlex.split(again(*told, {**run, "submitted": None})[0])
@@ -316,10 +338,11 @@ def test_comparison_counts_what_each_alone_kept(home):
     by_method = {entry.method: entry for entry in table(Store(home), TRACK)}
     new, prior = compare(Store(home), by_method["sft"], by_method["grpo"])
     assert (new.task, new.role, new.first, new.second, new.difference.value) == ("mini-tools-v1", "new", 100, 75, -25)
-    assert (new.first_alone, new.second_alone, new.first_kept, new.second_kept) == (2, 0, 0, 0)
+    assert (new.first_alone, new.second_alone, new.first_kept, new.second_kept) == (2, 0, (), ())
     # The base had all 8 right; sft keeps items 0 to 3, grpo 1 to 7.
     assert (prior.first, prior.second, prior.difference.value) == (50, 87.5, 37.5)
-    assert (prior.first_alone, prior.second_alone, prior.first_kept, prior.second_kept) == (1, 4, 1, 4)
+    assert (prior.first_alone, prior.second_alone) == (1, 4)
+    assert (prior.first_kept, prior.second_kept) == (("0",), ("4", "5", "6", "7"))
     assert prior.p == pytest.approx(2 * (1 + 5) / 2**5)  # exact McNemar: 1 of 5 discordant
     assert (new.p, new.p_holm) == (0.5, pytest.approx(0.75))
     assert isinstance(prior.difference, Estimate)
@@ -343,7 +366,9 @@ def test_track_whose_entries_have_no_retention_draws(tmp_path, show):
     add(Store(tmp_path), (scored("a", samples, retention=None), samples))
     at = show(tmp_path, "track", track=TRACK)
     assert all(rows(at)["front"].isna())
-    assert "Nobody is ranked yet" in at.markdown[1].value
+    told = [each.value for each in at.markdown]
+    assert any("Nobody is ranked yet" in each for each in told)
+    assert "None of these entries has both gain and retention yet." in told
 
 
 def test_entries_of_two_tracks_are_not_compared(home):
@@ -378,21 +403,43 @@ def test_newest_submissions_come_first(tmp_path):
     assert [run["id"] for run in store.newest(2)] == ["new", "middle"]
 
 
-def test_cards_are_written_by_a_process_of_their_own(tmp_path, show):
-    subprocess.run([sys.executable, "-m", "leaderboard.cards", str(tmp_path / "home")], cwd=ROOT, check=True)
-    assert set(cards.read(tmp_path / "home")) == set(ids("task"))
-    at = show(tmp_path / "home", "tasks", find="parity", task="parity-mnist-v1")
-    assert "parity-mnist-v1" in at.dataframe[0].value["task"].tolist()
+def test_cards_are_written_by_a_process_of_their_own(home, show, tmp_path, monkeypatch):
+    monkeypatch.setenv(cards.PLACE, str(tmp_path))
+    code = (
+        f"from leaderboard import cards; cards.ids = lambda kind: {CARDS!r}; cards.write(cards.Path({str(tmp_path)!r}))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    assert set(cards.read()) == set(CARDS)
+    at = show(home, "tasks", find="MATH-v1", task="mini-math-v1")
+    assert at.dataframe[0].value["task"].tolist() == ["mini-math-v1"]
     assert "rule: " in texts(at)
+    assert "test items: 10000; sha256 of what they ask: " in texts(at)
 
 
-def test_torn_cards_are_none(tmp_path):
-    cards.path(tmp_path).write_text('{"mini')
-    assert cards.read(tmp_path) == {}
+def test_every_task_has_a_card():
+    assert all(cards.card(id).get("asks") or cards.card(id)["missing"] for id in ids("task"))
+
+
+def test_same_items_have_the_same_hash():
+    first, again, other = (cards.measured(id)["hash"] for id in ("mini-math-v1", "mini-math-v1", "mini-science-v1"))
+    assert first == again != other
+
+
+def test_torn_cards_are_none(tmp_path, monkeypatch):
+    monkeypatch.setenv(cards.PLACE, str(tmp_path))
+    (tmp_path / "cards.json").write_text('{"mini')
+    assert cards.read() == {}
 
 
 def test_board_never_loads_torch_or_a_task():
     modules = [f"leaderboard.{path.stem}" for path in (ROOT / "leaderboard").glob("*.py") if path.stem != "app"]
     code = f"import sys, submissions.queue, {', '.join(modules)}; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert not {name.split(".")[0] for name in ran.stdout.split()} & {"torch", "tasks", "agents", "mujoco"}
+    assert not {name.split(".")[0] for name in ran.stdout.split()} & {
+        "torch",
+        "scipy",
+        "matplotlib",
+        "tasks",
+        "agents",
+        "mujoco",
+    }

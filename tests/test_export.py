@@ -25,7 +25,7 @@ from harness.report import report
 from harness.results import table
 from harness.store import Store
 from harness.types import Refused
-from tests.board_home import OTHER, TRACK, add, hostile, items, scored, small
+from tests.board_home import OTHER, TRACK, add, items, scored, small
 from tests.hostile import HOSTILE, MARK
 from tests.test_record import make
 from tests.test_results import FLAT, put
@@ -45,9 +45,9 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def strangers(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def strangers(strange: Path) -> Store:
     """A track whose every submission was named by somebody hostile."""
-    return hostile(tmp_path_factory.mktemp("hostile"))
+    return Store(strange)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from harness.flags import flags, possible_gain
 
 
 def run(gain=20.0, retention=-1.0, drift: float | None = 0.5, reported=None, overlap=None, se=1.0, drift_se=0.0):
-    """A row of the view `runs`, as far as flags read it."""
+    """A row of the table `runs`, as far as flags read it."""
     told = {"claim": {"reported": reported or {}}, "overlap": overlap}
     return {
         **{

@@ -30,6 +30,7 @@ from harness.statistics import (
 )
 
 NAN = float("nan")
+ALL = slice(None)
 
 
 def table(won: int, lost: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -286,7 +287,7 @@ def test_holm_neither_counts_nor_changes_a_nan():
 
 def test_pairwise_se_is_that_of_the_paired_difference():
     scores = np.random.default_rng(0).random((4, 50))
-    se = pairwise_se(scores)
+    se = pairwise_se(scores)(ALL)
     for i in range(4):
         for j in set(range(4)) - {i}:
             assert se[i, j] == pytest.approx(stats.sem(scores[i] - scores[j]))
@@ -295,21 +296,28 @@ def test_pairwise_se_is_that_of_the_paired_difference():
 def test_pairwise_se_uses_the_items_that_both_rows_scored():
     scores = np.random.default_rng(0).random((3, 30))
     scores[0, :7], scores[1, 5:9] = NAN, NAN
-    assert pairwise_se(scores)[0, 1] == pytest.approx(stats.sem(scores[0] - scores[1], nan_policy="omit"))
+    assert pairwise_se(scores)(ALL)[0, 1] == pytest.approx(stats.sem(scores[0] - scores[1], nan_policy="omit"))
 
 
 @pytest.mark.parametrize("unscored", [0, 3])
 def test_pairwise_se_of_some_rows_is_that_of_all(unscored):
     scores = np.random.default_rng(0).random((5, 30))
     scores[1, :unscored] = NAN
-    np.testing.assert_array_equal(pairwise_se(scores, slice(2, 5)), pairwise_se(scores)[2:5])
+    np.testing.assert_allclose(pairwise_se(scores)(slice(2, 5)), pairwise_se(scores)(ALL)[2:5], rtol=1e-12)
 
 
 @pytest.mark.parametrize(("won", "beaten"), [(5, False), (6, True)])
 def test_a_binary_row_beats_another_when_mcnemar_says_so(won, beaten):
     base, adapted = table(won, 0, 100)
-    gap, se = adapted.mean() - base.mean(), pairwise_se([adapted, base])[0, 1]
+    gap, se = adapted.mean() - base.mean(), pairwise_se([adapted, base])(ALL)[0, 1]
     assert (gap > 1.96 * se) == beaten == (mcnemar(base, adapted) < 0.05)
+
+
+@pytest.mark.parametrize("third", [np.full(100, 1 / 3), np.full(100, NAN), np.zeros(100)])
+def test_what_a_third_row_holds_does_not_matter_to_the_other_two(third):
+    base, adapted = table(4, 0, 100)
+    alone = pairwise_se([adapted, base])(ALL)
+    np.testing.assert_allclose(pairwise_se([adapted, base, third])(ALL)[:2, :2], alone, rtol=1e-12)
 
 
 def ranked(x, y, x_se, y_se) -> list[int]:

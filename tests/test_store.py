@@ -14,6 +14,7 @@ import pytest
 
 from harness import record as files
 from harness import store as module
+from harness.entries import Query
 from harness.record import Drift, Point
 from harness.store import Store, StoreError
 from harness.types import Refused
@@ -406,19 +407,52 @@ def test_rebuild_gives_equal_rows_and_keeps_events(store: Store):
     assert [run["id"] for run in store.runs("tiny-v1") if run["id"] == "r2"] == []
 
 
-def test_samples_that_are_torn_are_named_and_the_database_stays_as_it_was(store: Store):
-    put(store, make("r1"))
+@pytest.mark.parametrize("befalls", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:99])])
+def test_lost_samples_hold_up_nobody(store: Store, befalls):
+    put(store, make("r1"), make("r2", seed=2), make("alone", method="simpo"), make("well", method="sft"))
+    before = {entry.method: entry for entry in store.entries(Query("tiny-v1"))}
+    whole = {
+        id: (path := files.folder(store.home, id) / "samples.parquet", path.read_bytes()) for id in ("r2", "alone")
+    }
+    for path, _ in whole.values():
+        befalls(path)
+    store.rebuild()
+    found = {entry.method: entry for entry in store.entries(Query("tiny-v1"))}
+    several, alone = found["grpo"], found["simpo"]
+    assert several.gain.value != several.gain.value  # of two seeds nothing is known
+    assert "r2/samples.parquet" in several.gain.method
+    assert (several.rank, several.effects) == (None, ())
+    assert alone.gain == before["simpo"].gain  # as its record has it
+    assert found["sft"].effects == before["sft"].effects
+    for path, content in whole.values():
+        path.write_bytes(content)
+    store.rebuild()
+    assert {entry.method: entry for entry in store.entries(Query("tiny-v1"))} == before
+
+
+def test_a_migration_whose_writer_was_killed_is_finished_by_the_next(store: Store):
+    put(store, make("r1"), make("r2", seed=2))
     before = everything(store)
-    files.write(store.home, make("r2", seed=2), columns([0, 1], [1, 1]))
-    samples = files.folder(store.home, "r2") / "samples.parquet"
-    whole = samples.read_bytes()
-    samples.write_bytes(whole[: len(whole) // 2])
-    for work in (store.reconcile, store.rebuild):
-        with pytest.raises(Refused, match=r"records/r2/samples\.parquet"):
-            work()
+    with duckdb.connect(str(store.database)) as con:  # as the last migration leaves it
+        for table in ("runs", "law", "entries", "effects", "laws"):
+            con.execute(f"DELETE FROM {table}")
+    store.reconcile()
     assert everything(store) == before
-    samples.write_bytes(whole)
-    assert store.reconcile() == 1
+
+
+def test_words_that_are_no_text_are_refused_and_leave_nothing(store: Store):
+    put(store, make("r1"))
+    with pytest.raises(Refused, match="UTF-8"):
+        store.decide("r1", "hidden", "\udcff")
+    assert store.reconcile() == 0
+    assert store.events() == []
+
+
+def test_a_home_whose_path_looks_like_a_partition_is_read_as_any_other(tmp_path: Path):
+    plain, odd = Store(tmp_path / "home"), Store(tmp_path / "task=math" / "drift=3" / "home")
+    for store in (plain, odd):
+        put(store, make("r1"), make("r2", seed=2))
+    assert odd.entries(Query("tiny-v1")) == plain.entries(Query("tiny-v1"))
 
 
 def test_rebuild_names_the_record_that_is_torn_and_keeps_the_old_database(store: Store):

@@ -1,11 +1,13 @@
--- What readers look up is made when rows are written, from the views whose names end in `_now` (harness/entries.py).
+-- What readers look up is made when rows are written (harness/derive.py): first `runs` from the view `runs_now`; then, of
+-- `runs`, `law` from the view `law_now`, and `entries` from the view `leaderboard` and the samples. Both views, older than
+-- this table, read whatever is called `runs`.
 
 ALTER VIEW runs RENAME TO runs_now;
 CREATE TABLE runs AS
 SELECT
     * EXCLUDE (provenance),
     provenance -> '$.submission' AS brought,  -- what its maker says of it; NULL where nobody submitted it
-    (provenance ->> '$.parameters')::BIGINT AS parameters
+    TRY_CAST(provenance ->> '$.parameters' AS BIGINT) AS parameters
 FROM runs_now LIMIT 0;
 
 ALTER VIEW law RENAME TO law_now;

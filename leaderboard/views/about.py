@@ -8,18 +8,15 @@ st.write(
     "π₀ answered."
 )
 st.subheader("Gain")
-st.latex(r"\text{gain} = \frac{100}{|N|} \sum_{x \in N} \left( r(\pi, x) - r(\pi_0, x) \right)")
+st.latex(r"\text{gain}(N) = \frac{100}{|N|} \sum_{x \in N} \left( r(\pi, x) - r(\pi_0, x) \right)")
 st.write("Points on the new task; r is the reward of an answer, 0 to 1.")
 st.subheader("Retention")
-st.latex(
-    r"\text{retention} = \frac{1}{|P|} \sum_{p \in P} \frac{100}{|p|} \sum_{x \in p} "
-    r"\left( r(\pi, x) - r(\pi_0, x) \right)"
-)
+st.latex(r"\text{retention} = \frac{1}{|P|} \sum_{p \in P} \text{gain}(p)")
 st.write("Points, the mean over the prior tasks P, each with the same weight. 0: kept. Negative: forgot.")
 st.subheader("Drift")
 st.latex(
-    r"\text{drift} = \frac{1}{|N|} \sum_{x \in N} \mathbb{E}_{y \sim \pi_0(\cdot | x)} \sum_t "
-    r"\mathrm{KL}\left( \pi_0(\cdot | x, y_{<t}) \,\|\, \pi(\cdot | x, y_{<t}) \right)"
+    r"\begin{gathered} \text{drift} = \frac{1}{|N|} \sum_{x \in N} \mathbb{E}_{y \sim \pi_0(\cdot | x)} \sum_t k_t, \\"
+    r"k_t = \mathrm{KL}\left( \pi_0(\cdot | x, y_{<t}) \,\|\, \pi(\cdot | x, y_{<t}) \right) \end{gathered}"
 )
 st.write(
     "Forward KL on the new task, nats an episode; exact over the alphabet at each element, and only the prefix is "
@@ -32,7 +29,7 @@ st.write(
     "are tied."
 )
 st.subheader("The law of forgetting")
-st.latex(r"\text{forgetting} = -\,\text{retention} \approx c_0 + c_1 \cdot \text{drift} + c_2 \cdot \text{drift}^2")
+st.latex(r"-\,\text{retention} \approx c_0 + c_1 \cdot \text{drift} + c_2 \cdot \text{drift}^2")
 st.subheader("Flag: gained more than its drift lets one expect")
 st.latex(r"|\text{gain}| \le 100 \sqrt{\text{drift} / 2}")
 st.write("Pinsker's inequality, for sampled answers.")

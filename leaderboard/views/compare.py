@@ -41,8 +41,7 @@ def page() -> None:
     st.title("Compare")
     track = choose_track()
     offered = found(track, "Search", "find")
-    chosen = choose_entries("Entries; the others are held against the first", offered, [], "ids")
-    chosen = [entry for entry in chosen if entry.track == track]
+    chosen = choose_entries("Entries; the others are held against the first", track, offered, [], "ids")
     if len(chosen) < 2:
         st.info("Choose two or more entries.")
         return

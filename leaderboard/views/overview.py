@@ -10,7 +10,7 @@ from harness.store import Store
 from harness.tracks import TRACKS
 from leaderboard.content import leaders
 from leaderboard.frames import link
-from leaderboard.parts import ARROW, columns
+from leaderboard.parts import ARROW, columns, commands
 from leaderboard.reading import Empty, ask, home, tracks
 from leaderboard.words import estimated, legible, tied
 from submissions import queue
@@ -20,9 +20,12 @@ LEADERS, NEWEST, WAITING = 3, 10, 50  # rows that each table shows at most
 
 def card(track: str, row: dict[str, Any], leaders: list[Entry]) -> None:
     """What a track asks, and who leads."""
-    known = TRACKS.get(track)
-    st.subheader(known.title if known else track)
-    st.write(known.question if known else "This track is not played any more; its results stay.")
+    if known := TRACKS.get(track):
+        st.subheader(known.title)
+        st.write(known.question)
+    else:
+        st.text(legible(track))
+        st.write("This track is not played any more; its results stay.")
     if not leaders:
         st.caption("Nothing is scored here yet.")
     else:
@@ -80,7 +83,7 @@ def waiting() -> None:
         return
     st.write(f"{len(found)} not scored yet. {working}.")
     if not workers:
-        st.code("razorbench worker --drain", language=None)
+        commands("razorbench worker --drain")
     stands = [queue.status(home(), sub) for sub in found[:WAITING]]
     rows = [
         {

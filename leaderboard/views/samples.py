@@ -9,12 +9,12 @@ import streamlit as st
 from harness import answers
 from harness.store import Store
 from leaderboard.painted import FULL, painted
-from leaderboard.parts import ARROW, choose_submission, columns
+from leaderboard.parts import ARROW, choose_submission, columns, commands
 from leaderboard.reading import ask, home
 from leaderboard.words import legible, number
 
 ROWS = 10  # flips of a page
-PAINTED = 500  # tokens of a reply that are drawn
+PAINTED, LETTERS = 500, 200  # tokens of a reply that are drawn, and characters of each
 TALL = 1_500  # characters, of which a box with a scroll bar is made
 KINDS = {"forgot": "It scores less than the base did.", "learned": "It scores more than the base did."}
 
@@ -40,7 +40,7 @@ def moved(id: str, task: str, item: str) -> None:
     else:
         st.caption("The motions are kept, and this makes the film of them:")
         words = ["razorbench", "film", "--submission", id, "--task", task, "--item", item]
-        st.code(shlex.join(words), "sh", wrap_lines=True)
+        commands(shlex.join(words))
 
 
 def drift(tokens: list[dict[str, Any]]) -> None:
@@ -48,7 +48,7 @@ def drift(tokens: list[dict[str, Any]]) -> None:
     known = [token["nats"] for token in tokens if token["nats"] is not None]
     about = f"The base's reply, painted: {number(sum(known), 3)} nats in {len(tokens)} tokens"
     about += f", at most {number(max(known), 3)} in one." if known else "."
-    shown = tokens[:PAINTED]
+    shown = [token | {"text": token["text"][:LETTERS]} for token in tokens[:PAINTED]]
     st.vega_lite_chart(painted(shown, st.context.theme.type), width="stretch", alt=about)
     st.caption(about + (f" The first {PAINTED} are drawn." if len(tokens) > PAINTED else ""))
     with st.expander("The same in numbers"):

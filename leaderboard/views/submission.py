@@ -13,7 +13,7 @@ from harness.results import some
 from harness.store import Store
 from harness.tracks import TRACKS, again, differs
 from leaderboard import charts, content, frames
-from leaderboard.parts import ARROW, choose_submission, columns, picture
+from leaderboard.parts import ARROW, choose_submission, columns, commands, picture
 from leaderboard.reading import ask
 from leaderboard.words import bounds, legible, number, runs_of
 
@@ -40,6 +40,8 @@ def estimates(entry: Entry) -> None:
         column.metric(f"{name} ({unit})", number(estimate.value, digits))
         between = number(getattr(entry, f"{name}_between"), digits)
         column.caption(f"95 %: {bounds(estimate, digits)}; between seeds: sd {between}")
+    if "cannot be read" in entry.gain.method:
+        st.text(f"Nothing is known over its seeds: {entry.gain.method}")
     rank = "no front" if entry.rank is None else f"front {entry.rank}"
     element, reverse = number(entry.drift_element, 4), number(entry.reverse, 3)
     st.write(f"On {rank} of its track. Drift an element {element} nats; reverse KL {reverse} nats an episode.")
@@ -158,7 +160,7 @@ def page() -> None:
     if entry is not None:
         training(entry)
     st.subheader("Make it again")
-    st.code("\n".join(again(run["track"], run["method"], run["settings"], run)), language="sh", wrap_lines=True)
+    commands(*again(run["track"], run["method"], run["settings"], run))
     if run["track"] not in TRACKS:
         st.caption("Its track is not played any more: take the version of razorbench that its provenance names.")
     reported(run, entry)

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from harness.tracks import TRACKS
+from leaderboard.parts import commands
 
 TOML = """track = "{track}"
 name = "what the board shows"
@@ -14,10 +15,10 @@ gain = 16.0
 """
 
 
-def step(words: str, commands: str) -> None:
+def step(words: str, *lines: str) -> None:
     """What to do, and the commands."""
     st.write(words)
-    st.code(commands, language="sh", wrap_lines=True)
+    commands(*lines)
 
 
 def page() -> None:
@@ -28,13 +29,15 @@ def page() -> None:
     st.subheader("With our methods")
     step(
         "Adapt the track's base, score it, and it is on the board.",
-        f"razorbench adapt {track.id} --method sft --out mine\nrazorbench score mine --track {track.id}",
+        f"razorbench adapt {track.id} --method sft --out mine",
+        f"razorbench score mine --track {track.id}",
     )
     st.subheader("With tools of your own")
     step(
-        "1. Take the track's base and, if you want them, questions of its training split with an expert's answers.",
-        f"razorbench base {track.id} --out base\n"
-        f"razorbench questions {track.new} --out train.jsonl --hashes train.hashes  # not in words: --hashes alone",
+        "1. Take the track's base and, if you want them, questions of its training split with an expert's answers "
+        "(of a task that does not ask in words: `--hashes` alone).",
+        f"razorbench base {track.id} --out base",
+        f"razorbench questions {track.new} --out train.jsonl --hashes train.hashes",
     )
     st.write(
         "2. Adapt it, and put into a folder: `model.safetensors`, or a LoRA as `peft` saves it, and submission.toml."
@@ -42,9 +45,11 @@ def page() -> None:
     st.code(TOML.format(track=track.id), language="toml")
     step(
         "3. Submit the folder. It is checked, copied, queued, and scored by a worker. Nothing in it is ever executed.",
-        f"razorbench submit my-folder --track {track.id}\nrazorbench queue\nrazorbench worker --drain",
+        f"razorbench submit my-folder --track {track.id}",
+        "razorbench queue",
+        "razorbench worker --drain",
     )
-    step("4. See what came out, and let it be scored once more.", 'razorbench show "NAME"\nrazorbench verify "NAME"')
+    step("4. See what came out, and let it be scored once more.", 'razorbench show "NAME"', 'razorbench verify "NAME"')
     st.write(
         "Several seeds of one method go into `seed-0/`, `seed-1/`, … and are one row. `razorbench retract` takes back."
     )

@@ -5,8 +5,7 @@ import streamlit as st
 
 from harness.tracks import TRACKS
 from leaderboard import cards
-from leaderboard.parts import ARROW
-from leaderboard.words import number
+from leaderboard.parts import ARROW, columns
 
 WORST = 98.0
 """Half the 95 % interval of a score of 50 % on one item, points."""
@@ -48,13 +47,22 @@ def page() -> None:
         if example := left[id].get("example"):
             st.caption("example")
             st.code(example, language=None, wrap_lines=True)
-    for track in TRACKS.values():
-        if role := "new task" if track.new == id else "prior task" if id in track.prior_tasks else "":
-            n = min(track.items or items or 0, items or track.items)
-            noise = f", {n} items: ± {number(WORST / n**0.5)} points of noise" if n else ""
-            label = f"{role} of {track.id}{noise}"
-            st.page_link("views/track.py", label=label, icon=ARROW, query_params={"track": track.id})
-    st.caption("Noise: half the 95 % interval of a score of 50 %, where it is largest; paired differences are finer.")
+    asked = [track for track in TRACKS.values() if id in (track.new, *track.prior_tasks)]
+    if not asked:
+        return
+    scored = [min(track.items or items or 0, items or track.items) for track in asked]
+    frame = pd.DataFrame(
+        {
+            "track": [track.id for track in asked],
+            "asked as": ["new task" if track.new == id else "prior task" for track in asked],
+            "items": scored,
+            "noise": [WORST / n**0.5 if n else None for n in scored],
+        }
+    )
+    st.dataframe(frame, hide_index=True, column_config=columns(frame))
+    st.caption("Noise: half the 95 % interval of a score of 50 %, points; paired differences are finer.")
+    for track in asked:
+        st.page_link("views/track.py", label=track.id, icon=ARROW, query_params={"track": track.id})
 
 
 page()

@@ -10,9 +10,9 @@ from harness.export import TABLES
 from harness.store import Store
 from leaderboard import content, frames
 from leaderboard.content import CELLS, MOST
-from leaderboard.parts import ARROW, choose_entries, choose_track, columns, picture
+from leaderboard.parts import ARROW, choose_entries, choose_track, columns, commands, picture
 from leaderboard.reading import ask, state
-from leaderboard.words import labels, legible, runs_of, tied
+from leaderboard.words import labels, legible, number, runs_of, tied
 
 LINES = 4  # entries whose curves are drawn unless others are chosen
 
@@ -49,7 +49,7 @@ def shown(names: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def leaderboard(frame: pd.DataFrame, query: Query) -> None:
+def leaderboard(frame: pd.DataFrame, query: Query, skip: int) -> None:
     """The table, what can be done with chosen rows, and the downloads."""
     names = [name for name in frames.COLUMNS if name in st.session_state["columns"]]
     picked = st.dataframe(
@@ -58,7 +58,7 @@ def leaderboard(frame: pd.DataFrame, query: Query) -> None:
         column_config=columns(frame),
         on_select="rerun",
         selection_mode="multi-row",
-        key="rows",
+        key=f"rows {hash((query, skip))}",  # marks are numbers of rows: other rows have none
         alt="The leaderboard of this track",
     )
     ids = [frame["id"].iloc[row] for row in picked["selection"]["rows"] if row < len(frame)]
@@ -83,9 +83,12 @@ def gain_and_retention(query: Query, skip: int, found: list[Entry], total: int) 
     """The chart whose points open their submissions, and the same by keyboard."""
     about = "Gain × retention with 95 % intervals over items. Ringed: front 1. Click a point to open it."
     about += f" Grey: where all {total} lie." if total > len(found) else ""
-    selected = picture(*ask(content.scatter, query, skip, total > len(found)), about, key="points")
-    runs = {entry.id: entry.runs[0]["id"] for entry in found}
-    points = [point["id"] for point in selected["selection"].get("point", ()) if point.get("id") in runs]
+    runs, points = {entry.id: entry.runs[0]["id"] for entry in found}, []
+    if drawn := ask(content.scatter, query, skip, total > len(found)):
+        selected = picture(*drawn, about, key="points")
+        points = [point["id"] for point in selected["selection"].get("point", ()) if point.get("id") in runs]
+    else:
+        st.write("None of these entries has both gain and retention yet.")
     named = labels(found)
     picked = st.selectbox(
         "Open a submission", list(runs), None, format_func=lambda id: named[id], placeholder="Choose one"
@@ -107,10 +110,11 @@ def law(query: Query, skip: int, found: Sequence[Entry], all: int) -> None:
     if fitted is None:
         about += " Too few points for a law: it needs 4, of 3 different drifts."
     else:
-        about += f" Grey: the quadratic law with its 95 % bootstrap band, R² {fitted.r2:.2f} over {fitted.n} ends; "
-        about += f"leaving one method out {fitted.r2_left_out:.2f}; "
-        about += f"log(learning rate × steps), to beat: {fitted.baseline_r2:.2f}."
-        about = about.replace("nan", "unknown")
+        worth = [number(r2, 2) for r2 in (fitted.r2, fitted.r2_left_out, fitted.baseline_r2)]
+        about += (
+            f" Grey: the quadratic law with its 95 % bootstrap band, R² {worth[0]} over {fitted.n} ends; leaving one "
+        )
+        about += f"method out {worth[1]}; log(learning rate × steps), to beat: {worth[2]}."
     chart, frame = drawn
     picture(chart, frame.drop(columns="entry"), about)
     if ring and fitted is not None:
@@ -129,9 +133,9 @@ def priors(query: Query, skip: int, n: int) -> None:
         st.caption(f"The first {CELLS} of {n} entries; filter to see others.")
 
 
-def training(found: Sequence[Entry]) -> None:
+def training(track: str, found: Sequence[Entry]) -> None:
     """The curves of some entries."""
-    lines = choose_entries("Entries", found, found[:LINES], "curves")
+    lines = choose_entries("Entries", track, found, found[:LINES], "curves")
     drawn = ask(content.curves, runs_of(lines), "new", "prior", "drift")
     if not drawn:
         st.write("These entries have no training curve." if lines else "Choose an entry to see its training curve.")
@@ -150,7 +154,7 @@ def page() -> None:
         st.info(
             "Nothing is scored on this track yet. This adapts its base by one method with three seeds, and scores them:"
         )
-        st.code(f"razorbench sweep {track} --methods sft --seeds 0 1 2", language="sh")
+        commands(f"razorbench sweep {track} --methods sft --seeds 0 1 2")
         return
     query = asked(track)
     total = ask(Store.count, query)
@@ -164,7 +168,7 @@ def page() -> None:
     found, frame = ask(content.rows, query, skip)
     if pages > 1:
         st.caption(f"Page {at} of {pages}. What is drawn below are the {len(found)} entries of this page.")
-    leaderboard(frame, query)
+    leaderboard(frame, query, skip)
     st.caption(
         "Points (0–100) and nats an episode. Entries on one front are tied: their intervals do not tell them apart."
     )
@@ -175,7 +179,7 @@ def page() -> None:
     st.subheader("Prior tasks")
     priors(query, skip, len(found))
     st.subheader("Training curves")
-    training(found)
+    training(track, found)
 
 
 page()
