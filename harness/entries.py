@@ -264,8 +264,8 @@ def curve(row: Mapping[str, Any]) -> Curve:
 
 
 def _estimate(cell: Mapping[str, Any]) -> Estimate:
-    numbers = {name: number(cell[name]) for name in ("value", "low", "high", "se")}
-    return Estimate(**{**cell, **numbers})
+    value, low, high, se = (number(cell[name]) for name in ("value", "low", "high", "se"))
+    return Estimate(value, low, high, se, cell["n"], cell["unscored"], cell["method"])
 
 
 def grouped(found: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
