@@ -35,6 +35,7 @@ benchmarks: .venv/installed
 	$(BIN)/python -m benchmarks.lanes
 	$(BIN)/python -m benchmarks.language
 	$(BIN)/python -m benchmarks.robot
+	$(BIN)/python -m benchmarks.board
 
 # At least 100,000 random headers, claims and manifests through the gate.
 fuzz: .venv/installed

@@ -28,8 +28,10 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from harness import record as files
+from harness import statistics
 from harness.answers import flips
 from harness.entries import SORTS, Query
+from harness.law import fit_law
 from harness.methods import METHODS
 from harness.record import Drift, Point, Record, Score
 from harness.store import Store
@@ -316,6 +318,26 @@ def writes(home: Path, entries: int) -> None:
         print(f"| {int(SHARE * n):,} | {median(taken):.2f} | {median(opened):.2f} |", flush=True)
 
 
+def parts() -> None:
+    """Print what the numbers themselves take."""
+    rng = np.random.default_rng(0)
+    base, adapted = rng.integers(0, 2, (2, 10_000))
+    scores = rng.integers(0, 2, (1_000, 10_000)).astype(float)
+    beats = rng.random((2, 5_000, 5_000)) < 0.3
+    x, run = rng.random(15_000), np.repeat(np.arange(5_000), 3)
+    y, method = x**2 + rng.normal(size=15_000), (run % 12).astype(str)
+    errors = statistics.pairwise_se(scores)
+    work: dict[str, Callable[[], Any]] = {
+        "`paired`, 10,000 binary items": lambda: statistics.paired(base, adapted),
+        "`pairwise_se`, 64 of 1,000 entries against all, 10,000 items": lambda: errors(slice(64)),
+        "`fronts`, 5,000 points": lambda: statistics.fronts(beats[0], beats[1], np.ones(5_000, bool)),
+        "`fit_law`, 1,000 resamples of 15,000 points of 5,000 runs": lambda: fit_law(x, y, method, cluster=run),
+    }
+    print("| what | median of 5, s |\n| --- | ---: |")
+    for called, do in work.items():
+        print(f"| {called} | {median([timed(do) for _ in range(5)]):.3f} |", flush=True)
+
+
 def timed(work: Callable[..., Any], *given: Any) -> float:
     """Seconds that it takes."""
     started = time.perf_counter()
@@ -333,3 +355,4 @@ if __name__ == "__main__":
     pages(given.home.absolute(), given.port)
     queries(given.home)
     writes(given.home, given.entries)
+    parts()

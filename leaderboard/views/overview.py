@@ -29,7 +29,8 @@ def card(track: str, row: dict[str, Any], leaders: list[Entry]) -> None:
     if not leaders:
         st.caption("Nothing is scored here yet.")
     else:
-        st.markdown(f"**{row['entries']} entries. {tied(row['leaders'])}.**")
+        entries = f"{row['entries']} entr{'y' if row['entries'] == 1 else 'ies'}"
+        st.markdown(f"**{entries}. {tied(row['leaders'])}.**")
         frame = pd.DataFrame(
             {
                 "name": legible(entry.name),
