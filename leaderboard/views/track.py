@@ -112,9 +112,9 @@ def law(query: Query, skip: int, found: Sequence[Entry], all: int) -> None:
     else:
         worth = [number(r2, 2) for r2 in (fitted.r2, fitted.r2_left_out, fitted.baseline_r2)]
         about += (
-            f" Grey: the quadratic law with its 95 % bootstrap band, R² {worth[0]} over {fitted.n} ends; leaving one "
+            f" Grey: the quadratic law with its 95 % bootstrap band, R² {worth[0]} over {fitted.n} ends; "
+            f"leaving one method out {worth[1]}; log(learning rate × steps), to beat: {worth[2]}."
         )
-        about += f"method out {worth[1]}; log(learning rate × steps), to beat: {worth[2]}."
     chart, frame = drawn
     picture(chart, frame.drop(columns="entry"), about)
     if ring and fitted is not None:
