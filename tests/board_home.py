@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import board
 from harness import record as files
 from harness import statistics
 from harness.orders import Order
@@ -92,6 +93,12 @@ def small(home: Path) -> Store:
     store.decide(f"{TRACK}-sft-0", "verified", "gain 100 came out as 100", "reproduced")
     store.decide(f"{TRACK}-sft-1", "verified", "gain 100 came out as 100", "reproduced")
     return store
+
+
+def large(home: Path, entries: int = 220) -> Store:
+    """Entries of one seed, half of them on the first track: more than a page of its table holds."""
+    add(Store(home), *(next(board.made(entry, entries)) for entry in range(entries)))
+    return Store(home)
 
 
 def hostile(home: Path) -> Store:

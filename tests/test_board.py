@@ -24,7 +24,7 @@ from leaderboard import cards, frames, words
 from leaderboard.app import PAGES
 from leaderboard.reading import State
 from tests import board_home
-from tests.board_home import OTHER, TRACK, add, items, scored, small
+from tests.board_home import OTHER, TRACK, add, items, large, scored, small
 from tests.hostile import HOSTILE, MARK, SOME
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +36,12 @@ CARDS = ["mini-math-v1", "mini-logic-v1"]
 def home(tmp_path_factory) -> Path:
     """A small home, which no test changes."""
     return small(tmp_path_factory.mktemp("small")).home
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory) -> Path:
+    """A large home, which no test changes."""
+    return large(tmp_path_factory.mktemp("large")).home
 
 
 @pytest.fixture
@@ -88,6 +94,30 @@ def test_page_of_a_small_home_draws(page, home, show):
     at = show(home, page)
     assert at.title
     assert not at.error
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_of_a_large_home_draws(page, crowded, show):
+    at = show(crowded, page)
+    assert at.title
+    assert not at.error
+
+
+def test_large_track_is_paged_and_all_entries_are_counted(crowded, show):
+    track = next(iter(TRACKS))
+    first, second = (rows(show(crowded, "track", track=track, page=page, columns="name")) for page in ("1", "2"))
+    assert (len(first), len(second)) == (100, 10)
+    assert set(first["name"]).isdisjoint(second["name"])
+    found = Store(crowded).entries(Query(track, sort="gain"))
+    shown = rows(show(crowded, "track", track=track, page="2", sort="gain"))
+    assert shown["gain"].tolist() == [entry.gain.value for entry in found[100:]]
+    cells = Store(crowded).density(Query(track), 40)
+    assert sum(cell["n"] for cell in cells) == 110
+    assert any("110 entries" in each.value for each in show(crowded, "overview").markdown)
+
+
+def test_page_beyond_the_last_shows_what_is_left(crowded, show):
+    assert len(rows(show(crowded, "track", track=next(iter(TRACKS)), page="99"))) in (10, 100)
 
 
 def test_missing_index_says_how_to_make_it(tmp_path, show):
