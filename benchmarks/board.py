@@ -277,12 +277,15 @@ def queries(home: Path) -> None:
     run, row = state.runs(track)[0], state.overview(0)[0]
     found = state.entries(Query(track), CELLS, effects=False)
     ids = [entry.id for entry in state.entries(Query(track), MOST, effects=False)]
-    query = Query(track, search="lab 1", sort="gain")
+    query, plain = Query(track, search="lab 1", sort="gain"), Query(track)
     asked: dict[str, Callable[[], Any]] = {
         "overview: the tracks with their leaders": lambda: state.overview(3),
         "overview: newest submissions": lambda: state.newest(10),
         "track: how many": lambda: state.count(query),
         "track: 100 rows, by front": lambda: state.entries(Query(track), MOST, effects=False),
+        "track: the same, before they are made into entries": lambda: state.rows(
+            f"FROM entries WHERE {plain.where} ORDER BY {plain.order} LIMIT {MOST}", **plain.parameters
+        ),
         "track: 100 rows, searched and sorted": lambda: state.entries(query, MOST, effects=False),
         "track: the last page": lambda: state.entries(Query(track), MOST, row["entries"] - MOST, effects=False),
         "track: prior tasks of 40 entries": lambda: state.with_effects(found),

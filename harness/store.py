@@ -362,7 +362,8 @@ class Store:
         """The run with this id, or else with this name: its row of `runs`, with its provenance. Refused if there is
         none, or the name has several.
         """
-        found = self.rows("FROM runs WHERE id = $key OR name = $key ORDER BY id <> $key, id", key=key)
+        found = self.rows("FROM runs WHERE id = $key", key=key)
+        found = found or self.rows("FROM runs WHERE name = $key ORDER BY id", key=key)
         if not found:
             names = [row["name"] for row in self.rows("SELECT id AS name FROM runs UNION SELECT name FROM runs")]
             near = get_close_matches(key, names, n=1)
@@ -370,7 +371,7 @@ class Store:
                 f"no submission {key!r}"
                 + (f": did you mean {near[0]!r}?" if near else f" in {self.home}: `razorbench results` shows them")
             )
-        if found[0]["id"] != key and len(found) > 1:
+        if len(found) > 1:
             ids = ", ".join(row["id"] for row in found[:8])
             raise Refused(f"{key!r} names {len(found)} submissions: give the id of one of them ({ids})")
         (more,) = self.rows("SELECT provenance FROM submissions WHERE id = $id", id=found[0]["id"])
