@@ -384,12 +384,12 @@ class Store:
 
     def scores(self, *ids: str) -> list[dict[str, Any]]:
         """The tasks of submissions: columns of `harness.record.Score` and submission."""
-        sql = "FROM scores WHERE list_contains($ids, submission) ORDER BY submission, role, suite, task"
+        sql = "FROM scores WHERE submission IN (SELECT unnest($ids)) ORDER BY submission, role, suite, task"
         return self.rows(sql, ids=ids)
 
     def drifts(self, *ids: str) -> list[dict[str, Any]]:
         """The drifts of submissions: columns of `harness.record.Drift` and submission."""
-        sql = "FROM drifts WHERE list_contains($ids, submission) ORDER BY submission, task, direction, per"
+        sql = "FROM drifts WHERE submission IN (SELECT unnest($ids)) ORDER BY submission, task, direction, per"
         return self.rows(sql, ids=ids)
 
     def events(self, id: str | None = None) -> list[dict[str, Any]]:
@@ -398,7 +398,7 @@ class Store:
 
     def curve(self, *ids: str) -> list[dict[str, Any]]:
         """The training curves of submissions: columns of `harness.record.Point` and submission."""
-        return self.rows("FROM curve WHERE list_contains($ids, submission) ORDER BY submission, step", ids=ids)
+        return self.rows("FROM curve WHERE submission IN (SELECT unnest($ids)) ORDER BY submission, step", ids=ids)
 
     def law_points(
         self, track: str, end: bool | None = None, entries: Sequence[str] | None = None
