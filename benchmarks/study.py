@@ -346,11 +346,10 @@ def columns(store: Store, track: Track, study: Study, end: bool | None) -> tuple
             runs[run["id"]] = run
             seen.add(run["checkpoint"])
     rows = [row for row in store.law_points(track.id, end) if row["submission"] in runs]
-    names = [competitor(track.id, row["method"], runs[row["submission"]]["settings"]) for row in rows]
     return (
         np.array([row["drift"] for row in rows]),
         np.array([row["forgetting"] for row in rows]),
-        np.array(names),
+        np.array([row["variant"] for row in rows]),
         np.log([row["lr_steps"] for row in rows]),
     )
 

@@ -64,16 +64,9 @@ def figures(store: Store, entries: Sequence[Entry]) -> dict[str, Figure]:
     curve = store.curve(*(run["id"] for entry in entries for run in entry.runs))
     return {
         "gain-retention": gain_retention(entries),
-        "law": law_figure(law_points(store, entries), methods_of(entries)),
+        "law": law_figure(store.law_points(entries[0].track), methods_of(entries)),
         "curves": curves_figure(entries, curve),
     }
-
-
-def law_points(store: Store, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Rows of `Store.law_points` of the entries of one track, each with its entry's variant as its method."""
-    names = {entry.id: entry.variant for entry in entries}
-    points = store.law_points(entries[0].track)
-    return [{**point, "method": names[point["entry"]]} for point in points]
 
 
 @contextmanager
@@ -127,7 +120,7 @@ def law_figure(points: Rows, methods: Iterable[str] = ()) -> Figure:
     `points` are rows of `Store.law_points`; `methods` are those of the track, so that its pictures agree in colours.
     """
     drift, forgetting, lr_steps = (np.array([p[n] for p in points], float) for n in ("drift", "forgetting", "lr_steps"))
-    method, entry = (np.array([point[name] for point in points], str) for name in ("method", "entry"))
+    method, entry = (np.array([point[name] for point in points], str) for name in ("variant", "entry"))
     end, look = np.array([point["end"] for point in points], bool), styles([*methods, *method.tolist()])
     figure, ((ax,),) = _sheet()
     ax.axhline(0, color="0.6", lw=1, zorder=1)

@@ -196,7 +196,7 @@ def test_the_title_of_the_law_tells_what_it_is_worth(store: Store):
 
 
 def test_points_that_carry_the_fit_are_ringed():
-    point = {"track": TRACK, "method": "sft", "end": True, "lr_steps": None}
+    point = {"track": TRACK, "variant": "sft", "end": True, "lr_steps": None}
     drift = [*np.linspace(0, 1, 20).tolist(), 9.0]
     points = [point | {"entry": str(i), "drift": d, "forgetting": d + i % 2} for i, d in enumerate(drift)]
     assert dots(law_figure(points), f"leverage above {9 / 21:.2g}") == {(9.0, 9.0)}
@@ -204,7 +204,7 @@ def test_points_that_carry_the_fit_are_ringed():
 
 @pytest.mark.parametrize(("drifts", "found"), [([], "0, different drifts: 0"), ([1, 2, 3], "3, different drifts: 3")])
 def test_too_few_points_are_drawn_and_the_title_says_so(drifts: list[float], found: str, tmp_path: Path):
-    point = {"track": TRACK, "method": "sft", "end": True, "lr_steps": 0.1}
+    point = {"track": TRACK, "variant": "sft", "end": True, "lr_steps": 0.1}
     points = [point | {"entry": str(d), "drift": d, "forgetting": d} for d in drifts]
     figure = law_figure(points, ["sft"])
     assert f"too few points for a law\nend points: {found}" in figure.axes[0].get_title(loc="left")
