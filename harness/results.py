@@ -1,12 +1,11 @@
 """What `razorbench results` and the board show: the entries of a track, ranked, with their intervals and seeds."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from harness.entries import Entry, Query, by_task, points, read
+from harness.entries import Entry, Query, by_task, points
 from harness.estimate import Estimate
 from harness.record import folder
 from harness.store import Store
@@ -16,13 +15,6 @@ from harness.types import Refused
 def table(store: Store, track: str) -> list[Entry]:
     """The entries of a track, best front first, then by gain. Nothing hidden or retracted."""
     return store.entries(Query(track))
-
-
-def some(store: Store, ids: Sequence[str]) -> list[Entry]:
-    """The entries with these ids, in their order, without their effects; an id that has none is passed over."""
-    with store.read() as con:
-        found = {entry.id: entry for entry in read(con, "WHERE list_contains($ids, entry)", {"ids": list(ids)})}
-    return [found[id] for id in ids if id in found]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness import results
 from harness.entries import Entry, Query
-from harness.results import Comparison, some
+from harness.results import Comparison
 from harness.store import Store
 from leaderboard import charts, frames
 from leaderboard.reading import State
@@ -25,7 +25,7 @@ Drawn = tuple[charts.Spec, pd.DataFrame]
 def leaders(state: State, most: int) -> dict[str, tuple[dict[str, Any], list[Entry]]]:
     """Track → its row of `Store.overview`, and the `most` entries that lead."""
     tracks = state.overview(most)
-    first = {entry.id: entry for entry in some(state, [id for row in tracks for id in row["first"]])}
+    first = {entry.id: entry for entry in state.some([id for row in tracks for id in row["first"]])}
     return {row["track"]: (row, [first[id] for id in row["first"]]) for row in tracks}
 
 
@@ -75,4 +75,4 @@ def curves(
 
 def comparison(state: State, first: str, second: str) -> list[Comparison]:
     """Two entries, by their ids, task by task."""
-    return results.compare(state, *some(state, [first, second]))
+    return results.compare(state, *state.some([first, second]))

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from harness import results
 from harness.entries import Entry, Query
 from harness.store import Store
 from harness.tracks import TRACKS
@@ -85,7 +84,7 @@ def choose_entries(
     told = st.query_params.get(parameter)
     start = list(chosen)
     if told is not None:
-        named = ask(results.some, tuple(dict.fromkeys(told.split(","))))
+        named = ask(Store.some, tuple(dict.fromkeys(told.split(","))))
         start = [entry for entry in named if entry.track == track]
     by_id = {entry.id: entry for entry in (*start, *offered)}
     called = labels(list(by_id.values()))

@@ -9,7 +9,6 @@ import streamlit as st
 
 from harness.entries import Entry
 from harness.flags import flags
-from harness.results import some
 from harness.store import Store
 from harness.tracks import TRACKS, again, differs
 from leaderboard import charts, content, frames
@@ -128,7 +127,7 @@ def page() -> None:
     """Draw the page."""
     st.title("Submission")
     run = choose_submission()
-    found = ask(some, (run["entry"],))
+    found = ask(Store.some, (run["entry"],))
     entry = next((each for each in found if any(seed["id"] == run["id"] for seed in each.runs)), None)
     st.text(legible(run["name"], 200))
     facts = {
