@@ -119,29 +119,18 @@ def publish(store: Store, track: str | None, format: str, path: Path) -> int:
 
     Refused for another format, for nothing to write, and for a folder that exists. OSError names `path`.
     """
-    made = FORMATS[known(format, FORMATS)]
+    if format not in FORMATS:
+        near = get_close_matches(format, FORMATS, n=1)
+        raise Refused(
+            f"unknown format {format!r}; " + (f"did you mean {near[0]!r}?" if near else f"use {', '.join(FORMATS)}")
+        )
     entries = [entry for id in ([track] if track else store.tracks()) for entry in table(store, id)]
     if not entries:
         raise Refused(
             f"there is nothing to export {f'on {track} ' * bool(track)}in {store.home}: run `razorbench demo`"
         )
-    put(made(store, entries), Path(path))
+    put(FORMATS[format](store, entries), Path(path))
     return len(entries)
-
-
-def export(entries: Sequence[Entry], format: str, path: Path) -> None:
-    """Write the entries, one row each with `COLUMNS`, as json, csv or parquet. Refused for another format."""
-    put(TABLES[known(format, TABLES)](entries), Path(path))
-
-
-def known(format: str, formats: Mapping[str, Any]) -> str:
-    """The format, if it is one of these; else Refused."""
-    if format in formats:
-        return format
-    near = get_close_matches(format, formats, n=1)
-    raise Refused(
-        f"unknown format {format!r}; " + (f"did you mean {near[0]!r}?" if near else f"use {', '.join(formats)}")
-    )
 
 
 def put(content: bytes | Mapping[str, bytes], path: Path) -> None:

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from harness.entries import Query
 from harness.estimate import Estimate
-from harness.export import export
+from harness.export import publish
 from harness.registry import ids
 from harness.results import compare, table
 from harness.store import Store
@@ -271,7 +271,7 @@ def test_columns_are_chosen(home, show):
 @pytest.mark.parametrize(("format", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
 def test_download_holds_the_rows_of_the_export(format, read, home, tmp_path):
     entries = table(Store(home), TRACK)
-    export(entries, format, tmp_path / "export")
+    publish(Store(home), TRACK, format, tmp_path / "export")
     assert read(tmp_path / "export")["gain"].tolist() == [e.gain.value for e in entries]
 
 
