@@ -42,6 +42,12 @@ def picture(chart: Spec, alternative: pd.DataFrame, about: str, key: str | None 
     return selected
 
 
+def paged(found: int, rows: int) -> tuple[int, int]:
+    """Which page of so many rows each is chosen, from 1, and of how many; the URL's `page` keeps it."""
+    pages = -(-found // rows)
+    return (st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1), pages
+
+
 def commands(*lines: str) -> None:
     """Commands to copy, with the home of this board where it is not the usual one."""
     more = "" if home() == USUAL else f" --home {shlex.quote(str(home()))}"

@@ -9,7 +9,7 @@ import streamlit as st
 from harness import answers
 from harness.store import Store
 from leaderboard.painted import FULL, painted
-from leaderboard.parts import ARROW, choose_submission, columns, commands
+from leaderboard.parts import ARROW, choose_submission, columns, commands, paged
 from leaderboard.reading import ask, home
 from leaderboard.words import legible, number
 
@@ -104,8 +104,7 @@ def page() -> None:
     if not found:
         st.info("There are none: choose another task, or the other kind.")
         return
-    pages = -(-found // ROWS)
-    at = st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
+    at, _ = paged(found, ROWS)
     flips = answers.flips(*asked, limit=ROWS, offset=(at - 1) * ROWS)
     if not answers.kept(home(), run["id"]):
         st.info("This record was made before answers were kept, so only its scores are here.")

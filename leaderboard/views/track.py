@@ -10,7 +10,7 @@ from harness.export import TABLES
 from harness.store import Store
 from leaderboard import content, frames
 from leaderboard.content import CELLS, MOST
-from leaderboard.parts import ARROW, choose_entries, choose_track, columns, commands, picture
+from leaderboard.parts import ARROW, choose_entries, choose_track, columns, commands, paged, picture
 from leaderboard.reading import ask, state
 from leaderboard.words import labels, legible, number, runs_of, tied
 
@@ -162,8 +162,7 @@ def page() -> None:
     if not total:
         st.info("No entry is left: change the filters.")
         return
-    pages = -(-total // MOST)
-    at = st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
+    at, pages = paged(total, MOST)
     skip = (at - 1) * MOST
     found, frame = ask(content.rows, query, skip)
     if pages > 1:
