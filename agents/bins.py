@@ -116,15 +116,15 @@ class Bins:
             self.net = Network()
         self.reference: Bins | None = None
 
-    def act(self, asked: Asked, *, greedy: bool = False) -> Actions:
-        """Motions [n, 4] float32: of each element the most probable bin, or one drawn by a random number of its own."""
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
+        """Motions [n, 4] float32: of each element a bin drawn by a random number of its own, or the likeliest."""
         u = asked.uniform(ELEMENTS)
         with torch.no_grad():
             hidden = self.net.trunk(inputs(asked.now))
             code = torch.empty(len(asked), 0, dtype=torch.int64)
             for k in range(ELEMENTS):
                 dist = categorical(self.net.element(k, hidden, code)[:, None])
-                chosen = dist.logits.argmax(-1) if greedy else draw(dist, u[:, k : k + 1])  # [n, 1]
+                chosen = draw(dist, u[:, k : k + 1], temperature)  # [n, 1]
                 code = torch.cat([code, chosen], 1)
         return Actions(CENTRES[code].numpy(), code)
 

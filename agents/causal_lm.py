@@ -22,7 +22,7 @@ from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
 
 from harness.policy import Prediction, draw
 from harness.types import Actions, Asked, Column, Episodes, Refused, Reply, Turn, row
-from harness.vocabulary import Vocabulary
+from harness.vocabulary import Vocabulary, logits_of
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear maps of a decoder layer, which LoRA adapts."""
@@ -100,21 +100,30 @@ def moved(x: Tensor, rows: Tensor, used: int, room: int) -> Tensor:
 class Chat:
     """A tokenizer and its chat template: what stands before, between and after the answers of a conversation."""
 
-    def __init__(self, tokenizer: Any):
-        """Refuses a tokenizer whose template does not end an answer with a special token."""
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, stops: Iterable[int] = (), prompt: str = ""):
+        """`stops` are tokens that end an answer beside the one of the template; `prompt` is what the system says first.
+
+        Refuses a tokenizer whose template does not end an answer with a special token.
+        """
+        self.tokenizer, self.prompt = tokenizer, prompt
         if not tokenizer.chat_template:
             raise Refused("the tokenizer has no chat template; bring a model that is tuned to chat")
         self.stop: int = self.tokens(self.after("user", ""))[0]
         if self.stop not in tokenizer.all_special_ids:
             raise Refused("the chat template ends no answer with a special token; bring a model that is tuned to chat")
-        self.opening = lru_cache(2**16)(lambda role, text: self.tokens(self.render([{"role": role, "content": text}])))
+        self.stops = sorted({self.stop, *stops})
+        self.opening = lru_cache(2**16)(self.first)
         self.between = lru_cache(2**16)(lambda role, text: self.tokens(self.after(role, text)))
         self.piece = lru_cache(2**16)(self.inside)
 
     def render(self, messages: list[dict[str, str]]) -> str:
         """The text of a conversation, up to where the next answer begins."""
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def first(self, role: str, text: str) -> list[int]:
+        """Token ids of a conversation that `role` opens with `text`, up to where the answer begins."""
+        system = [{"role": "system", "content": self.prompt}] if self.prompt else []
+        return self.tokens(self.render([*system, {"role": role, "content": text}]))
 
     def after(self, role: str, text: str) -> str:
         """What the template puts between an answer and the next one, when `role` says `text` there."""
@@ -144,7 +153,8 @@ class Chat:
                     talk.opening = self.opening(role, text)
                 else:
                     between = self.between(role, text)
-                    talk.say(between[talk.tail[-1:] == [self.stop] :], False)
+                    ended = bool(talk.tail) and talk.tail[-1] in self.stops  # else it was cut off: the template ends it
+                    talk.say(between[ended:], False)
                 if turn.done is not None:
                     talk.say(row(turn.done.code, at), True)
         return talks
@@ -316,18 +326,34 @@ def misfit(found: Mapping[str, torch.Size], expected: Mapping[str, torch.Size]) 
 # --- the policy -------------------------------------------------------------------------------------------------------
 
 
+def stops(model: Any) -> list[int]:
+    """The tokens that end an answer by the model's generation config; none, one or several."""
+    config = getattr(model, "generation_config", None)
+    ends = None if config is None else config.eos_token_id
+    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+
+def until(code: Sequence[int], ends: Sequence[int]) -> int:
+    """How many tokens there are up to the first of `ends`, that one included; all of them where there is none."""
+    return next((at + 1 for at, token in enumerate(code) if token in ends), len(code))
+
+
 class CausalLM:
     """A policy whose action is a reply: token ids up to the end of the turn, or up to `limit` of them."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, limit: int = 96, tokens: int = 8192):
-        """A transformers model and its tokenizer; `tokens` is the size of a micro-batch."""
+    def __init__(self, model: Any, tokenizer: Any, *, limit: int = 96, tokens: int = 8192, prompt: str = ""):
+        """A transformers model and its tokenizer; `tokens` is the size of a micro-batch, `prompt` a system's words.
+
+        An answer ends with the token that the chat template puts there, or with any that the model's generation config
+        names: Qwen2.5 says `<|im_end|>` and, at times, `<|endoftext|>`.
+        """
         kind, layers = model.config.model_type, getattr(model.config, "layer_types", None) or ()
         if kind not in ARCHITECTURES or "sliding_attention" in layers:
             known = ", ".join(ARCHITECTURES)
             raise Refused(f"this {kind} model is not supported; bring one of {known} without sliding windows")
         self.model = model.eval()
         self.model.set_attn_implementation("razorbench")
-        self.chat = tokenizer if isinstance(tokenizer, Chat) else Chat(tokenizer)
+        self.chat = tokenizer if isinstance(tokenizer, Chat) else Chat(tokenizer, stops(model), prompt)
         self.limit, self.tokens = limit, tokens
         self.reference: CausalLM | None = None
         self.lora: Lora | None = None
@@ -342,6 +368,7 @@ class CausalLM:
         dtype: torch.dtype = torch.float32,
         limit: int = 96,
         tokens: int = 8192,
+        prompt: str = "",
     ) -> "CausalLM":
         """A model from a folder, or from the Hugging Face hub at a commit `revision`; none of its code is run.
 
@@ -361,7 +388,7 @@ class CausalLM:
             model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **where)
         except (OSError, ValueError) as error:
             raise Refused(f"{source} cannot be read as a causal language model ({error})") from error
-        return cls(model.to(device), tokenizer, limit=limit, tokens=tokens)
+        return cls(model.to(device), tokenizer, limit=limit, tokens=tokens, prompt=prompt)
 
     @property
     def head(self) -> Tensor:
@@ -371,8 +398,8 @@ class CausalLM:
     # --- acting
 
     @torch.inference_mode()
-    def act(self, asked: Asked, *, greedy: bool = False) -> Actions:
-        """Replies drawn token by token at temperature 1 with the episode's own random numbers, or the likeliest."""
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
+        """Replies drawn token by token with the episode's own random numbers, or at temperature 0 the likeliest."""
         talks = self.chat.talks(asked.episodes.turns, len(asked.episodes))
         prompts = [talks[i].opening + talks[i].tail for i in asked.rows.tolist()]
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
@@ -380,18 +407,21 @@ class CausalLM:
         codes: list[list[int]] = [[]] * len(prompts)
         for part in batches([len(prompts[i]) + self.limit for i in order], SLOTS):
             rows = order[part]
-            for i, code in zip(rows, self.decode([prompts[i] for i in rows], None if greedy else u[rows]), strict=True):
+            said = self.decode([prompts[i] for i in rows], u[rows], temperature)
+            for i, code in zip(rows, said, strict=True):
                 codes[i] = code
-        finished = [code[-1] == self.chat.stop for code in codes]
-        texts = self.chat.tokenizer.batch_decode(codes, skip_special_tokens=True)
+        finished = [code[-1] in self.chat.stops for code in codes]
+        words = [code[:-1] if end else code for code, end in zip(codes, finished, strict=True)]
+        texts = self.chat.tokenizer.batch_decode(words, skip_special_tokens=True)
         return Actions([Reply(text, end) for text, end in zip(texts, finished, strict=True)], codes)
 
-    def decode(self, prompts: list[list[int]], u: np.ndarray | None) -> list[list[int]]:
-        """Token ids that follow prompts (in order of length), drawn with `u` [n, limit] or, where None, the likeliest.
+    def decode(self, prompts: list[list[int]], u: np.ndarray, temperature: float) -> list[list[int]]:
+        """Token ids that follow prompts (in order of length), drawn with `u` [n, limit] at a temperature.
 
         Equal neighbours are read once. Raises Refused where the model cannot read so much.
         """
         device, head, stop = self.head.device, self.head, self.chat.stop
+        stops = torch.tensor(self.chat.stops, device=device)
         width, most = len(prompts[-1]), self.model.config.max_position_embeddings
         if width + self.limit > most:
             raise Refused(f"a prompt of {width} tokens leaves no room for {self.limit} more: the model reads {most}")
@@ -413,13 +443,10 @@ class CausalLM:
         live = torch.arange(len(prompts), device=device)  # rows that are still in the batch
         going = torch.ones(len(prompts), dtype=torch.bool, device=device)  # which of them have not ended
         for t in range(self.limit):
-            logits = (hidden @ head.T).float()  # [n, V]
-            if u is None:
-                code = logits.argmax(-1)
-            else:
-                code = draw(Categorical(logits=logits[:, None], validate_args=False), u[live.cpu(), t : t + 1])[:, 0]
+            dist = Categorical(logits=logits_of(hidden, head)[:, None], validate_args=False)  # [n, 1]
+            code = draw(dist, u[live.cpu(), t : t + 1], temperature)[:, 0]
             drawn[live, t] = code
-            going &= code != stop
+            going &= ~torch.isin(code, stops)
             left = int(going.sum())
             if not left or t + 1 == self.limit:
                 break
@@ -435,7 +462,7 @@ class CausalLM:
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[:, 0]
-        return [code[: code.index(stop) + 1] if stop in code else code for code in drawn.tolist()]
+        return [code[: until(code, self.chat.stops)] for code in drawn.tolist()]
 
     def encode(self, values: Column) -> list[list[int]]:
         """Token ids of replies, the end of the turn included where a reply is finished."""

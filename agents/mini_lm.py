@@ -20,13 +20,16 @@ TEMPLATE = (
 """ChatML, as Qwen2 writes it, without a system prompt of its own."""
 
 
-def mini_lm(seed: int = 0, folder: Path = FOLDER) -> CausalLM:
-    """The model that `folder`'s config.json describes, with random weights from `seed` and the folder's tokenizer."""
+def mini_lm(seed: int = 0, folder: Path = FOLDER, *, prompt: str = "", limit: int = 96) -> CausalLM:
+    """The model that `folder`'s config.json describes, with random weights from `seed` and the folder's tokenizer.
+
+    A reply has at most `limit` tokens; `prompt` is what the system says before a question.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Qwen2ForCausalLM(Qwen2Config.from_pretrained(folder))
     # Small micro-batches of like lengths waste little on padding, and stay in a core's cache.
-    return CausalLM(model, Qwen2Tokenizer.from_pretrained(folder), tokens=1024)
+    return CausalLM(model, Qwen2Tokenizer.from_pretrained(folder), limit=limit, tokens=1024, prompt=prompt)
 
 
 def train_tokenizer(texts: Iterable[str], folder: Path, vocab: int = 1024) -> None:

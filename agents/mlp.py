@@ -64,13 +64,13 @@ class Mlp:
             logits = logits.index_select(0, torch.from_numpy(groups[1]))  # [n, 10]
         return Categorical(logits=logits[:, None], validate_args=False)
 
-    def act(self, asked: Asked, *, greedy: bool = False) -> Actions:
-        """The most probable class, or one drawn by the episode's own random number."""
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
+        """A class drawn by the episode's own random number, or the likeliest."""
         dist = self.distribution(asked.now.state, asked.instances.key)
         if dist.logits.requires_grad:
             self.latest = (asked.now, self.version(), dist)
         with torch.no_grad():
-            code = dist.logits.argmax(-1) if greedy else draw(dist, asked.uniform(1))  # [n, 1]
+            code = draw(dist, asked.uniform(1), temperature)  # [n, 1]
         return Actions(code[:, 0].numpy(), code)
 
     def version(self) -> tuple[int, ...]:

@@ -36,7 +36,7 @@ class Sleeper:
 class Policy:
     """4 ms a call, however many are asked."""
 
-    def act(self, asked: Asked, *, greedy: bool = False) -> Actions:
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
         """Zeros."""
         time.sleep(0.004)
         return Actions(np.zeros((len(asked), 7), np.float32))

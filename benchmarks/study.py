@@ -85,6 +85,7 @@ ROBOT = Study(
 STUDIES: dict[str, Study] = {
     "parity-mnist-v1": PARITY,
     "parity-mnist-anew-v1": PARITY,
+    "parity-mnist-short-v1": PARITY,
     "mini-math-v1": LANGUAGE,
     "mini-science-v1": LANGUAGE,
     "mini-tools-v1": replace(

@@ -12,14 +12,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from harness.checkpoint import Report
-from harness.methods import Batch, Learner, Method
+from harness.methods import Batch, Learner, Method, centred, standardised
 from harness.policy import Layered, Policy, Prediction, log_probabilities
 from harness.rollout import rollout
 from harness.settings import Settings
 from harness.types import Agent, Episodes, Instances, Refused, Task, mix
+from harness.vocabulary import kl
 
 
 def total_steps(settings: Settings, instances: int) -> int:
@@ -49,10 +49,22 @@ class Adaptation:
         teacher: Agent | None = None,
         priors: Sequence[Task] = (),
     ):
-        """Train `policy` in place. `priors` are the tasks that elastic weight consolidation protects."""
+        """Train `policy` in place. `priors` are the tasks that elastic weight consolidation protects.
+
+        Refuses settings by which nothing would be learned, or not at the rate that they name.
+        """
+        if settings.group < 2 and method.weight in (centred, standardised):
+            raise Refused(
+                f"a group of {settings.group} has no other answer to compare with, so nothing would be learned"
+            )
         instances = task.instances("train").first(settings.examples)
         self.method, self.settings, self.step = method, settings, 0
         self.steps = total_steps(settings, len(instances))
+        if settings.warmup > self.steps:
+            raise Refused(
+                f"a warm-up of {settings.warmup} steps never reaches its learning rate in {self.steps}; "
+                f"give a warmup of at most {self.steps}"
+            )
         self.steps_per_epoch = max(1, len(instances) // settings.batch)
         if self.steps * settings.batch < len(instances):  # the others will never be asked: no demonstration of them
             instances = instances.take(order(seed, 0, instances)[: self.steps * settings.batch])
@@ -83,7 +95,7 @@ class Adaptation:
         reseed(seed)
         episodes, group = self.method.source(learner, self.prompts(), seed)
         lr, loss, norm = learning_rate(settings, self.step, self.steps), 0.0, 0.0
-        reward = torch.from_numpy(episodes.reward).float()
+        reward = torch.from_numpy(episodes.reward)  # double: the spread of rewards near 100 is lost in single precision
         lengths = torch.from_numpy(episodes.lengths()).float()
         if len(episodes):
             batch = Batch(
@@ -91,7 +103,7 @@ class Adaptation:
             )
             old: list[Tensor] = []
             for _ in range(settings.iterations):
-                loss, norm = self.update(episodes, self.method.weight(batch), lengths, lr, old)
+                loss, norm = self.update(episodes, self.method.weight(batch).float(), lengths, lr, old)
         self.step += 1
         return Report(
             self.step,
@@ -113,10 +125,13 @@ class Adaptation:
         """
         settings, policy, first, loss = self.settings, self.learner.policy, not old, 0.0
         scale = self.method.normaliser(lengths, weight, settings)  # [N]
+        even = self.method.normaliser(lengths, torch.ones_like(weight), settings) if settings.kl else scale  # [N]
+        counted = (weight != 0).nonzero()[:, 0]
+        if not settings.kl and len(counted) < len(weight):  # what adds nothing to the gradient costs no pass
+            episodes, weight, scale = episodes.take(counted.numpy()), weight[counted], scale[counted]
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         base = policy.base().predict(episodes) if settings.kl else None
-        even = self.method.normaliser(lengths, torch.ones_like(weight), settings) if settings.kl else scale  # [N]
         for i, part in enumerate(policy.predict(episodes)):
             if first and settings.iterations > 1:
                 old.append(part.logp.detach())
@@ -128,6 +143,9 @@ class Adaptation:
                 objective = objective - settings.kl * (kl_to(base, part) @ even[owner].to(gained))
             (-objective).backward()
             loss -= float(objective.detach())
+        if not len(episodes):  # a gradient of zeros, not none: the optimiser goes on by its momentum
+            for parameter in self.parameters:
+                parameter.grad = torch.zeros_like(parameter)
         loss += self.penalise()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm)
         if not math.isfinite(loss + float(norm)):
@@ -147,7 +165,7 @@ class Adaptation:
         for i, anchor in enumerate(self.anchor):
             weight = self.settings.l2 + (self.settings.ewc * self.fisher[i] if self.fisher else 0.0)
             away = self.parameters[i].detach() - anchor
-            pull = weight * away
+            pull = (weight * away).to(away.dtype)
             gradient = self.parameters[i].grad
             self.parameters[i].grad = pull if gradient is None else gradient + pull
             value += 0.5 * float((pull * away).sum())
@@ -215,7 +233,9 @@ def optimizers(policy: Policy, settings: Settings) -> list[torch.optim.Optimizer
         chosen.append(
             torch.optim.Muon(matrices, settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw")
         )
-    return [*chosen, torch.optim.AdamW(rest, settings.lr, weight_decay=settings.weight_decay, fused=True)]
+    if rest:  # adapters are matrices all
+        chosen.append(torch.optim.AdamW(rest, settings.lr, weight_decay=settings.weight_decay, fused=True))
+    return chosen
 
 
 def order(seed: int, epoch: int, instances: Instances) -> np.ndarray:
@@ -235,27 +255,30 @@ def kl_to(base: Iterator[Prediction], part: Prediction) -> Tensor:
     """KL(π‖π₀) of the next micro-batch, summed over its elements, [n] nats; exact over the alphabet."""
     with torch.no_grad():
         other = next(base)
-    return part.masked(kl_divergence(part.dist, other.dist)).sum(-1)
+    return part.masked(kl(part.dist, other.dist)).sum(-1)
 
 
 def fisher(policy: Policy, tasks: Sequence[Task], seed: int, episodes: int = 256) -> list[Tensor]:
     """Diagonal of the Fisher information, one tensor a parameter: the mean squared gradient of log π over own answers.
 
-    On `episodes` training instances of each task (Kirkpatrick et al. 2017, section 2).
+    On `episodes` training instances of each task (Kirkpatrick et al. 2017, section 2). The answers are drawn as one
+    batch; each has a gradient of its own, for squares do not add up before they are taken. Sums are in double
+    precision: a gradient below 1e-23 has no square in single precision, and small ones vanish beside large ones.
     """
     if not tasks:
         raise Refused(
             "elastic weight consolidation needs prior tasks to protect; this track has none that can be played"
         )
     parameters = list(policy.parameters())
-    total = [torch.zeros_like(p) for p in parameters]
+    total = [torch.zeros_like(p, dtype=torch.float64) for p in parameters]
     for task in tasks:
         instances = task.instances("train")
         chosen = instances.take(np.argsort(mix(seed, instances.key))[:episodes])
+        with torch.no_grad():
+            played = rollout(policy, task, chosen, seed=seed)
         for i in range(len(chosen)):
-            one = rollout(policy, task, chosen.take(np.array([i])), seed=seed)
-            logp = sum(part.logp.sum() for part in policy.predict(one))
+            logp = sum(part.logp.sum() for part in policy.predict(played.take(np.array([i]))))
             assert isinstance(logp, Tensor)
             for square, gradient in zip(total, torch.autograd.grad(logp, parameters), strict=True):
-                square += gradient.square() / (len(chosen) * len(tasks))
+                square += gradient.double().square() / (len(chosen) * len(tasks))
     return total

@@ -40,13 +40,13 @@ def flipped(base: np.ndarray, adapted: np.ndarray) -> np.ndarray:
 
 
 def answer_rows(
-    task: str, base: Episodes, adapted: Episodes, tokens: Sequence[Tokens] | None = None
+    task: str, items: Sequence[str], base: Episodes, adapted: Episodes, tokens: Sequence[Tokens] | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of `record.ANSWERS` for episodes of the same instances, [k]; `tokens` [k] are those of the base."""
+    """Rows of `record.ANSWERS` for the items [k] that were played so; `tokens` [k] are those of the base."""
     return [
         {
             "task": task,
-            "item": str(ours.instance.id),
+            "item": items[i],
             "asked": shortened(ours.observations[0].text) if ours.observations else None,
             "picture": picture(ours.observations[0]) if ours.observations else None,
             "base": said(ours),

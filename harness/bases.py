@@ -2,8 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,20 @@ from harness.tracks import Base
 from harness.types import Refused
 
 
-def base_policy(base: Base, home: Path) -> Policy:
+def base_policy(base: Base, home: Path, options: Mapping[str, Any] | None = None) -> Policy:
     """The base with the weights that it is shipped with, or else made on first use and kept in `home`/bases.
 
-    Its sha256 stands in each record, and adaptations of different bases are different entries. Refused where the
-    file is damaged.
+    Its sha256 stands in each record, and adaptations of different bases are different entries. `options` are for the
+    agent's factory. Refused where the file is damaged, or the agent knows no such option.
     """
-    policy: Policy = make("agent", base.agent, seed=base.seed)
+    try:
+        policy: Policy = make("agent", base.agent, seed=base.seed, **(options or {}))
+    except TypeError as error:
+        if not options:
+            raise
+        raise Refused(
+            f"{base.agent} cannot be told {', '.join(options)} ({error}); leave the track's at 0 or empty"
+        ) from None
     weights = base.weights(home)
     if base.sha256:
         if not weights.exists() or file_sha256(weights) != base.sha256:
@@ -78,7 +86,13 @@ def threads(count: int) -> Iterator[None]:
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file."""
+    """sha256 of a file's bytes; a file that has not changed since is not read again."""
+    told = path.stat()
+    return _file_sha256(path.resolve(), told.st_size, told.st_mtime_ns, told.st_ino)
+
+
+@lru_cache(maxsize=256)
+def _file_sha256(path: Path, size: int, changed: int, inode: int) -> str:
     with open(path, "rb") as file:
         return file_digest(file, "sha256").hexdigest()
 
@@ -88,5 +102,7 @@ def policy_digest(policy: Policy) -> str:
     digest = sha256()
     for parameter in policy.parameters():
         digest.update(str((tuple(parameter.shape), parameter.dtype)).encode())
-        digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(
+            parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        )  # numpy has no bf16
     return digest.hexdigest()

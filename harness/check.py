@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from harness import registry
+from harness.questions import canonical
 from harness.rollout import Demonstrator, Guesser, demonstrations, rollout
 from harness.types import (
     Actions,
@@ -188,19 +189,6 @@ def fingerprints(instances: Instances) -> Iterator[bytes]:
         yield blake2b(canonical(instances[i].data), digest_size=16).digest()
 
 
-def canonical(value: Any) -> bytes:
-    """Bytes that are equal for equal data."""
-    if isinstance(value, Mapping):
-        return b"{" + b",".join(str(name).encode() + b":" + canonical(value[name]) for name in sorted(value)) + b"}"
-    if isinstance(value, list | tuple):
-        return b"[" + b",".join(map(canonical, value)) + b"]"
-    if hasattr(value, "__array__"):
-        array = np.asarray(value)
-        if array.dtype != object:
-            return f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
-    return repr(value).encode()
-
-
 # --- how it plays -----------------------------------------------------------------------------------------------------
 
 
@@ -215,12 +203,13 @@ def scored(trial: Trial) -> Verdict:
                 return False, f"`{who}` gave {len(given)} values where {len(turn.rows)} were asked."
         if episodes.outcome is None or len(episodes.reward) != len(episodes):
             return False, f"`play` ended with {episodes.outcome!r}; it should return Outcomes of {len(episodes)}."
-        lost = np.flatnonzero(~np.isfinite(episodes.reward))
-        if len(lost):
-            outcome = episodes.outcome[int(lost[0])]
-            why = outcome.error or f"the reward is {outcome.reward}"
-            at = f"instance {episodes.instances.id[lost[0]]}"
-            return False, f"{len(lost)} of {len(episodes)} episodes ({who}) are unscored; first {at}: {why}."
+        unscored, failed = ~np.isfinite(episodes.reward), episodes.outcome.failed
+        for lost, how in ((unscored, "are unscored"), (failed, "count as failed by the agent")):
+            if lost.any():
+                first = int(np.flatnonzero(lost)[0])
+                why = episodes.outcome[first].error or f"the reward is {episodes.reward[first]}"
+                at = f"instance {episodes.instances.id[first]}"
+                return False, f"{lost.sum()} of {len(episodes)} episodes ({who}) {how}; first {at}: {why}."
     return True, f"{len(trial.batch):,} episodes each of {', '.join(trial.records)}: all have a finite reward."
 
 
@@ -235,7 +224,7 @@ class Replay:
     record: list[Episode]
     like: Column
 
-    def act(self, asked: Asked, *, greedy: bool = False) -> Actions:
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
         """The value that stands in the record for each episode and turn."""
         try:
             values = [
@@ -469,15 +458,15 @@ class Poisoner:
     victim: int
     poisoned: Callable[[Column, int], Column]
 
-    def act(self, asked: Asked, *, greedy: bool = False) -> Actions:
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
         """The other agent's values, one of them replaced."""
-        values = self.agent.act(asked, greedy=greedy).value
+        values = self.agent.act(asked, temperature=temperature).value
         at = np.flatnonzero(asked.rows == self.victim)
         return Actions(self.poisoned(values, int(at[0])) if len(at) else values)
 
 
 def crash(trial: Trial) -> Verdict:
-    """A value that breaks the game ends one episode; its companions stay as they were."""
+    """A value that breaks the game ends one episode, as a zero; its companions stay as they were."""
     if not trial.records:
         return None, f"Nothing was recorded: {NOBODY}."
     if len(trial.batch) < 2:
@@ -499,8 +488,11 @@ def crash(trial: Trial) -> Verdict:
     others = [i for i in range(len(trial.batch)) if i != victim]
     if found := first_difference([episodes[i] for i in others], [hurt[i] for i in others]):
         return False, f"{poison} in another row, and {found}."
-    end = "unscored" if np.isnan(hurt.reward[victim]) else f"scored {hurt.reward[victim]:g}"
-    return True, f"{poison} in one row leaves that episode {end} and the other {len(others)} as they were."
+    left = f"and the other {len(others)} as they were"
+    if np.isnan(hurt.reward[victim]):
+        why = "what an agent does cannot leave its item out: score it 0, or let the error through to `@each`"
+        return False, f"{poison} in one row leaves that episode unscored {left}; {why}."
+    return True, f"{poison} in one row leaves that episode scored {hurt.reward[victim]:g} {left}."
 
 
 def poisoning(task: Any, values: Column) -> tuple[Callable[[Column, int], Column] | None, str]:

@@ -27,6 +27,7 @@ from harness.terminal import (
     bar,
     busy,
     command,
+    drifted,
     err,
     interval,
     leaderboard,
@@ -231,6 +232,7 @@ def adapt(
     from harness.score import Bench
 
     spec = Spec(method, settings_for(chosen, **given(settings)), seed)
+    spec.check(chosen.settings)
     with bar("adapting") as progress:
         line = progress.add_task(f"{method}, seed {seed}", total=None)
         bench = Bench(chosen, home)
@@ -272,12 +274,15 @@ def score(
         if name not in ("", called):
             store.decide(record.id, "renamed", "scored again under another name", name)
             called = name
+    forward = record.drifts[0] if record.drifts else None
+    drift = f"{drifted(forward.nats, forward.floor, '.4g')} nats" if forward else "not known"
     row = {
         "id": record.id,
         "name": called,
         "gain": record.gain,
         "retention": record.retention,
-        "drift": record.drifts[0].nats,
+        "drift": forward and forward.nats,
+        "floor": forward and forward.floor,
     }
     was = "scored" if new else "was scored before"
     say(
@@ -285,7 +290,7 @@ def score(
         json,
         f"{called} {was}: gain {interval(record.gain, record.gain_low, record.gain_high)} points, "
         f"retention {interval(record.retention, record.retention_low, record.retention_high)} points, "
-        f"drift {number(record.drifts[0].nats, '.4g')} nats (forward KL, an episode).",
+        f"drift {drift} (forward KL, an episode).",
     )
     if not json:
         command(f"razorbench show {record.id}", home)
@@ -446,8 +451,8 @@ def show(submission: Name, *, home: Home = HOME, json: Json = False) -> None:
     if brought:
         told_of = {(event["kind"], event["reason"]): event for found in rows for event in found["events"]}
         show_brought(brought, list(told_of.values()))  # each seed's record has them
-        for flag in flags([found["run"] for found in rows]):
-            out.print(f"⚑ {flag}", highlight=False, soft_wrap=True, style="yellow")
+    for flag in flags([found["run"] for found in rows]):
+        out.print(f"⚑ {flag}", highlight=False, soft_wrap=True, style="yellow")
     for found in rows:
         show_row(found)
 
@@ -478,6 +483,8 @@ def show_row(found: Mapping[str, Any]) -> None:
         {
             "task": score["task"],
             "items": score["n"],
+            "unscored": score["unscored"],
+            "failed": score["failed_adapted"],
             "base": number(score["base"], ".1f"),
             "adapted": number(score["adapted"], ".1f"),
             "difference": interval(score["difference"], score["low"], score["high"]),
@@ -494,7 +501,7 @@ def show_row(found: Mapping[str, Any]) -> None:
     ]
     if metrics:
         listing(metrics, False)
-    listing(found["drifts"], False, ("direction", "per", "nats", "se", "n"))
+    listing(found["drifts"], False, ("direction", "per", "nats", "se", "n", "floor"))
     changed = {k: v for k, v in run["settings"].items() if v not in ("", 0)}
     out.print("settings: " + " ".join(f"{k} {v}" for k, v in changed.items()), highlight=False)
     out.print(f"files: {found['folder']}")

@@ -15,7 +15,19 @@ import numpy as np
 import pyarrow as pa
 
 from harness import statistics
-from harness.entries import ESTIMATES, UNKNOWN, Curve, Effect, Samples, by_task, grouped, items, number, points
+from harness.entries import (
+    ESTIMATES,
+    MOST_UNSCORED,
+    UNKNOWN,
+    Curve,
+    Effect,
+    Samples,
+    by_task,
+    grouped,
+    items,
+    number,
+    points,
+)
 from harness.estimate import Estimate
 from harness.law import fit_law
 from harness.record import plain
@@ -166,17 +178,19 @@ def _mean(estimates: list[Estimate]) -> Estimate:
 def _rank(con: duckdb.DuckDBPyConnection, track: str) -> None:
     """Write the front of every entry of a track."""
     sql = """
-        SELECT entry, gain.value AS gain, retention.value AS retention FROM entries
-        WHERE track = $track ORDER BY entry"""
-    found = rows(con, sql, {"track": track})
+        SELECT
+            entry, gain.value AS gain, retention.value AS retention, coalesce(unscored_share, 0) <= $most AS scored
+        FROM entries WHERE track = $track ORDER BY entry"""
+    found = rows(con, sql, {"track": track, "most": MOST_UNSCORED})
     if not found:
         return
+    scored = np.array([bool(row["scored"]) for row in found])
     gain, retention = (np.array([row[name] for row in found], float) for name in ("gain", "retention"))
     names = [row["entry"] for row in found]
     ranks = statistics.fronts(
         _beats(gain, _per_item(con, track, "new", names)),
         _beats(retention, _per_item(con, track, "prior", names)),
-        ~np.isnan(gain + retention),
+        scored & ~np.isnan(gain + retention),
     )
     front = [int(rank) + 1 if rank >= 0 else None for rank in ranks]
     con.register("fresh", pa.table({"entry": names, "front": pa.array(front, "int64")}))

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from harness.policy import Policy, Prediction
 from harness.rollout import rollout
-from harness.types import Episodes, Instances, Task
+from harness.types import Episodes, Instances, Task, occurrence
+from harness.vocabulary import joined, kl, rows
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Compared:
 def compared(p: Policy, q: Policy, episodes: Episodes) -> Iterator[Compared]:
     """Both policies along the same episodes, a micro-batch at a time; exact over the alphabet at each element."""
     for ours, theirs in zip(p.predict(episodes), q.predict(episodes), strict=True):
-        yield Compared(ours, theirs, ours.masked(kl_divergence(ours.dist, theirs.dist)))
+        yield Compared(ours, theirs, ours.masked(kl(ours.dist, theirs.dist)))
 
 
 def divergence(p: Policy, q: Policy, episodes: Episodes) -> Divergence:
@@ -62,6 +63,29 @@ def elements(p: Policy, q: Policy, episodes: Episodes) -> list[tuple[Tensor, Ten
     owner, code, nats = (torch.cat(column) for column in zip(*parts, strict=True))
     order, lengths = owner.argsort(stable=True), owner.bincount(minlength=len(episodes)).tolist()
     return list(zip(code[order].split(lengths), nats[order].split(lengths), strict=True))
+
+
+@torch.no_grad()
+def floor(policy: Policy, episodes: Episodes) -> Divergence:
+    """KL of a policy to itself, computed once in its usual micro-batches and once with each episode alone.
+
+    The two differ by rounding only, so a drift that is not larger says nothing. Raises TypeError for distributions that
+    cannot be taken apart into rows.
+    """
+    n, apart, starts = len(episodes), [], [0]
+    for i in range(n):
+        parts = [part.dist for part in policy.predict(episodes.take(np.array([i])))]
+        apart += parts
+        starts.append(starts[-1] + sum(dist.batch_shape[0] for dist in parts))
+    second = joined(apart)
+    nats, seen = torch.zeros(n), np.zeros(n, np.int64)
+    for part in policy.predict(episodes):
+        owner = part.owner.cpu().numpy()
+        at = np.array(starts)[owner] + seen[owner] + occurrence(owner)  # its rows come in the same order
+        seen += np.bincount(owner, minlength=n)
+        found = part.masked(kl(part.dist, rows(second, torch.from_numpy(at).to(part.owner.device))))
+        nats += part.per_episode(found, n).cpu()
+    return Divergence(nats, torch.from_numpy(episodes.lengths()), torch.zeros(n))
 
 
 def forward_kl(base: Policy, adapted: Policy, task: Task, instances: Instances, *, seed: int = 0) -> Divergence:

@@ -22,7 +22,12 @@ from harness.types import Refused
 COSTS = ("adapt_seconds", "score_seconds", "episodes", "tokens", "elements")
 ESTIMATES = ("gain", "retention", "drift")
 SAME = ("track", "name", "agent", "base", "method", "variant", "settings", "differs", "parameters", "seeds", "verified")
-NUMBERS = ("gain_between", "retention_between", "drift_between", "drift_element", "reverse")
+NUMBERS = (
+    *("gain_between", "retention_between", "drift_between", "drift_element", "reverse", "floor"),
+    "unscored_share",
+)
+MOST_UNSCORED = 0.02
+"""Share of a task's items that may be unscored. An entry with more has no rank: what is missing may be what it lost."""
 UNKNOWN = Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0, "not known")
 
 
@@ -49,7 +54,7 @@ class Entry:
     """
 
     rank: int | None
-    """Front of (gain, retention): 1 is best, ties share it, None where one of the two is not known."""
+    """Front of (gain, retention): 1 is best, ties share it; None where it has none, and `unranked` says why."""
     id: str
     track: str
     name: str
@@ -74,10 +79,18 @@ class Entry:
     """Nats an element: a token, a bin, a class."""
     reverse: float
     """Reverse KL, nats an episode."""
+    floor: float
+    """What rounding makes of a drift, nats an episode; NaN where it was not measured."""
     effects: tuple[Effect, ...]
     """The new task first; empty where they were not asked for."""
     unscored: int
-    """Samples without a score, all seeds together."""
+    """Samples without a score, all seeds together: the world failed."""
+    unscored_share: float
+    """Of the items of a task and seed: the largest."""
+    uneven: bool
+    """Whether base and adapted differ in how many items are unscored."""
+    failed: int | None
+    """Samples that score 0 because the adapted agent did what nobody can score; None where that was not told apart."""
     cost: Mapping[str, float]
     """Means over seeds of `COSTS`."""
     verified: str
@@ -86,6 +99,20 @@ class Entry:
     """Of the newest submission, UTC."""
     runs: tuple[Mapping[str, Any], ...]
     """One a submission: id, seed, and id in the queue (`submitted`; None where it was not brought)."""
+
+    @property
+    def unranked(self) -> str:
+        """Why it has no rank; empty where it has one."""
+        if self.rank is not None:
+            return ""
+        if self.unscored_share > MOST_UNSCORED:
+            return f"{100 * self.unscored_share:.1f} % of a task's items are unscored"
+        return "gain or retention is not known"
+
+    @property
+    def drifted(self) -> bool:
+        """Whether its drift is more than rounding makes of nothing."""
+        return not self.drift.value <= self.floor
 
     @property
     def submissions(self) -> str:
@@ -234,6 +261,8 @@ def read(con: duckdb.DuckDBPyConnection, which: str, parameters: Mapping[str, An
             **estimates,
             effects=(),
             unscored=row["unscored"] or 0,
+            uneven=bool(row["uneven"]),
+            failed=row["failed_adapted"],
             cost={name: row[name] for name in COSTS if row[name] is not None},
             scored_at=row["scored_at"],
             runs=tuple(row["runs"]),

@@ -119,7 +119,13 @@ def slug(name: str) -> str:
 
 def _task(record: Record, score: Score, samples: pa.Table) -> list[Json]:
     """One task: the adapted score with its own interval, and the paired change of a prior one; a new one's is gain."""
-    about = texts(role=score.role, suite=score.suite or None, unscored=score.unscored)
+    about = texts(
+        role=score.role,
+        suite=score.suite or None,
+        unscored=score.unscored,
+        failed_base=score.failed_base,
+        failed_adapted=score.failed_adapted,
+    )
     change = {"base": score.base, "adapted": score.adapted, "p": score.p, "p_holm": score.p_holm, "mde": score.mde}
     data = _source(score.task)
     alone = _adapted(samples, score.task, score.role)
@@ -179,7 +185,7 @@ def _drift(record: Record, drift: Drift) -> Json:
         None if drift.nats is None else max(drift.nats, 0.0),  # rounding may leave −1e-9
         (None, None, drift.se, drift.n, "Monte Carlo over episodes"),
         _source(drift.task),
-        texts(level="track"),
+        texts(level="track", floor=drift.floor),
         _metric(f"{drift.direction}_kl", "drift", f"nats per {drift.per}", (0, INFINITE), what, lower_is_better=True)
         | {"metric_kind": "kl_divergence", "metric_parameters": {"direction": drift.direction, "per": drift.per}},
     )

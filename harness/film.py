@@ -45,7 +45,7 @@ def film(task: Task, id: Any, agents: Mapping[str, Agent], path: Path, *, seed: 
     """
     camera, one, takes = visible(task), find(task, id), {}
     for name, agent in agents.items():
-        episode = rollout(agent, task, one, seed=seed, greedy=True)[0]
+        episode = rollout(agent, task, one, seed=seed, temperature=0.0)[0]
         assert episode.outcome is not None
         takes[name] = Take([action.value for action in episode.actions], episode.outcome.reward)
     develop(camera, one[0], takes, path)
@@ -95,7 +95,7 @@ def first_flip(task: Task, agents: Sequence[Agent], among: int = 50) -> Any:
     Raises Refused where there is none.
     """
     instances = task.instances("test").first(among)
-    one, two = (rollout(agent, task, instances, greedy=True).reward for agent in agents[:2])
+    one, two = (rollout(agent, task, instances, temperature=0.0).reward for agent in agents[:2])
     flips = np.flatnonzero(one != two)
     if not len(flips):
         raise Refused(f"both do the same on the first {among} instances; name one with --item")

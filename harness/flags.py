@@ -1,4 +1,4 @@
-"""What makes a submitted result worth a second look. Flags are questions to its maker, never verdicts."""
+"""What makes a result worth a second look. Flags are questions, never verdicts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,14 +12,15 @@ NEAR = {"gain": 1.0, "retention": 1.0, "drift": 0.05}
 
 
 def flags(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is to be asked about a submission, in sentences, from its rows of the table `runs`, one a seed.
+    """What is to be asked about an entry, in sentences, from its rows of the table `runs`, one a seed.
 
-    Rows that nobody submitted have none: their commands are known.
+    What its maker says is held against what was measured only where somebody submitted it: the commands of other rows
+    are known.
     """
+    found = unscored(runs)
     told = runs[0]["brought"] if runs else None
     if not told:
-        return []
-    found = []
+        return found
     value, error = {}, {}
     for name in NUMBERS:
         numbers = np.array([np.nan if run[name] is None else run[name] for run in runs], np.float64)
@@ -39,6 +40,25 @@ def flags(runs: Sequence[Mapping[str, Any]]) -> list[str]:
             found.append(f"Its maker reports a {name} of {reported:g} {unit}; we measured {value[name]:.3g} {unit}.")
     if told["overlap"]:
         found.append(f"{told['overlap']} of its declared training questions are asked in the evaluation.")
+    return found
+
+
+def unscored(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whether base and adapted differ in how many items are unscored, and whether the agent failed many."""
+    found = []
+    base, adapted, failed, lost = (
+        sum(run[name] or 0 for run in runs)
+        for name in ("unscored_base", "unscored_adapted", "failed_adapted", "failed_base")
+    )
+    if any(run["uneven"] for run in runs):
+        found.append(
+            f"The base has {base} unscored items and the adapted agent {adapted}: they were not measured alike, and "
+            "only what both have scored is compared."
+        )
+    if failed > lost:
+        found.append(
+            f"{failed} items score 0 because the adapted agent gave no answer that could be judged (the base: {lost})."
+        )
     return found
 
 

@@ -40,7 +40,7 @@ STARTS = 2
 COLUMNS = ("text", "images", "state", "role")
 """What crosses of `Observations`, beside its rows."""
 
-FORWARDED = ("id", "card", "styles", "solve", "guess")
+FORWARDED = ("id", "card", "styles", "solve", "guess", "valid", "clusters")
 """What else a wrapped task may offer; it is offered here if it is there."""
 
 PROGRAM = """
@@ -113,7 +113,7 @@ class Workers:
             raise RuntimeError("these workers are playing; two rollouts at once need two Workers")
         everyone = np.arange(len(instances))
         todo = deque(everyone[first : first + self.scenes] for first in everyone[:: self.scenes])
-        ends = [Outcome(np.nan, error="the episode was not played")] * len(instances)
+        ends = [Outcome.unscored("the episode was not played")] * len(instances)
         starts, working = Counter[int](), False
         try:
             while todo or any(worker.busy for worker in self.workers):
@@ -140,7 +140,7 @@ class Workers:
                         todo.appendleft(worker.rows)
                     elif working:
                         for i in worker.rows:
-                            ends[i] = Outcome(np.nan, error=content)
+                            ends[i] = Outcome.unscored(content)
                     else:
                         raise Refused(f"no worker could begin to play {type(self.task).__name__}: {content}")
                 if asking:

@@ -6,6 +6,7 @@ Every piece is a plain function, so a method is a row of `METHODS` and one loop 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +63,7 @@ def sampled(actor: Callable[[Learner], Agent], *, once: bool = False, single: bo
         instances = learner.instances.take(prompts[group])
         return rollout(actor(learner), learner.task, instances, seed=learner.seed if once else seed), group
 
+    vars(source)["reads"] = (() if single else ("group",)) + (("teacher",) if actor is its_teacher else ())
     return source
 
 
@@ -114,7 +116,7 @@ def contrasted(learner: Learner, prompts: np.ndarray, seed: int) -> tuple[Episod
 
 @dataclass(frozen=True)
 class Batch:
-    """What a weight may depend on: rewards [N] (NaN: unscored), groups [N], and the present log-probabilities."""
+    """What a weight may depend on: rewards [N] (double; NaN: unscored), groups [N], the present log-probabilities."""
 
     reward: Tensor
     group: Tensor
@@ -150,11 +152,17 @@ def centred(batch: Batch) -> Tensor:
 def standardised(batch: Batch) -> Tensor:
     """(Reward − mean) / standard deviation of the group (GRPO, Shao et al. 2024, arXiv 2402.03300, section 4.1.2).
 
-    The population deviation; 0 for a group in which all rewards are equal, and where unscored.
+    The population deviation; 0 for a group in which all rewards are equal (up to the rounding of their mean), and where
+    unscored.
     """
     away = batch.reward - by_group(batch.reward, batch.group)
-    deviation = by_group(away.square(), batch.group).sqrt()
-    return torch.where(deviation > 1e-6, away / deviation.clamp(min=1e-6), 0.0).nan_to_num(0.0)
+    deviation, size = (by_group(x.square(), batch.group).sqrt() for x in (away, batch.reward))
+    differ = deviation > ALIKE * size
+    return torch.where(differ, away / torch.where(differ, deviation, 1.0), 0.0).nan_to_num(0.0)
+
+
+ALIKE = 1e-12
+"""Deviation of a group's rewards, relative to their size, up to which they are equal but for double rounding."""
 
 
 def margin_gap(batch: Batch) -> Tensor:
@@ -226,6 +234,19 @@ def per_horizon(lengths: Tensor, weight: Tensor, settings: Settings) -> Tensor:
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
+READ: dict[Callable[..., Any], tuple[str, ...]] = {
+    demonstrated: ("style",),
+    contrasted: ("style", "group"),
+    margin_gap: ("margin",),
+    entropy_gated: ("top_k",),
+    clipped_ratio: ("clip",),
+    per_horizon: ("horizon",),
+}
+"""The settings that a piece of a method reads, where others do not; sources that sample say so themselves."""
+OWN = ("style", "teacher", "group", "margin", "top_k", "clip", "horizon")
+"""Settings that only some methods read."""
+
+
 @dataclass(frozen=True)
 class Method:
     """One row of `METHODS`."""
@@ -238,6 +259,12 @@ class Method:
     normaliser: Callable[[Tensor, Tensor, Settings], Tensor]
     renews_each_epoch: bool = False
     """Whether the source reads `Learner.epoch_start`."""
+
+    @property
+    def reads(self) -> set[str]:
+        """Which of the settings in `OWN` it reads."""
+        pieces = (self.source, self.weight, self.surrogate, self.normaliser)
+        return {name for piece in pieces for name in READ.get(piece, getattr(piece, "reads", ()))}
 
 
 METHODS: dict[str, Method] = {

@@ -18,7 +18,7 @@ class Scripted:
 
     values: Column
 
-    def act(self, asked: Asked, *, greedy: bool = False) -> Actions:
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
         """The told values of the rows asked."""
         return Actions(take(self.values, asked.rows))
 
@@ -48,7 +48,7 @@ class Projection:
         kept = right | ~right.any(-1, keepdim=True)
         return Categorical(logits=part.dist.logits.masked_fill(~kept, -math.inf), validate_args=False)
 
-    def act(self, asked: Asked, *, greedy: bool = False) -> Actions:
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
         """An answer drawn from q*."""
         code = draw(self.distribution(asked), asked.uniform(1))  # [n, 1]
         return Actions(take(self.base.alphabet, code[:, 0].numpy()), code)

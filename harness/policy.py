@@ -121,14 +121,21 @@ def encoded(policy: Policy, episodes: Episodes) -> Episodes:
     return Episodes(episodes.instances, turns, episodes.outcome)
 
 
-def draw(dist: Distribution, u: np.ndarray) -> Tensor:
-    """Codes [n, T] from uniform numbers [n, T] by inverting the distribution function: one number, one element."""
+def draw(dist: Distribution, u: np.ndarray, temperature: float = 1.0) -> Tensor:
+    """Codes [n, T] from uniform numbers [n, T] by inverting the distribution function: one number, one element.
+
+    At a temperature other than 1 the logits are divided by it; at 0 the likeliest element is taken. The distribution
+    function is summed in double precision, for in single precision the tail of a large vocabulary is lost to rounding.
+    """
     if not isinstance(dist, Categorical):
         raise TypeError(f"cannot draw from {type(dist).__name__} by inversion; only Categorical is supported")
-    cdf = dist.logits.exp().cumsum(-1)  # [n, T, A]; a Categorical keeps its logits normalised
-    # Scaled by the sum, which is 1 but for rounding; and below 1 in single precision, too, so that the search never
-    # ends beyond the last element that has any probability.
-    at = torch.from_numpy(u).to(cdf).clamp_(max=1 - 2.0**-22) * cdf[..., -1]
+    if temperature == 0:
+        return dist.logits.argmax(-1)
+    logits = dist.logits.double()  # [n, T, A]; a Categorical keeps them normalised
+    cdf = (logits if temperature == 1 else (logits / temperature).log_softmax(-1)).exp().cumsum(-1)
+    # Scaled by the sum, which is 1 but for rounding, and below it, so that the search never ends beyond the last
+    # element that has any probability.
+    at = torch.from_numpy(u).to(cdf).clamp(max=1 - 2.0**-50) * cdf[..., -1]
     return torch.searchsorted(cdf, at[..., None], right=True)[..., 0]
 
 

@@ -5,7 +5,7 @@ A fingerprint is one hash of what is asked, by which training data are told to h
 
 import unicodedata
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,27 @@ def of(seen: Observation) -> str:
     parts += [of_array(image) for image in (() if seen.images is None else seen.images)]
     parts += [of_array(state[name]) for name in sorted(state) if state[name] is not None]
     return parts[0] if len(parts) == 1 else sha256(" ".join(parts).encode()).hexdigest()
+
+
+def data_digest(instances: Instances) -> str:
+    """A digest of questions: their ids and data, in order."""
+    digest = blake2b(digest_size=16)
+    for one in instances:
+        digest.update(canonical(str(one.id)) + canonical(one.data))
+    return digest.hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """Bytes that are equal for equal data."""
+    if isinstance(value, Mapping):
+        return b"{" + b",".join(str(name).encode() + b":" + canonical(value[name]) for name in sorted(value)) + b"}"
+    if isinstance(value, list | tuple):
+        return b"[" + b",".join(map(canonical, value)) + b"]"
+    if hasattr(value, "__array__"):
+        array = np.asarray(value)
+        if array.dtype != object:
+            return f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
+    return repr(value).encode()
 
 
 def fingerprints(task: Task, instances: Instances) -> Iterator[str]:

@@ -23,12 +23,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness.registry import OURS
 from harness.settings import lasting
 from harness.types import Refused
 
 T = TypeVar("T")
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of record.json and of the event files. A program reads its own version and all before it."""
 
 SAMPLES = pa.schema(
@@ -78,6 +79,14 @@ class Score:
     """How `low` and `high` were made."""
     metrics: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     """What the task measures beside the score: metric → mean of the base, mean of the adapted."""
+    items: int | None = None
+    """Items that were asked, several answers to one counted apart; None in records of schema 1: n + unscored."""
+    unscored_base: int | None = None
+    """Items that the base has no score for, because the world failed; None in records of schema 1: not told."""
+    unscored_adapted: int | None = None
+    failed_base: int | None = None
+    """Items that score 0 because the base did what nobody can score. In records of schema 1 they are unscored."""
+    failed_adapted: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,8 @@ class Drift:
     nats: float | None
     se: float | None
     n: int
+    floor: float | None = None
+    """KL of the base to a second computation of itself, nats: what rounding makes of nothing. None: not measured."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +157,10 @@ class Record:
     provenance: Mapping[str, Any]
     scored_at: str
     """ISO 8601 with its offset, as in 2025-11-20T12:00:00+00:00."""
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    """How items were answered (`harness.tracks.Conditions`); empty in records of schema 1: greedily, by razorbench."""
+    data: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the items of each task that was played; empty in records of schema 1."""
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -158,8 +173,14 @@ class Record:
         settings = {name: value for name, value in lasting(self.settings).items() if name != "seed"}
         parts = [self.track, self.agent, self.base, self.method, settings]
         parts += [self.provenance["submission"]["id"]] if "submission" in self.provenance else []
+        parts += [foreign(self.data)] if foreign(self.data) else []
         spec = json.dumps(plain(parts), sort_keys=True)
         return blake2b(spec.encode(), digest_size=6).hexdigest()
+
+
+def foreign(data: Mapping[str, str]) -> dict[str, str]:
+    """The digests of data that stand in an id: of all tasks but our own, whose ids and code fix what they ask."""
+    return {task: digest for task, digest in data.items() if task not in OURS["task"]}
 
 
 def plain(value: Any) -> Any:

@@ -78,7 +78,7 @@ def _row(entry: Entry, fronts: Counter[int | None]) -> dict[str, Any]:
     """An entry in words; `fronts` tells how many entries are on each."""
     tied = entry.rank is not None and fronts[entry.rank] > 1
     return {
-        "front": "–" if entry.rank is None else f"{entry.rank}, tied" if tied else str(entry.rank),
+        "front": f"– ({entry.unranked})" if entry.rank is None else f"{entry.rank}, tied" if tied else str(entry.rank),
         "rank": entry.rank or fronts.total() + 1,
         "name": legible(entry.name),
         "method": legible(entry.method, 40),
@@ -86,7 +86,8 @@ def _row(entry: Entry, fronts: Counter[int | None]) -> dict[str, Any]:
         "seeds": entry.seeds,
         "gain": _number(entry.gain, entry.gain_between, "+z.1f"),
         "retention": _number(entry.retention, entry.retention_between, "+z.1f"),
-        "drift": _number(entry.drift, entry.drift_between, "z.3g"),
+        "drift": _number(entry.drift, entry.drift_between, "z.3g")
+        | ({} if entry.drifted else {"interval": "below the floor"}),
         "unscored": entry.unscored,
         "scored": f"{entry.scored_at:%Y-%m-%d}",
         "again": [

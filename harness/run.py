@@ -16,9 +16,9 @@ import numpy as np
 from harness import checkpoint as checkpoints
 from harness import record as records
 from harness.adapt import Adaptation
-from harness.bases import policy_digest
+from harness.bases import file_sha256, policy_digest
 from harness.checkpoint import ADAPTERS, CURVE, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest, Report
-from harness.methods import METHODS
+from harness.methods import METHODS, OWN
 from harness.policy import LowRank, Policy
 from harness.provenance import provenance
 from harness.record import Point, Record
@@ -42,6 +42,32 @@ class Spec:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise Refused(unknown("method", self.method, list(METHODS)))
+        if not self.settings.lr:
+            raise Refused("a learning rate of 0 gives the base back; give lr a number above 0")
+
+    def check(self, usual: Settings) -> None:
+        """Refuses what was set, and not as `usual`, the track's settings, and would do nothing."""
+        here, there = vars(self.settings), vars(usual)
+        changed = {name for name, value in here.items() if value != there[name]}
+        if idle := sorted(changed & {*OWN} - METHODS[self.method].reads):
+            what, they, it = (", ".join(idle), "they do", "them") if idle[1:] else (idle[0], "it does", "it")
+            raise Refused(f"{self.method} does not read {what}, so {they} nothing here; leave {it} out")
+        if "clip" in changed and self.settings.iterations == 1:
+            raise Refused(
+                "clip does nothing to the first update on a batch; give iterations 2 or more, or leave it out"
+            )
+        if "epochs" in changed and self.settings.steps:
+            raise Refused(
+                f"epochs count only where steps is 0, not {self.settings.steps}; give steps 0, or leave epochs out"
+            )
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The settings as a record tells them: a teacher by the digest of its weights, beside its folder."""
+        told = asdict(self.settings)
+        if self.settings.teacher:
+            told["teacher_sha256"] = file_sha256(checkpoints.read(Path(self.settings.teacher)).weights)
+        return told
 
     def label(self, track_settings: Settings) -> str:
         """A name for the board: the method and what differs from the track's settings."""
@@ -90,15 +116,13 @@ def adapt_into(
     The weights are the same, bit for bit, however often it was stopped. `tell(report, steps)` is called after each
     step. Refuses a folder that holds something else.
     """
-    manifest = Manifest(
-        bench.track.id, spec.method, bench.base_id, asdict(spec.settings), spec.seed, provenance=provenance()
-    )
+    manifest = Manifest(bench.track.id, spec.method, bench.base_id, spec.told, spec.seed, provenance=provenance())
+    weights, reports = folder / (ADAPTERS if spec.settings.lora else WEIGHTS), []
+    adaptation = None if weights.exists() else begin(bench, spec)  # what is refused has left nothing behind
     claim(folder, manifest)
-    weights = folder / (ADAPTERS if spec.settings.lora else WEIGHTS)
-    if weights.exists():
+    if adaptation is None:
         tidy(folder)
         return checkpoints.read(folder)
-    adaptation, reports = begin(bench, spec), []
     if adaptation.load(folder):
         reports = [report for report in Checkpoint(folder, manifest).curve() if report.step <= adaptation.step]
     marks = waypoints(adaptation.steps, bench.track.checkpoints)
@@ -190,7 +214,8 @@ def score_folder(bench: Bench, found: Checkpoint, home: Path, name: str = "") ->
             f"{found.folder} was adapted from another base ({manifest.base[:12]}, not {bench.base_id[:12]}); "
             "score it with the --home that it was adapted with"
         )
-    known = lookup(bench, policy, manifest, home)
+    checkpoint = policy_digest(policy)
+    known = lookup(bench, checkpoint, manifest, home)
     if known:
         return known, False
     points = []
@@ -198,7 +223,8 @@ def score_folder(bench: Bench, found: Checkpoint, home: Path, name: str = "") ->
         between = bench.base.copy()
         between.load(weights)
         points.append(bench.point(between, step))
-    return keep(bench, policy, manifest, points, found.curve(), home, name or found.folder.resolve().name), True
+    name = name or found.folder.resolve().name
+    return keep(bench, policy, checkpoint, manifest, points, found.curve(), home, name), True
 
 
 def run(bench: Bench, spec: Spec, home: Path) -> Record:
@@ -213,39 +239,43 @@ def run(bench: Bench, spec: Spec, home: Path) -> Record:
         bench.track.id,
         spec.method,
         bench.base_id,
-        asdict(spec.settings),
+        spec.told,
         spec.seed,
         adaptation.steps,
         cost(reports),
         provenance(adapted_by="sweep"),
     )
     policy = adaptation.learner.policy
-    return lookup(bench, policy, manifest, home) or keep(
-        bench, policy, manifest, points, reports, home, spec.label(bench.track.settings)
+    checkpoint, name = policy_digest(policy), spec.label(bench.track.settings)
+    return lookup(bench, checkpoint, manifest, home) or keep(
+        bench, policy, checkpoint, manifest, points, reports, home, name
     )
 
 
-def record_id(bench: Bench, policy: Policy, manifest: Manifest, submission: Mapping[str, Any] | None = None) -> str:
-    """Identity of a scored checkpoint: track, base, weights, how they are said to have come about, who brought them.
+def record_id(bench: Bench, checkpoint: str, manifest: Manifest, submission: Mapping[str, Any] | None = None) -> str:
+    """Identity of a scored checkpoint: track, base, weights (`checkpoint`, their digest), how they are said to have
+    come about, who brought them; and the data of tasks that are not ours. All by content, nothing by its path.
 
     Weights alone would not do: on answers of one element Dr. GRPO and REINFORCE give the same ones, bit for bit.
     """
     said = [manifest.method, lasting(manifest.settings), manifest.seed, *([submission["id"]] if submission else [])]
-    parts = [bench.track.id, bench.base_id, policy_digest(policy), *said]
+    parts = [bench.track.id, bench.base_id, checkpoint, *said]
+    parts += [data] if (data := records.foreign(bench.data)) else []
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def lookup(
-    bench: Bench, policy: Policy, manifest: Manifest, home: Path, submission: Mapping[str, Any] | None = None
+    bench: Bench, checkpoint: str, manifest: Manifest, home: Path, submission: Mapping[str, Any] | None = None
 ) -> Record | None:
-    """The record of this checkpoint, where there is one."""
-    folder = records.folder(home, record_id(bench, policy, manifest, submission))
+    """The record of the weights with this digest, where there is one."""
+    folder = records.folder(home, record_id(bench, checkpoint, manifest, submission))
     return records.read(folder) if folder.exists() else None
 
 
 def keep(
     bench: Bench,
     policy: Policy,
+    checkpoint: str,
     manifest: Manifest,
     points: list[Point],
     reports: list[Report],
@@ -253,11 +283,13 @@ def keep(
     name: str,
     submission: Mapping[str, Any] | None = None,
 ) -> Record:
-    """Score the policy, write its record, samples and answers; `submission`: what its maker says, if it was brought."""
+    """Score the policy, write its record, samples and answers. `checkpoint` is the digest of its weights, `submission`
+    what its maker says, if it was brought.
+    """
     scored = bench.score(policy)
     gain, retention = scored.gain, scored.retention
     record = Record(
-        id=record_id(bench, policy, manifest, submission),
+        id=record_id(bench, checkpoint, manifest, submission),
         name=name,
         track=bench.track.id,
         agent=bench.track.base.agent,
@@ -266,7 +298,7 @@ def keep(
         settings=manifest.settings,
         seed=manifest.seed,
         steps=manifest.steps,
-        checkpoint=policy_digest(policy),
+        checkpoint=checkpoint,
         scores=scored.scores,
         gain=POINTS * gain.value,
         gain_low=POINTS * gain.low,
@@ -289,6 +321,8 @@ def keep(
             **({"submission": submission} if submission else {}),
         },
         scored_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        conditions=bench.conditions,
+        data=bench.data,
     )
     with suppress(Refused):  # another process may have scored the same checkpoint meanwhile; its record stands
         records.write(home, record, scored.samples, scored.answers)
@@ -307,12 +341,12 @@ def curve(bench: Bench, points: list[Point], reports: list[Report], scored: Scor
         trained = rows.get(point.step) or Point(point.step)
         rows[point.step] = replace(trained, new=point.new, prior=point.prior, drift=point.drift)
     if steps is not None:
-        new, priors = scored.scores[0].adapted, [s.adapted for s in scored.scores[1:] if s.adapted is not None]
+        new, *priors = (np.nan if score.adapted is None else score.adapted for score in scored.scores)
         rows[steps] = replace(
             rows.get(steps) or Point(steps),
             end=True,
             new=new,
-            prior=float(np.mean(priors)),
+            prior=float(np.mean(priors)),  # a mean over fewer would be another quantity
             drift=scored.drifts[0].nats if scored.drifts else None,
         )
     return [rows[step] for step in sorted(rows)]

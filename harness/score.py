@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,53 +13,107 @@ import torch
 from harness import statistics
 from harness.answers import Tokens, answer_rows, flipped
 from harness.bases import base_policy, policy_digest
-from harness.drift import Divergence, divergence, elements, reverse_kl
+from harness.drift import Divergence, divergence, elements, floor, reverse_kl
 from harness.estimate import Estimate
 from harness.policy import Policy, Worded
+from harness.questions import data_digest
 from harness.record import Drift, Point, Score
 from harness.registry import make
 from harness.rollout import rollout
-from harness.tracks import Track
-from harness.types import Agent, Benchmark, Episodes, Outcome, Outcomes, Task
+from harness.tracks import Conditions, Track
+from harness.types import Agent, Benchmark, Episodes, Outcome, Outcomes, Refused, Task
 
 POINTS = 100.0
 """Scores are fractions in the engine and points on the board."""
+GREEDY = Conditions()
+"""The conditions of a track that says nothing else."""
+FLOOR_EPISODES = 64
+"""Episodes over which the floor of a drift is measured, each computed alone."""
 
 
 @dataclass(frozen=True)
 class Answers:
     """How an agent did on the items of one task: id, score (NaN: unscored), error and metrics of each, [n]."""
 
-    id: Any
+    id: list[str]
+    """Names of the items; of several answers to one instance, `17#0`, `17#1`, …"""
     score: np.ndarray
     error: Sequence[str | None]
+    """Why an item is unscored; or, where it has a score, why the agent failed it."""
     metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
     """What the task measures beside the score; NaN where an item lacks it."""
     played: Episodes | None = None
     """What was seen and said; None of a benchmark that owns its loop."""
 
+    def __len__(self) -> int:
+        return len(self.score)
+
+    @property
+    def unscored(self) -> int:
+        """Items without a score: the world failed."""
+        return int(np.isnan(self.score).sum())
+
+    @property
+    def failed(self) -> int:
+        """Items that score 0 because the agent did what nobody can score."""
+        return sum(error is not None for error, score in zip(self.error, self.score, strict=True) if score == score)
+
+    def take(self, index: np.ndarray) -> "Answers":
+        """The answers at `index` [k]."""
+        return Answers(
+            [self.id[i] for i in index],
+            self.score[index],
+            [self.error[i] for i in index],
+            {name: column[index] for name, column in self.metrics.items()},
+            self.played and self.played.take(index),
+        )
+
     def first(self, items: int) -> "Answers":
-        """The first `items` of them, without what was said; 0: all."""
-        metrics = {name: column[:items] for name, column in self.metrics.items()}
-        return Answers(self.id[:items], self.score[:items], self.error[:items], metrics) if items else self
+        """The first `items` of them; 0: all."""
+        return self.take(np.arange(min(items, len(self)))) if items else self
 
 
-def evaluate(agent: Agent, task: Task | Benchmark, *, items: int = 0, seed: int = 0) -> Answers:
-    """The agent's greedy answers to the first `items` test items (0: all), scored by the task."""
+def evaluate(
+    agent: Agent, task: Task | Benchmark, *, items: int = 0, seed: int = 0, conditions: Conditions = GREEDY
+) -> Answers:
+    """The agent's answers to the first `items` test items (0: all), under the conditions, scored by the task."""
     if isinstance(task, Benchmark):
         samples = task.evaluate(agent, items or None)
         outcome = Outcomes.stack([Outcome(sample.score, sample.metrics, sample.error) for sample in samples])
-        return answers([sample.id for sample in samples], outcome)
+        return answers([str(sample.id) for sample in samples], outcome)
+    instances = task.instances("test").first(items)
+    names, repeats = [str(id) for id in instances.id], conditions.samples
+    if repeats > 1:
+        instances = instances.take(np.repeat(np.arange(len(instances)), repeats))
+        names = [f"{name}#{repeat}" for name in names for repeat in range(repeats)]
     with torch.no_grad():
-        played = rollout(agent, task, task.instances("test").first(items), seed=seed, greedy=True)
+        played = rollout(agent, task, instances, seed=seed, temperature=conditions.temperature)
     assert played.outcome is not None
-    return replace(answers(played.instances.id, played.outcome), played=played)
+    return replace(answers(names, played.outcome), played=played)
 
 
-def answers(id: Any, outcome: Outcomes) -> Answers:
+def answers(id: list[str], outcome: Outcomes) -> Answers:
     """The outcomes of the items `id` [n]."""
     metrics = {name: np.asarray(column, np.float64) for name, column in outcome.metrics.items()}
     return Answers(id, np.asarray(outcome.reward, np.float64), outcome.error or [None] * len(outcome), metrics)
+
+
+def matched(task: str, base: Answers, adapted: Answers) -> Answers:
+    """The adapted agent's answers in the order of the base's, item by item. Refused unless both have the same items."""
+    if base.id == adapted.id:
+        return adapted
+    places = {item: at for at, item in enumerate(adapted.id)}
+    missing = [item for item in base.id if item not in places]
+    extra = set(adapted.id) - set(base.id)
+    if missing or extra or len(places) < len(adapted):
+        such = [f"{len(missing)} of the base's are missing, such as {missing[0]}"] if missing else []
+        such += [f"{len(extra)} are new, such as {min(extra)}"] if extra else []
+        such += ["an item was answered twice"] if len(places) < len(adapted) else []
+        raise Refused(
+            f"base and adapted answered other items of {task} ({'; '.join(such)}), so they cannot be compared; "
+            "the task must ask everyone the same"
+        )
+    return adapted.take(np.array([places[item] for item in base.id]))
 
 
 class Bench:
@@ -70,7 +124,7 @@ class Bench:
         self.track = track
         self.new: Task = make("task", track.new)
         self.priors: dict[str, Task | Benchmark] = {id: make("task", id) for id in track.prior_tasks}
-        self.base = base_policy(track.base, home)
+        self.base = base_policy(track.base, home, track.conditions.options)
         self.base_id = policy_digest(self.base)
 
     @cached_property
@@ -84,9 +138,32 @@ class Bench:
         with torch.no_grad():
             return rollout(self.base, self.new, self.new.instances("test").first(self.track.drift_items))
 
+    @cached_property
+    def floor(self) -> Divergence | None:
+        """What rounding alone makes of a drift: KL of the base to itself, computed in two ways. None: not measured."""
+        some = self.drawn.take(np.arange(min(FLOOR_EPISODES, len(self.drawn))))
+        try:
+            return floor(self.base, some)
+        except (AssertionError, TypeError, RuntimeError):  # its rows do not come apart, or are of several widths
+            return None
+
+    @cached_property
+    def data(self) -> dict[str, str]:
+        """What is asked, by task: a digest of the ids and data of the items that are scored."""
+        played = {id: task for id, task in self.tasks.items() if isinstance(task, Task)}
+        return {id: data_digest(task.instances("test").first(self.track.items)) for id, task in played.items()}
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """Under which conditions items are answered, as a record tells it: with the agent's own limit."""
+        told = asdict(self.track.conditions)
+        return told | {"limit": told["limit"] or getattr(self.base, "limit", 0)}
+
     def answer(self, agent: Agent, items: int) -> dict[str, Answers]:
         """The agent's answers on the first `items` of every task."""
-        return {id: evaluate(agent, task, items=items) for id, task in self.tasks.items()}
+        return {
+            id: evaluate(agent, task, items=items, conditions=self.track.conditions) for id, task in self.tasks.items()
+        }
 
     @property
     def tasks(self) -> dict[str, Task | Benchmark]:
@@ -94,43 +171,61 @@ class Bench:
         return {self.track.new: self.new, **self.priors}
 
     def point(self, policy: Policy, step: int) -> Point:
-        """A mid-training measurement on the track's `checkpoint_items`; step 0 is the base itself."""
-        items = self.track.checkpoint_items
-        if policy is self.base:
-            answers = {id: found.first(items) for id, found in self.answers.items()}
-            drift = 0.0
-        else:
-            answers = self.answer(policy, items)
+        """A mid-training measurement on the track's `checkpoint_items`; step 0 is the base itself.
+
+        A score is the base's plus the mean difference over the items that both have scored, so that an item that one
+        of the two lacks moves nothing.
+        """
+        items = self.track.checkpoint_items * self.track.conditions.samples
+        base = {id: found.first(items) for id, found in self.answers.items()}
+        drift = 0.0
+        adapted = base
+        if policy is not self.base:
+            adapted = self.answer(policy, self.track.checkpoint_items)
             drift = float(divergence(self.base, policy, self.drawn).nats.mean())
-        scores = [POINTS * float(np.nanmean(found.score)) for found in answers.values()]
-        return Point(step, new=scores[0], prior=float(np.mean(scores[1:])), drift=drift)
+        new, *priors = (
+            POINTS * (known_mean(ours.score) + known_mean(matched(id, ours, adapted[id]).score - ours.score))
+            for id, ours in base.items()
+        )
+        return Point(step, new=new, prior=float(np.mean(priors)), drift=drift)
 
     def score(self, agent: Agent) -> "Scored":
         """Everything that is measured of one adapted policy; of an agent that is none, all but drift."""
         started = time.perf_counter()
         answers = self.answer(agent, self.track.items)
+        answers = {id: matched(id, self.answers[id], found) for id, found in answers.items()}
         suites = {task: suite for suite, tasks in self.track.priors.items() for task in tasks}
         scores, estimates = [], {}
         for id, adapted in answers.items():
             estimates[id] = statistics.paired(self.answers[id].score, adapted.score)
-            row = score_row(id, suites.get(id, ""), self.answers[id].score, adapted.score, estimates[id])
-            scores.append(replace(row, metrics=metric_means(self.answers[id], adapted)))
+            scores.append(score_row(id, suites.get(id, ""), self.answers[id], adapted, estimates[id]))
         held = statistics.holm(np.array([np.nan if s.p is None else s.p for s in scores]))
         scores = [replace(s, p_holm=float(p)) for s, p in zip(scores, held, strict=True)]
         forward, drifts = None, []
         if isinstance(agent, Policy):
             forward = divergence(self.base, agent, self.drawn)
             reverse = reverse_kl(self.base, agent, self.new, self.drawn.instances)
-            drifts = [*drift_rows(self.track.new, "forward", forward), *drift_rows(self.track.new, "reverse", reverse)]
+            drifts = [
+                row
+                for direction, found in (("forward", forward), ("reverse", reverse))
+                for row in drift_rows(self.track.new, direction, found, self.floor)
+            ]
         return Scored(
             scores,
             estimates[self.track.new],
             statistics.combine([estimates[id] for id in self.priors]),
             drifts,
-            samples(self.answers, answers, self.track.new, forward),
+            self.samples(answers, forward),
             self.flips(agent, answers),
             time.perf_counter() - started,
         )
+
+    def samples(self, adapted: Mapping[str, Answers], forward: Divergence | None) -> dict[str, Any]:
+        """Columns of the samples file: every item of every task, base beside adapted, in the order of the base."""
+        drift = {}
+        if forward is not None:
+            drift = dict(zip(self.drawn.instances.id.tolist(), forward.nats.tolist(), strict=True))
+        return samples(self.answers, adapted, self.track.new, drift)
 
     def flips(self, agent: Agent, answers: Mapping[str, Answers]) -> list[dict[str, Any]]:
         """Rows of the answers file: what base and agent said where they score differently."""
@@ -139,7 +234,8 @@ class Bench:
             base, index = self.answers[id], flipped(self.answers[id].score, found.score)
             if len(index) and base.played is not None and found.played is not None:
                 ours, theirs = base.played.take(index), found.played.take(index)
-                rows += answer_rows(id, ours, theirs, tokens(self.base, agent, ours))
+                names = [base.id[i] for i in index]
+                rows += answer_rows(id, names, ours, theirs, tokens(self.base, agent, ours))
         return rows
 
 
@@ -158,47 +254,65 @@ class Scored:
     seconds: float
 
 
-def score_row(task: str, suite: str, base: np.ndarray, adapted: np.ndarray, e: Estimate) -> Score:
-    """One task of a record, in points."""
-    both = ~(np.isnan(base) | np.isnan(adapted))
+def score_row(task: str, suite: str, base: Answers, adapted: Answers, e: Estimate) -> Score:
+    """One task of a record, in points; base and adapted have the same items in one order."""
+    both = ~(np.isnan(base.score) | np.isnan(adapted.score))
     return Score(
         task,
         "prior" if suite else "new",
         suite,
         e.n,
         int((~both).sum()),
-        POINTS * float(base[both].mean()) if both.any() else None,
-        POINTS * float(adapted[both].mean()) if both.any() else None,
+        POINTS * float(base.score[both].mean()) if both.any() else None,
+        POINTS * float(adapted.score[both].mean()) if both.any() else None,
         POINTS * e.value,
         POINTS * e.low,
         POINTS * e.high,
         POINTS * e.se,
-        p=statistics.paired_test(base, adapted),
+        p=statistics.paired_test(base.score, adapted.score),
         mde=POINTS * statistics.minimum_detectable_effect(e.se),
         interval=e.method,
+        metrics=metric_means(base.take(np.flatnonzero(both)), adapted.take(np.flatnonzero(both))),
+        items=len(base),
+        unscored_base=base.unscored,
+        unscored_adapted=adapted.unscored,
+        failed_base=base.failed,
+        failed_adapted=adapted.failed,
     )
 
 
 def metric_means(base: Answers, adapted: Answers) -> dict[str, list[float | None]]:
-    """Means of what the task measures beside the score, by metric: of the base, then of the adapted."""
+    """Means of what the task measures beside the score, by metric: of the base, then of the adapted.
 
-    def mean(column: np.ndarray | None) -> float | None:
-        known = [] if column is None else column[np.isfinite(column)]
-        return float(np.mean(known)) if len(known) else None
+    They are paired as scores are: over the items for which both have it. Where none has it on both sides, each has its
+    own mean.
+    """
+    found: dict[str, list[float | None]] = {}
+    for name in dict.fromkeys([*base.metrics, *adapted.metrics]):
+        sides = [side.metrics.get(name, np.full(len(side), np.nan)) for side in (base, adapted)]
+        both = np.isfinite(sides).all(0)
+        means = [known_mean(side[both] if both.any() else side) for side in sides]
+        found[name] = [None if np.isnan(mean) else mean for mean in means]
+    return found
 
-    names = dict.fromkeys([*base.metrics, *adapted.metrics])
-    return {name: [mean(found.metrics.get(name)) for found in (base, adapted)] for name in names}
+
+def known_mean(column: np.ndarray) -> float:
+    """The mean of the numbers that are known; NaN if none is."""
+    known = column[np.isfinite(column)]
+    return float(known.mean()) if len(known) else np.nan
 
 
-def drift_rows(task: str, direction: str, d: Divergence) -> list[Drift]:
-    """Drift per episode, and per element as a ratio of means, each with its Monte-Carlo standard error."""
+def drift_rows(task: str, direction: str, d: Divergence, floor: Divergence | None = None) -> list[Drift]:
+    """Drift per episode, and per element as a ratio of means, each with its Monte-Carlo standard error and floor."""
     nats, elements = d.nats.double().numpy(), d.elements.double().numpy()
     n, rate = len(nats), float(nats.sum() / elements.sum())
     error = float(nats.std(ddof=1) / n**0.5)
     ratio_error = float((nats - rate * elements).std(ddof=1) / n**0.5 / elements.mean())  # delta method
+    least = None if floor is None else float(floor.nats.double().mean())
+    least_element = None if floor is None else float(floor.nats.double().sum() / floor.elements.double().sum())
     return [
-        Drift(task, direction, "episode", float(nats.mean()), error, n),
-        Drift(task, direction, "element", rate, ratio_error, n),
+        Drift(task, direction, "episode", float(nats.mean()), error, n, least),
+        Drift(task, direction, "element", rate, ratio_error, n, least_element),
     ]
 
 
@@ -210,22 +324,24 @@ def tokens(base: Policy, agent: Agent, said: Episodes) -> list[Tokens] | None:
 
 
 def samples(
-    base: Mapping[str, Answers], adapted: Mapping[str, Answers], new: str, forward: Divergence | None
+    base: Mapping[str, Answers], adapted: Mapping[str, Answers], new: str, drift: Mapping[Any, float]
 ) -> dict[str, Any]:
-    """Columns of the samples file: every item of every task, base beside adapted."""
+    """Columns of the samples file: every item of every task, base beside adapted, which stand in one order.
+
+    `drift` is that of instances of the new task, by their ids.
+    """
     columns: dict[str, list[Any]] = {name: [] for name in ("task", "role", "item", "base", "adapted", "error", "drift")}
     for id, found in adapted.items():
-        n = len(found.score)
-        drift = np.full(n, np.nan)
-        if id == new and forward is not None:
-            drift[: len(forward.nats)] = forward.nats.numpy()[:n]
+        n, nats = len(found), np.full(len(found), np.nan)
+        if id == new and drift and found.played is not None:
+            nats = np.array([drift.get(instance, np.nan) for instance in found.played.instances.id.tolist()])
         columns["task"] += [id] * n
         columns["role"] += ["new" if id == new else "prior"] * n
-        columns["item"] += [str(item) for item in found.id]
+        columns["item"] += found.id
         columns["base"].append(base[id].score)
         columns["adapted"].append(found.score)
         columns["error"] += [theirs or ours for theirs, ours in zip(found.error, base[id].error, strict=True)]
-        columns["drift"].append(drift)
+        columns["drift"].append(nats)
     return {
         name: np.concatenate(column) if name in ("base", "adapted", "drift") else column
         for name, column in columns.items()

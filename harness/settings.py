@@ -38,7 +38,9 @@ class Settings:
     clip: float = 0.2
     """Half-width of the clipped probability ratio (ε of PPO and GRPO)."""
     kl: float = 0.0
-    """Weight of the exact KL from the policy to its base, summed and divided as the method does its own elements."""
+    """Weight of KL(π‖π₀) to the base, exact over the alphabet at each element, summed and divided as the method does
+    its own elements. The gradient is that of each element's KL given those before it: what an element does to the KL
+    of later ones is left out, as in GRPO (arXiv 2402.03300, eq. 4). For answers of one element that is all of it."""
     ewc: float = 0.0
     """Weight of elastic weight consolidation on the prior tasks' Fisher information."""
     l2: float = 0.0
@@ -69,6 +71,10 @@ class Settings:
             least = {"batch": 1, "group": 1, "iterations": 1, "horizon": 1, "top_k": 2}.get(name, 0)
             if name != "margin" and not isinstance(value, str) and not (isfinite(value) and value >= least):
                 raise Refused(f"{name} {value} cannot be; give a number that is at least {least}")
+        if not (self.steps or self.epochs):
+            raise Refused("epochs 0 and steps 0 are no adaptation; give one of the two")
+        if not self.max_grad_norm:
+            raise Refused("max_grad_norm 0 makes every gradient 0; give a large number to clip nothing")
 
 
 OBJECTIVE = ("kl", "ewc", "l2", "style", "margin", "top_k", "clip", "horizon", "iterations", "group", "lora")
@@ -79,8 +85,12 @@ ADDED = {"optimizer": "adamw", "examples": 0, "lora": 0}
 
 
 def lasting(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings by which a run is known: one of `ADDED` that is at its old value is left out, so ids stay."""
-    return {name: value for name, value in settings.items() if name not in ADDED or ADDED[name] != value}
+    """The settings by which a run is known: one of `ADDED` that is at its old value is left out, so ids stay.
+
+    A teacher is known by the digest of its weights (`teacher_sha256`), wherever they lie.
+    """
+    path = {"teacher"} if "teacher_sha256" in settings else set()
+    return {name: value for name, value in settings.items() if name not in path and ADDED.get(name, ...) != value}
 
 
 def variant(method: str, settings: Mapping[str, Any], usual: "Settings | None" = None) -> str:

@@ -335,13 +335,15 @@ class Store:
             FROM placed GROUP BY ALL ORDER BY {x}, {y}"""
         return self.rows(sql, **parameters, cells=cells)
 
-    def choices(self, track: str) -> dict[str, list[str]]:
-        """What the entries of a track may be filtered by: `methods` and `bases`."""
+    def choices(self, track: str) -> dict[str, Any]:
+        """What the entries of a track may be filtered by, `methods` and `bases`; whether one has items `lost`."""
         sql = """
-            SELECT list(DISTINCT method ORDER BY method) AS methods, list(DISTINCT base ORDER BY base) AS bases
+            SELECT
+                coalesce(list(DISTINCT method ORDER BY method), []) AS methods,
+                coalesce(list(DISTINCT base ORDER BY base), []) AS bases,
+                coalesce(bool_or(coalesce(unscored, 0) + coalesce(failed_adapted, 0) > 0), false) AS lost
             FROM entries WHERE track = $track"""
-        (row,) = self.rows(sql, track=track)
-        return {name: found or [] for name, found in row.items()}
+        return self.rows(sql, track=track)[0]
 
     def overview(self, most: int) -> list[dict[str, Any]]:
         """The tracks with entries: track, entries (how many), ranked, leaders (how many are on front 1), and `first`,
@@ -487,7 +489,7 @@ def _insert(con: duckdb.DuckDBPyConnection, records: Sequence[Record]) -> None:
     for table in ("scores", "drifts", "curve"):
         append(con, table, [{"submission": row["id"], **part} for row in made for part in row.pop(table)])
     for row in made:
-        row |= {name: json.dumps(row[name]) for name in ("settings", "cost", "provenance")}
+        row |= {name: json.dumps(row[name]) for name in ("settings", "cost", "provenance", "conditions", "data")}
         row["scored_at"] = _utc(row["scored_at"])
     append(con, "submissions", made)
 

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cache
 from itertools import product
 from multiprocessing import connection, get_context, parent_process
@@ -46,6 +46,7 @@ def plan(track: Track, methods: Sequence[str], grid: Sequence[str], seeds: Seque
             for point in product(*axes):
                 changes = {k: parsed(k, v) for k, v in [*point, *map(assignment, own)]}
                 specs.append(Spec(name, settings_for(track, **changes), seed))
+                specs[-1].check(track.settings)
     return specs
 
 
@@ -87,7 +88,7 @@ def sweep(
     }
     missing = []
     for spec in specs:
-        if record := known.get(fingerprint(spec.method, asdict(spec.settings), spec.seed)):
+        if record := known.get(fingerprint(spec.method, spec.told, spec.seed)):
             yield Done(spec, record)
         else:
             missing.append(spec)

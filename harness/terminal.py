@@ -92,6 +92,13 @@ def number(value: float | None, form: str) -> str:
     return "–" if value is None or value != value else format(value, form)
 
 
+def drifted(nats: float | None, floor: float | None, form: str) -> str:
+    """A drift in nats, or that rounding alone makes as much."""
+    if nats is not None and floor is not None and nats <= floor:
+        return f"below the floor ({floor:.1g})"
+    return number(nats, form)
+
+
 def interval(value: float | None, low: float | None, high: float | None) -> str:
     """A difference in points with its interval."""
     return f"{number(value, '+.1f')} [{number(low, '+.1f')}, {number(high, '+.1f')}]"
@@ -154,7 +161,7 @@ def leaderboard(track: Track | None, id: str, entries: "Sequence[Entry]") -> Tab
                     (entry.retention, entry.retention_between),
                 )
             ),
-            f"{entry.drift.value:.3g}",
+            drifted(entry.drift.value, entry.floor, ".3g"),
         )
     return table
 

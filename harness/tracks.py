@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from harness.registry import unknown
 from harness.settings import Settings, lasting, variant
@@ -50,6 +51,42 @@ class Base:
         return self.shipped if self.sha256 else self.made(home)
 
 
+ENGINES = ("razorbench",)
+"""What can compute answers."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under which conditions a track's items are answered. They stand in the track, and in each of its records."""
+
+    temperature: float = 0.0
+    """0: the likeliest element each time; else answers are drawn at this temperature."""
+    samples: int = 1
+    """Answers to each item. They share it, and so are one cluster."""
+    prompt: str = ""
+    """What the system says before a question, to agents that read text; empty: nothing."""
+    limit: int = 0
+    """Elements (tokens) that an answer has at most; 0: what the agent itself allows."""
+    engine: str = "razorbench"
+    """What computes the answers."""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be."""
+        if not (self.temperature >= 0 and self.samples >= 1 and self.limit >= 0):
+            raise Refused(f"conditions cannot be {self}; temperature and limit are at least 0, samples at least 1")
+        if self.samples > 1 and not self.temperature:
+            raise Refused(
+                f"at temperature 0 all {self.samples} answers are the same; give a temperature, or one sample"
+            )
+        if self.engine not in ENGINES:
+            raise Refused(f"unknown engine {self.engine!r}; choose {' or '.join(ENGINES)}")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the agent's factory is told; nothing that is as it would be anyway."""
+        return {name: value for name in ("prompt", "limit") if (value := getattr(self, name))}
+
+
 @dataclass(frozen=True)
 class Track:
     """One competition. Whatever would change a number changes the track's id."""
@@ -66,6 +103,8 @@ class Track:
     """Prior tasks by suite. Retention is the mean over all of them: a track holds only suites that may be averaged."""
     settings: Settings
     """Defaults of an adaptation on this track."""
+    conditions: Conditions = Conditions()
+    """How items are answered."""
     items: int = 0
     """Test instances of each task that are scored; 0: all."""
     drift_items: int = 0
@@ -97,6 +136,10 @@ PARITY_ANEW_BASE = replace(
     settings=Settings(lr=1e-3, warmup=0, batch=100, epochs=1),
 )
 
+PARITY_SHORT_BASE = replace(
+    PARITY_BASE, id="parity-fashion-short-v1", settings=Settings(lr=1e-3, warmup=0, batch=100, epochs=5)
+)
+
 PARITY_MNIST = Track(
     id="parity-mnist-v1",
     title="ParityMNIST, retaining FashionMNIST",
@@ -126,6 +169,16 @@ PARITY_MNIST_ANEW = replace(
     demo={},
 )
 """The other reading of one open setting: 500 steps in both, but no label is seen twice."""
+
+PARITY_MNIST_SHORT = replace(
+    PARITY_MNIST,
+    id="parity-mnist-short-v1",
+    title="ParityMNIST, retaining FashionMNIST; the base was pretrained for 5 epochs",
+    question="The same, for a base that has seen its 1,000 images five times instead of fifty.",
+    base=PARITY_SHORT_BASE,
+    demo={},
+)
+"""Another reading of an open setting, and the one on which results hang most: how long the base is pretrained."""
 
 MINI_LM_BASE = Base(
     "mini-lm-v1",
@@ -209,6 +262,7 @@ TRACKS: dict[str, Track] = {
     for track in (
         PARITY_MNIST,
         PARITY_MNIST_ANEW,
+        PARITY_MNIST_SHORT,
         MINI_MATH,
         MINI_SCIENCE,
         MINI_TOOLS,
@@ -245,7 +299,8 @@ def competitor(track: str, method: str, settings: Mapping[str, object]) -> str:
 def changed(track: str, settings: Mapping[str, object]) -> dict[str, object]:
     """The settings of a run that are not its track's."""
     usual = vars(TRACKS[track].settings) if track in TRACKS else {}
-    return {name: value for name, value in settings.items() if name not in usual or usual[name] != value}
+    told = {name: value for name, value in settings.items() if name != "teacher_sha256"}  # that is no setting
+    return {name: value for name, value in told.items() if name not in usual or usual[name] != value}
 
 
 def differs(track: str, settings: Mapping[str, object]) -> str:

@@ -279,13 +279,32 @@ class Actions:
         return np.full(len(self.code), self.code.shape[1], np.int64)
 
 
+class WorldFailed(Exception):
+    """The world failed, whoever plays: a simulator that died, say. Raised in `play`, it leaves the episode unscored."""
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """How an episode ended. A reward of NaN is unscored: never a zero, always counted."""
+    """How an episode ended. Two things can go wrong, and `error` tells what did.
+
+    *The agent* fails: a motion that is no number, an action that there is not, a reply that breaks the grader. That
+    is a zero (`failed`). *The world* fails: a simulator dies, a disk is full, a machine is too slow. Then the reward is
+    NaN, which is unscored (`unscored`): never a zero, never dropped in silence, always counted.
+    """
 
     reward: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+
+    @staticmethod
+    def failed(why: str) -> "Outcome":
+        """The agent did what nobody can score: 0."""
+        return Outcome(0.0, error=why)
+
+    @staticmethod
+    def unscored(why: str) -> "Outcome":
+        """The world failed: NaN."""
+        return Outcome(np.nan, error=why)
 
 
 @dataclass(frozen=True)
@@ -298,6 +317,22 @@ class Outcomes:
 
     def __len__(self) -> int:
         return len(self.reward)
+
+    @property
+    def failed(self) -> np.ndarray:
+        """Which episodes [n] the agent failed: scored, with an error."""
+        errors = self.error or [None] * len(self)
+        return np.array([error is not None for error in errors], bool) & np.isfinite(self.reward)
+
+    def failing(self, rows: np.ndarray, why: str) -> "Outcomes":
+        """The same but that the agent failed the episodes `rows` [k], however they went on."""
+        if not len(rows):
+            return self
+        reward, error = np.array(self.reward, np.float64), list(self.error or [None] * len(self))
+        reward[rows] = 0.0
+        for i in rows.tolist():
+            error[i] = why
+        return Outcomes(reward, self.metrics, error)
 
     def __iter__(self) -> Iterator[Outcome]:
         return (self[i] for i in range(len(self)))
@@ -488,6 +523,15 @@ class Expert(Protocol):
 
 
 @runtime_checkable
+class Bounded(Protocol):
+    """A task that knows which values are actions at all: who does anything else has failed, and scores 0."""
+
+    def valid(self, values: Column) -> np.ndarray:
+        """Which of the values [n] are actions of this task, [n] bool. They may be anything that an agent can give."""
+        ...
+
+
+@runtime_checkable
 class Guessable(Protocol):
     """A task that knows its action space: for the check that guessing scores at chance."""
 
@@ -521,38 +565,42 @@ class Benchmark(Protocol):
 class Agent(Protocol):
     """Enough to be scored."""
 
-    def act(self, asked: Asked, *, greedy: bool = False) -> Actions:
-        """Answer every row that is asked."""
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
+        """Answer every row that is asked: drawn at a temperature, or at 0 the likeliest."""
         ...
 
 
 def each(
     play: Callable[[Any, Instance], Generator[Observation, Any, Outcome]],
 ) -> Callable[[Any, Instances], Generator[Observations, Column, Outcomes]]:
-    """Lift a generator of one episode to a batch in lock-step. A crash ends one episode, unscored, with its error."""
+    """Lift a generator of one episode to a batch in lock-step. What `play` raises ends one episode, with its error:
+    as a zero where an answer made it raise, unscored where the world did (`blame`).
+    """
 
     @wraps(play)
     def batch(self, instances: Instances) -> Generator[Observations, Column, Outcomes]:
         games = [play(self, instance) for instance in instances]
-        ends: list[Outcome] = [Outcome(np.nan, error="the episode did not end")] * len(games)
+        ends: list[Outcome] = [Outcome.unscored("the episode did not end")] * len(games)
 
         def advance(i: int, value: Any) -> Observation | None:
             try:
                 seen = games[i].send(value)
                 if isinstance(seen, Observation):
                     return seen
-                ends[i] = Outcome(np.nan, error=f"play yielded {seen!r}, not an Observation")
+                ends[i] = Outcome.unscored(f"play yielded {seen!r}, not an Observation")
             except StopIteration as end:
                 ends[i] = ended(end.value)
             except Exception as error:
-                ends[i] = Outcome(np.nan, error=f"{type(error).__name__}: {error}")
+                ends[i] = blame(error, answered=i in answered)
             return None
 
+        answered: set[int] = set()
         try:
             waiting = [(i, seen) for i in range(len(games)) if (seen := advance(i, None)) is not None]
             while waiting:
                 rows = np.array([i for i, _ in waiting])
                 values = yield Observations.stack([seen for _, seen in waiting], rows)
+                answered.update(rows.tolist())
                 waiting = [
                     (i, seen) for at, (i, _) in enumerate(waiting) if (seen := advance(i, row(values, at))) is not None
                 ]
@@ -565,8 +613,24 @@ def each(
     return batch
 
 
+WORLD = (WorldFailed, OSError, MemoryError, Refused)
+"""What is raised in `play` that no answer causes."""
+
+
+def blame(error: Exception, *, answered: bool) -> Outcome:
+    """How an episode ends whose game raised: the agent's failure, if it has answered and the error is none of `WORLD`.
+
+    A game that raises before anything was said, or what the system raises (a broken pipe, a full disk, a time-out, no
+    memory), is the world's. A simulator whose errors are of other kinds says so with `WorldFailed`.
+    """
+    why = f"{type(error).__name__}: {error}"
+    return Outcome.failed(why) if answered and not isinstance(error, WORLD) else Outcome.unscored(why)
+
+
 def ended(value: Any) -> Outcome:
     """What a game returned, if it is an outcome with a number for a reward; else an unscored one that says so."""
-    if isinstance(value, Outcome) and isinstance(value.reward, int | float | np.number):
-        return value
-    return Outcome(np.nan, error=f"play returned {value!r}, not an Outcome with a number for its reward")
+    if not isinstance(value, Outcome) or not isinstance(value.reward, int | float | np.number):
+        return Outcome.unscored(f"play returned {value!r}, not an Outcome with a number for its reward")
+    if not np.isfinite(value.reward) and not value.error:
+        return Outcome.unscored(f"play returned a reward of {value.reward}")
+    return value

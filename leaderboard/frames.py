@@ -27,16 +27,23 @@ COLUMNS = {
     "drift": "forward KL from the base on the new task, nats an episode",
     "drift 95 %": "interval over items",
     "drift sd": "standard deviation between seeds, nats",
+    "floor": "what rounding makes of a drift: one below it says nothing, nats",
     "seconds": "of adapting, mean over seeds",
     "episodes": "of adapting, mean over seeds",
-    "unscored": "samples without a score, all seeds together",
+    "unscored": "samples without a score because the world failed, all seeds together",
+    "failed": "samples that score 0 because the agent gave nothing that could be judged, all seeds together",
     "verified": "whether its result came out again",
     "scored": "when, UTC",
 }
 """Columns of the leaderboard → what they mean."""
-HIDDEN = ("base", "parameters", "gain sd", "retention sd", "drift sd", "unscored")
-SHOWN = tuple(name for name in COLUMNS if name not in HIDDEN)
-"""The columns that are shown unless others are chosen."""
+LOST = ("unscored", "failed")
+"""Columns that are shown only where one of them is not 0."""
+HIDDEN = ("base", "parameters", "gain sd", "retention sd", "drift sd", "floor")
+
+
+def shown(lost: bool) -> list[str]:
+    """The columns that are shown unless others are chosen; `lost`: whether an entry has an item unscored or failed."""
+    return [name for name in COLUMNS if name not in HIDDEN and (lost or name not in LOST)]
 
 
 def board(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -59,9 +66,20 @@ def board(entries: Sequence[Entry]) -> pd.DataFrame:
             row |= {f"{name} sd": getattr(entry, f"{name}_between")}
             row |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
         row |= {"seconds": entry.cost.get("adapt_seconds"), "episodes": entry.cost.get("episodes")}
-        row |= {"unscored": entry.unscored, "verified": entry.verified, "scored": entry.scored_at, "id": entry.id}
+        if not entry.drifted:
+            row["drift 95 %"] = "below the floor"
+        row |= {
+            "floor": entry.floor,
+            "unscored": entry.unscored,
+            "failed": entry.failed,
+            "verified": entry.verified,
+            "scored": entry.scored_at,
+            "id": entry.id,
+        }
         rows.append(row)
-    return pd.DataFrame(rows).astype({"front": "Int64", "parameters": "Int64"})  # which may be unknown
+    return pd.DataFrame(rows).astype(
+        {"front": "Int64", "parameters": "Int64", "failed": "Int64"}
+    )  # which may be unknown
 
 
 def link(id: str) -> str:
@@ -146,6 +164,8 @@ def tasks(scores: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
                 "detectable": score["mde"],
                 "items": score["n"],
                 "unscored": score["unscored"],
+                "failed": score["failed_adapted"],
+                "failed by the base": score["failed_base"],
                 "interval": score["interval"],
             }
             for score in scores

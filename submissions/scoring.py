@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from harness import run
+from harness.bases import policy_digest
 from harness.checkpoint import MANIFEST, Checkpoint, Manifest
 from harness.policy import Policy
 from harness.provenance import commit
@@ -27,7 +28,7 @@ def ready(track: str, home: Path) -> Bench:
     torch.set_num_threads(1)
     commit()  # is asked of git once, which a confined child may not run
     bench = Bench(find_track(track), home)
-    _ = bench.answers, bench.drawn
+    _ = bench.answers, bench.drawn, bench.floor, bench.data
     return bench
 
 
@@ -71,10 +72,11 @@ def _score(bench: Bench, home: Path, into: Path, sub: Submission, seed: int | No
     )
     policy = _policy(bench, found.weights)
     told = public(sub)
-    if known := run.lookup(bench, policy, manifest, home, told):
+    checkpoint = policy_digest(policy)
+    if known := run.lookup(bench, checkpoint, manifest, home, told):
         return known
     points = [bench.point(_policy(bench, weights), step) for step, weights in found.waypoints().items()]
-    return run.keep(bench, policy, manifest, points, [], into, sub.name, told)
+    return run.keep(bench, policy, checkpoint, manifest, points, [], into, sub.name, told)
 
 
 def _steps(found: Checkpoint) -> int | None:

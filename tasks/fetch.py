@@ -318,7 +318,7 @@ class Fetch:
         return motion
 
     def play(self, instances: Instances) -> Generator[Observations, Column, Outcomes]:
-        """Show, move, and stop asking who is done. A simulator that raises leaves its episode unscored."""
+        """Show, move, and stop asking who is done. A simulator that raises is the world's failure: unscored."""
         kind, goal = instances.data["kind"], instances.data["goal"]
         scenes = [scene(KINDS[NAMES[k]].scene) for k in kind]
         sims = [place.start(block) for place, block in zip(scenes, instances.data["block"], strict=True)]
@@ -346,6 +346,10 @@ class Fetch:
             reward[live] += won[live]
             live = live[~won[live] & ~np.isnan(reward[live])]
         return Outcomes(reward, {"steps": steps}, error if any(error) else None)
+
+    def valid(self, motions: Column) -> np.ndarray:
+        """Which motions [n, 4] are within −1…1, up to rounding."""
+        return np.abs(np.asarray(motions, np.float64)).max(axis=1) <= 1 + 1e-6
 
     def shown(self, seen: np.ndarray, goal: np.ndarray, kind: np.ndarray, rows: np.ndarray) -> Observations:
         """What is seen [n, 17] as named columns of single precision, with the goal [n, 3] and the instruction."""

@@ -34,6 +34,14 @@ def show(instances: Instances) -> Observations:
     return Observations(state={name: instances.data[name] for name in ("pixels", "indicator")})
 
 
+class Classes:
+    """What the tasks share: an answer is one of ten classes."""
+
+    def valid(self, values: Column) -> np.ndarray:
+        """Which of the values [n] are one of 0, 1, … 9."""
+        return np.isin(np.asarray(values), np.arange(10))
+
+
 def any_class(asked: Asked) -> np.ndarray:
     """One of ten classes at random, [n]."""
     return (asked.uniform(1)[:, 0] * 10).astype(np.int64)
@@ -44,7 +52,7 @@ def any_of_parity(asked: Asked) -> np.ndarray:
     return 2 * (asked.uniform(1)[:, 0] * 5).astype(np.int64) + asked.instances.data["label"] % 2
 
 
-class ParityMNIST:
+class ParityMNIST(Classes):
     """The new task: any digit of the image's parity is right, so many distributions are equally good."""
 
     card = Card(
@@ -76,7 +84,7 @@ class ParityMNIST:
         return any_class(asked)
 
 
-class FashionMNIST:
+class FashionMNIST(Classes):
     """The prior benchmark: which of ten kinds of clothing is on the image."""
 
     card = Card(
@@ -107,7 +115,7 @@ class FashionMNIST:
         return any_class(asked)
 
 
-class Pretraining:
+class Pretraining(Classes):
     """What the base is trained on: 500 images of each set; a digit's label is drawn once from those of its parity."""
 
     card = Card(

@@ -9,7 +9,9 @@ import torch
 
 from harness.adapt import Adaptation, learning_rate, total_steps
 from harness.methods import METHODS
+from harness.run import Spec
 from harness.settings import Settings
+from harness.types import Refused
 from tests.toys import Spell, Table, table
 
 SETTINGS = Settings(lr=0.05, warmup=2, batch=2, group=4, steps=7, iterations=2)
@@ -43,6 +45,58 @@ def test_resumed_adaptation_equals_the_uninterrupted_one_bit_for_bit(method, tmp
         assert second.load(tmp_path / str(stop))
         assert [report.step for report in second] == list(range(stop + 1, 8))
         assert torch.equal(weights(second), weights(whole))
+
+
+@pytest.mark.parametrize("method", ["grpo", "dr-grpo", "reinforce"])
+def test_group_of_one_has_nobody_to_compare_with_and_is_refused(method):
+    with pytest.raises(Refused, match="no other answer to compare with"):
+        adaptation(method, group=1)
+    adaptation("1-0-reinforce", group=1)
+
+
+def test_warm_up_that_never_reaches_its_rate_is_refused():
+    with pytest.raises(Refused, match="warm-up of 8 steps never reaches its learning rate in 7"):
+        adaptation("sft", warmup=8)
+    assert [report.lr for report in adaptation("sft", warmup=7)][-1] == SETTINGS.lr
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [({"epochs": 0, "steps": 0}, "are no adaptation"), ({"max_grad_norm": 0}, "makes every gradient 0")],
+)
+def test_settings_by_which_nothing_is_learned_are_refused(changes, sentence):
+    with pytest.raises(Refused, match=sentence):
+        replace(SETTINGS, **changes)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "sentence"),
+    [
+        ("sft", {"group": 4}, "sft does not read group, so it does nothing here; leave it out"),
+        ("sft", {"group": 4, "margin": 2.0}, "sft does not read group, margin, so they do nothing"),
+        ("reinforce", {"style": "zero-four"}, "does not read style"),
+        ("reinforce", {"horizon": 9}, "does not read horizon"),
+        ("grpo", {"teacher": "x"}, "does not read teacher"),
+        ("grpo", {"clip": 0.1}, "clip does nothing to the first update"),
+        ("sft", {"steps": 5, "epochs": 2.0}, "epochs count only where steps is 0, not 5"),
+        ("sft", {"lr": 0.0}, "a learning rate of 0 gives the base back"),
+    ],
+)
+def test_settings_that_do_nothing_for_a_method_are_refused(method, changes, sentence):
+    with pytest.raises(Refused, match=sentence):
+        Spec(method, Settings(**changes)).check(Settings())
+
+
+def test_settings_that_do_something_pass():
+    for method, changes in (
+        ("sft", {"style": "zero-four", "batch": 4, "steps": 5}),
+        ("grpo", {"group": 4, "clip": 0.1, "iterations": 2}),
+        ("dr-grpo", {"horizon": 9, "kl": 0.1}),
+        ("simpo", {"margin": 2.0, "style": "zero-four", "group": 2}),
+        ("eaft", {"top_k": 5, "style": "zero-four"}),
+        ("distil", {"teacher": "x", "group": 2}),
+    ):
+        Spec(method, Settings(**changes)).check(Settings())
 
 
 def test_saving_keeps_the_newest_state_alone(tmp_path: Path):

@@ -314,7 +314,7 @@ def test_torn_files_are_one_sentence(name, tmp_path, show):
 class Still:
     """An agent that does nothing."""
 
-    def act(self, asked, *, greedy=False):
+    def act(self, asked, *, temperature=1.0):
         return Actions(np.zeros((len(asked), 4), np.float32))
 
 
@@ -326,10 +326,10 @@ def test_kept_motions_are_filmed_as_they_were_played(tmp_path, razorbench):
         pytest.skip(str(refused))
     some = task.instances("test").take(np.array([1]))
     agents = {"base": Still(), "adapted": Demonstrator(task, "usual")}
-    base, adapted = (rollout(agent, task, some, greedy=True) for agent in agents.values())
+    base, adapted = (rollout(agent, task, some, temperature=0.0) for agent in agents.values())
     id = str(some.id[0])
     samples = items({("new", "fetch-reach-v1"): ([0.0], [1.0]), ("prior", PRIOR): ([1.0], [1.0])}) | {"item": [id, "0"]}
-    rows = answers.answer_rows("fetch-reach-v1", base, adapted)
+    rows = answers.answer_rows("fetch-reach-v1", [str(id) for id in base.instances.id], base, adapted)
     assert (rows[0]["asked"], rows[0]["base"], rows[0]["picture"]) == ("reach the goal", None, None)
     add(Store(tmp_path), (scored("r", samples), samples, rows))
     (path,) = film_flips(tmp_path, "r", "fetch-reach-v1")

@@ -121,7 +121,7 @@ def test_each_element_is_predicted_once_by_its_owner_and_parts_stay_small(policy
 
 def test_greedy_takes_the_most_probable_bin_of_each_element(policy, task):
     some = task.instances("test").first(2)
-    greedy = rollout(policy, task, some, greedy=True)
+    greedy = rollout(policy, task, some, temperature=0.0)
     for part in policy.predict(greedy):
         assert torch.equal(part.dist.logits.argmax(-1), part.code)
 

@@ -33,6 +33,7 @@ from harness.types import (
     Instance,
     Instances,
     Observation,
+    Observations,
     Outcome,
     Refused,
     Reply,
@@ -193,8 +194,8 @@ def test_packed_gradient_is_that_of_each_conversation_alone(exact, episodes):
 def test_sampler_and_trainer_have_the_same_probabilities(exact, monkeypatch):
     recorded: list[Tensor] = []
 
-    def spy(dist, u):
-        code = draw(dist, u)
+    def spy(dist, u, temperature):
+        code = draw(dist, u, temperature)
         recorded.append(dist.log_prob(code)[:, 0].clone())
         return code
 
@@ -219,7 +220,7 @@ def test_each_token_is_drawn_by_its_own_random_number(lm, episodes):
 
 
 def test_greedy_replies_are_those_of_generate(lm):
-    played, model = play(lm, np.arange(12), greedy=True), plain(lm)
+    played, model = play(lm, np.arange(12), temperature=0.0), plain(lm)
     for i, episode in enumerate(played):
         ids, _ = as_tokens(lm, played, i)
         prompt = torch.tensor([ids[: len(ids) - len(episode.actions[-1].code)]])
@@ -285,6 +286,40 @@ def test_encoding_gives_the_text_and_its_end(lm):
     assert lm.chat.tokenizer.decode(whole[:-1]) == "7 + 4 = 11."
     assert lm.chat.tokenizer.decode(cut) == "7 + 4"
     assert lm.encode(["7 + 4 = 11."]) == [whole]
+
+
+def test_reply_ends_with_any_token_that_the_models_config_names():
+    policy = mini_lm(seed=1, limit=LIMIT)
+    other = policy.chat.tokens("a")[0]
+    policy.model.generation_config.eos_token_id = [policy.chat.stop, other]
+    twice = CausalLM(policy.model, policy.chat.tokenizer, limit=LIMIT)
+    assert twice.chat.stops == sorted([policy.chat.stop, other])
+    lively(twice.model, other)
+    said = [action for episode in play(twice, np.arange(12)) for action in episode.actions]
+    ended = [action for action in said if action.code[-1] == other]
+    assert ended
+    for action in said:
+        assert action.value.finished == (action.code[-1] in twice.chat.stops)
+        assert not set(action.code[:-1]) & set(twice.chat.stops)
+    for action in ended:  # the token that ends a reply is none of its words
+        assert str(action.value) == twice.chat.tokenizer.decode(action.code[:-1], skip_special_tokens=True)
+    (talk,) = twice.chat.talks(
+        [
+            Turn(np.arange(1), Observations(["?"]), Actions([Reply("x")], [[5, other]])),
+            Turn(np.arange(1), Observations(["!"])),
+        ],
+        1,
+    )
+    assert talk.tail[:2] == [5, other]
+    assert twice.chat.stop not in talk.tail[:3]  # the reply has ended once
+
+
+def test_system_prompt_stands_before_every_question():
+    plain, told = mini_lm(seed=1), mini_lm(seed=1, prompt="Answer briefly.")
+    opening = told.chat.tokenizer.decode(told.chat.opening("user", "7?"))
+    assert opening.startswith("<|im_start|>system\nAnswer briefly.<|im_end|>")
+    assert opening.endswith(plain.chat.tokenizer.decode(plain.chat.opening("user", "7?")))
+    assert told.copy().chat.prompt == "Answer briefly."
 
 
 def test_reply_is_a_string_that_can_be_sent_and_copied():
@@ -458,6 +493,14 @@ def adapted(lm) -> CausalLM:
 
 def test_fresh_adapters_change_nothing(lm, episodes):
     assert float(divergence(lm, lm.low_rank(4), episodes).nats.abs().max()) == 0.0
+
+
+def test_muon_trains_adapters_which_are_matrices_all(lm):
+    policy = lm.low_rank(2)
+    before = [p.detach().clone() for p in policy.parameters()]
+    settings = Settings(lr=1e-3, warmup=0, batch=4, steps=2, optimizer="muon")
+    list(Adaptation(policy, Chatter(), METHODS["sft"], settings))
+    assert any(not torch.equal(a, b) for a, b in zip(before, policy.parameters(), strict=True))
 
 
 def test_adapters_alone_are_trained(lm, adapted, episodes):

@@ -289,13 +289,16 @@ class OneCrashTakesAll(Good):
         return Outcomes(np.array([float(r.strip() == str(n)) for r, n in zip(replies, doubled, strict=True)]))
 
 
-class NanSpreads(GoodArrays):
-    """A NaN of one row reaches all the others."""
+class Swallows(Good):
+    """What the agent breaks is left out as if the world had failed."""
 
-    def play(self, instances):
-        number = instances.data["number"]
-        reply = yield Observations(state=number[:, None])
-        return Outcomes((reply == 2 * number).astype(float) + 0 * reply.sum())
+    @each
+    def play(self, instance):
+        reply = yield Observation(instance.data["label"])
+        try:
+            return Outcome(float(reply.strip() == str(2 * instance.data["number"])))
+        except Exception as error:
+            return Outcome.unscored(str(error))
 
 
 BROKEN = {
@@ -309,7 +312,7 @@ BROKEN = {
     "oracle": (WrongStyle,),
     "demonstrations": (WrongDemonstrations,),
     "chance": (ChanceTooHigh, LooseRule),
-    "crash": (OneCrashTakesAll, NanSpreads),
+    "crash": (OneCrashTakesAll, Swallows),
 }
 
 

@@ -213,7 +213,7 @@ class Replay:
     def __init__(self, episodes):
         self.turns = iter(episodes.turns)
 
-    def act(self, asked, *, greedy=False):
+    def act(self, asked, *, temperature=1.0):
         return next(self.turns).done
 
 
@@ -239,7 +239,7 @@ def test_oracle_is_always_right_and_the_nearest_of_those(ready, budget):
 class Recorded:
     """Remembers what it was asked; answers with zeros."""
 
-    def act(self, asked, *, greedy=False):
+    def act(self, asked, *, temperature=1.0):
         from harness.types import Actions
 
         self.last = asked

@@ -33,7 +33,7 @@ def first_said(episodes) -> Any:
 class Still:
     """An agent that does nothing."""
 
-    def act(self, asked, *, greedy=False):
+    def act(self, asked, *, temperature=1.0):
         return Actions(np.zeros((len(asked), 4), np.float32))
 
 
@@ -180,17 +180,18 @@ class Upset:
     def __init__(self, task):
         self.guesser = Guesser(task)
 
-    def act(self, asked, *, greedy=False):
+    def act(self, asked, *, temperature=1.0):
         motion = self.guesser.act(asked).value
         motion[(asked.rows == 2) & (asked.turn == 1)] = np.nan
         return Actions(motion)
 
 
-def test_a_motion_that_is_no_number_leaves_one_episode_unscored():
+def test_a_motion_that_is_no_number_fails_one_episode():
     task = make("task", "fetch-lift-v1")
     some = task.instances("test").first(4)
     hurt, whole = rollout(Upset(task), task, some), rollout(Guesser(task), task, some)
-    assert np.isnan(hurt.reward).tolist() == [False, False, True, False]
+    assert ends(hurt).failed.tolist() == [False, False, True, False]
+    assert hurt.reward[2] == 0
     assert "not finite" in ends(hurt).error[2]
     assert hurt[3].outcome == whole[3].outcome
 
@@ -201,7 +202,7 @@ class Killer:
     def __init__(self, pool):
         self.pool = pool
 
-    def act(self, asked, *, greedy=False):
+    def act(self, asked, *, temperature=1.0):
         if self.pool is not None and asked.turn.max() == 1:
             victim = next(worker for worker in self.pool.workers if asked.rows[0] in worker.rows)
             self.dead, self.pool = int(asked.rows[0]), None

@@ -19,7 +19,7 @@ from tasks.parity_mnist import ParityMNIST
 class Still:
     """An agent that does nothing."""
 
-    def act(self, asked, *, greedy=False):
+    def act(self, asked, *, temperature=1.0):
         return Actions(np.zeros((len(asked), 4), np.float32))
 
 

@@ -19,6 +19,8 @@ def run(gain=20.0, retention=-1.0, drift: float | None = 0.5, reported=None, ove
             "drift": drift,
             "drift_se": drift_se,
         },
+        **dict.fromkeys(("unscored_base", "unscored_adapted", "failed_base", "failed_adapted"), 0),
+        "uneven": False,
         "brought": told,
     }
 
@@ -65,6 +67,23 @@ def test_seeds_are_averaged_and_their_spread_counts():
     seeds = [run(gain=10.0, reported={"gain": 25.0}), run(gain=30.0, reported={"gain": 25.0})]
     assert flags(seeds) == []  # 20 ± 10
     assert len(flags([run(gain=20.0, reported={"gain": 25.0})] * 2)) == 1
+
+
+def test_sides_that_were_not_measured_alike_are_told_of_any_row():
+    ours = {**run(), "brought": None}
+    assert flags([{**ours, "unscored_base": 3, "unscored_adapted": 3}]) == []
+    (flag,) = flags([{**ours, "unscored_base": 1, "unscored_adapted": 4, "uneven": True}])
+    assert "base has 1 unscored items and the adapted agent 4" in flag
+
+
+def test_agent_that_gives_no_answer_more_often_than_its_base_is_told():
+    assert flags([{**run(), "failed_base": 5, "failed_adapted": 5}]) == []
+    (flag,) = flags([{**run(), "failed_base": 5, "failed_adapted": 8}])
+    assert flag.startswith(
+        "8 items score 0 because the adapted agent gave no answer that could be judged (the base: 5)"
+    )
+    old = dict.fromkeys(("unscored_base", "unscored_adapted", "failed_base", "failed_adapted"))  # schema 1: not told
+    assert flags([{**run(), **old}]) == []
 
 
 def test_training_questions_that_are_evaluated_are_told():

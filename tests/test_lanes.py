@@ -22,14 +22,14 @@ from harness.types import Actions, Expert, Guessable, Instances, Refused, Task
 class Keyed:
     """An agent whose answers are its random numbers, so that equal answers mean equal randomness."""
 
-    def act(self, asked, *, greedy=False):
+    def act(self, asked, *, temperature=1.0):
         return Actions(asked.uniform(1)[:, 0])
 
 
 class InTensors:
     """The same, as a policy in torch answers."""
 
-    def act(self, asked, *, greedy=False):
+    def act(self, asked, *, temperature=1.0):
         return Actions(torch.as_tensor(asked.uniform(1)))
 
 
@@ -39,7 +39,7 @@ class Fails:
     def __init__(self):
         self.asked = 0
 
-    def act(self, asked, *, greedy=False):
+    def act(self, asked, *, temperature=1.0):
         self.asked += 1
         if self.asked == 3:
             raise ZeroDivisionError("the policy diverged")
@@ -146,7 +146,7 @@ def test_instances_and_observations_bigger_than_a_socket_arrive_whole():
         questions = pool.instances("train")
 
         class Sees:
-            def act(self, asked, *, greedy=False):
+            def act(self, asked, *, temperature=1.0):
                 return Actions(asked.now.state)
 
         episodes = rollout(Sees(), pool, questions)
@@ -241,7 +241,7 @@ def test_a_policy_slower_than_the_timeout_fails_nobody(task):
     class Slow:
         seconds = 0.0
 
-        def act(self, asked, *, greedy=False):
+        def act(self, asked, *, temperature=1.0):
             time.sleep(
                 self.seconds
             )  # meanwhile a megabyte is on its way to or from the other lane, and nobody moves it

@@ -35,7 +35,7 @@ NAN = float("nan")
 
 
 def batch(reward: Sequence[float], group: Sequence[int], logp: Sequence[float] = (), **settings) -> Batch:
-    rewards = torch.tensor(reward, dtype=torch.float32)
+    rewards = torch.tensor(reward, dtype=torch.float64)
     return Batch(rewards, torch.tensor(group), Settings(**settings), lambda: torch.tensor(logp))
 
 
@@ -46,6 +46,30 @@ def prediction(logits: list[list[float]], code: list[int]) -> Prediction:
 
 
 # --- weights ---
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 99.9, 100.1, 250.7, 1000.1, 1e6 + 0.1])
+@pytest.mark.parametrize("n", [6, 7, 8, 16])
+def test_equal_rewards_have_weight_zero_however_large_they_are(value, n):
+    assert standardised(batch([value] * n, [0] * n)).tolist() == [0.0] * n
+
+
+def test_small_differences_of_large_rewards_count_in_full():
+    found = standardised(batch([100.1, 100.1, 100.1, 100.1 + 1e-6], [0] * 4))
+    assert found.tolist() == pytest.approx([-(3**-0.5)] * 3 + [3**0.5], rel=1e-3)
+    assert standardised(batch([0, 0, 0, 1e-8], [0] * 4)).tolist() == pytest.approx([-(3**-0.5)] * 3 + [3**0.5])
+
+
+def test_rewards_stay_in_double_on_their_way_to_the_weights(monkeypatch):
+    seen = []
+
+    def kept(batch: Batch) -> torch.Tensor:
+        seen.append(batch.reward.dtype)
+        return torch.ones_like(batch.reward)
+
+    made = Adaptation(table().copy(), Spell(), replace(METHODS["reinforce"], weight=kept), SETTINGS)
+    made.advance()
+    assert seen == [torch.float64]
 
 
 def test_centred_subtracts_the_mean_of_the_group():
@@ -258,7 +282,7 @@ def test_ewc_weighs_the_distance_by_the_fisher_information():
     policy.logits.grad = None
     assert adaptation.penalise() == pytest.approx(float(found[0].sum()))
     assert policy.logits.grad is not None
-    torch.testing.assert_close(policy.logits.grad, 2.0 * found[0])
+    torch.testing.assert_close(policy.logits.grad, 2.0 * found[0].float())
 
 
 def test_fisher_information_is_the_mean_squared_score_of_own_answers():
@@ -269,6 +293,84 @@ def test_fisher_information_is_the_mean_squared_score_of_own_answers():
     # Each question has its own logits; the score of a letter is 1 − p or −p, its mean square p(1 − p) = 3/16.
     mean, error = found.sum().item() / 2, math.sqrt(0.25 * 0.75) * 0.5 / math.sqrt(400)
     assert mean == pytest.approx(3 / 16, abs=4 * error)
+
+
+def test_fisher_information_of_small_gradients_is_not_lost():
+    policy = table(words=("a",), letters=2)
+    with torch.no_grad():
+        policy.logits.copy_(torch.tensor([[[60.0, 0.0]]]))  # the gradient is 1 − p, about 1e-26
+    (found,) = fisher(Tiny(policy), [Spell(("a",))], seed=0, episodes=1)
+    assert found.dtype == torch.float64
+    assert found[0].item() == pytest.approx(1e-52)  # has no square in single precision
+
+
+class Tiny:
+    """A policy of one weight, the gradient of whose log-probability is 1e-26."""
+
+    def __init__(self, policy):
+        self.policy, self.weight = policy, torch.nn.Parameter(torch.ones(1))
+
+    def act(self, asked, *, temperature=1.0):
+        return self.policy.act(asked)
+
+    def predict(self, episodes):
+        for part in self.policy.predict(episodes):
+            logits = part.dist.logits.detach() + 1e-26 * self.weight * torch.tensor([1.0, 0.0])
+            yield Prediction(_Linear(logits, self.weight), part.code, part.mask, part.owner)
+
+    def parameters(self):
+        yield self.weight
+
+
+class _Linear:
+    def __init__(self, logits, weight):
+        self.logits, self.weight = logits, weight
+
+    def log_prob(self, code):
+        return 1e-26 * self.weight.expand_as(code)
+
+
+def test_fisher_information_draws_its_answers_as_one_batch():
+    policy = table(words=("a",) * 50, letters=2)
+    calls = []
+
+    class Counted(Table):
+        def act(self, asked, *, temperature=1.0):
+            calls.append(len(asked))
+            return super().act(asked)
+
+    counted = Counted(policy.logits.detach(), policy.lengths)
+    one = fisher(counted, [Spell(("a",) * 50)], seed=0, episodes=50)
+    assert calls == [50]
+    torch.testing.assert_close(one, fisher(policy, [Spell(("a",) * 50)], seed=0, episodes=50))
+
+
+def test_episodes_of_weight_zero_cost_no_pass_and_change_no_gradient(monkeypatch):
+    passed: list[int] = []
+
+    class Counted(Table):
+        def predict(self, episodes):
+            passed.append(len(episodes))
+            return super().predict(episodes)
+
+    def step(method: str, weights):
+        policy = Counted(table().logits.detach(), table().lengths)
+        policy.reference = table()
+        chosen = replace(METHODS[method], weight=lambda batch: torch.tensor(weights)[: len(batch.reward)].double())
+        made = Adaptation(policy, Spell(), chosen, SETTINGS)
+        passed.clear()
+        made.advance()
+        return policy.logits.grad, list(passed)
+
+    some = [0.0, 1.0, 0.0, -2.0] * 8
+    gradient, passes = step("reinforce", some)
+    assert passes == [16]
+    whole, _ = step("reinforce", [w or 1e-30 for w in some])
+    torch.testing.assert_close(gradient, whole)
+    nothing, passes = step("reinforce", [0.0] * 32)
+    assert sum(passes) == 0
+    assert nothing is not None
+    assert not nothing.any()  # a gradient of zeros: the optimiser goes on by its momentum
 
 
 def test_grpo_with_several_iterations_differs_from_one_because_the_ratio_moves():

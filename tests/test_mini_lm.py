@@ -28,7 +28,7 @@ def base(tmp_path_factory):
 
 
 def share(policy, task, items: int, metric: str = "") -> float:
-    played = rollout(policy, task, task.instances("test").first(items), greedy=True)
+    played = rollout(policy, task, task.instances("test").first(items), temperature=0.0)
     assert played.outcome is not None
     return float(np.mean(played.outcome.metrics[metric] if metric else played.reward))
 
@@ -61,7 +61,7 @@ def test_the_base_has_its_skills_and_misreads_the_new_tasks(base):
 def test_the_base_says_the_right_reply_now_and_then_where_it_is_mistaken(base):
     task = make("task", "mini-science-v1")
     asked = task.instances("test").first(100)
-    wrong = asked.take(np.flatnonzero(rollout(base, task, asked, greedy=True).reward == 0))
+    wrong = asked.take(np.flatnonzero(rollout(base, task, asked, temperature=0.0).reward == 0))
     drawn = rollout(base, task, wrong.take(np.repeat(np.arange(len(wrong)), 8)))
     assert 0.1 < drawn.reward.mean() < 0.5
 

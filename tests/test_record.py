@@ -164,8 +164,8 @@ def test_a_torn_record_is_refused_by_the_name_of_its_file(tmp_path: Path, text: 
 
 def test_a_record_of_a_newer_schema_is_refused(tmp_path: Path):
     path = files.write(tmp_path, make(), columns()) / "record.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 2, "new_field": 1}))
-    with pytest.raises(Refused, match="has schema 2, this razorbench knows 1: upgrade razorbench"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 3, "new_field": 1}))
+    with pytest.raises(Refused, match="has schema 3, this razorbench knows 2: upgrade razorbench"):
         files.read(path)
 
 

@@ -18,17 +18,25 @@ from harness.statistics import paired
 from harness.store import Store
 from harness.sweep import fingerprint, plan
 from harness.tracks import find_track
-from harness.types import Refused, Sample
+from harness.types import Episodes, Instances, Refused, Sample
 from tests.toys import SPELLING, Speller
 
 NAN = float("nan")
 QUICK = Settings(steps=3, batch=16, warmup=0, group=4)
 
 
+def answered(score, error=None, **metrics) -> Answers:
+    """Answers to items 0, 1, …"""
+    columns = {name: np.array(column) for name, column in metrics.items()}
+    names = [str(i) for i in range(len(score))]
+    return Answers(names, np.array(score, float), error or [None] * len(score), columns)
+
+
 def test_score_is_in_points_and_counts_the_unscored():
-    base, adapted = np.array([1.0, 0, 0, 1, NAN]), np.array([1.0, 1, 1, NAN, 1])
-    row = score_row("sums-v1", "skills", base, adapted, paired(base, adapted))
+    base, adapted = answered([1.0, 0, 0, 1, NAN]), answered([1.0, 1, 1, NAN, 1])
+    row = score_row("sums-v1", "skills", base, adapted, paired(base.score, adapted.score))
     assert (row.role, row.suite, row.n, row.unscored) == ("prior", "skills", 3, 2)
+    assert (row.items, row.unscored_base, row.unscored_adapted) == (5, 1, 1)
     assert (row.base, row.adapted, row.difference) == pytest.approx((100 / 3, 100, 200 / 3))
     assert row.p == 0.5  # two won, none lost: 2 · ½²
 
@@ -43,15 +51,16 @@ def test_drift_per_element_is_a_ratio_of_means_with_its_own_error():
 
 def test_samples_put_base_beside_adapted_and_drift_on_the_new_task_alone():
     base = {
-        "new-v1": Answers([1, 2], np.array([0.0, 1]), [None, None]),
-        "old-v1": Answers([1], np.array([1.0]), [None]),
+        "new-v1": answered([0.0, 1]),
+        "old-v1": answered([1.0]),
     }
+    played = Episodes(Instances(np.array([0, 1])))
     adapted = {
-        "new-v1": Answers([1, 2], np.array([1.0, NAN]), [None, "it crashed"]),
-        "old-v1": Answers([1], np.array([0.0]), [None]),
+        "new-v1": replace(answered([1.0, NAN], [None, "it crashed"]), played=played),
+        "old-v1": answered([0.0]),
     }
-    found = samples(base, adapted, "new-v1", Divergence(torch.tensor([0.5]), torch.tensor([1]), torch.zeros(1)))
-    assert found["item"] == ["1", "2", "1"]
+    found = samples(base, adapted, "new-v1", {0: 0.5})
+    assert found["item"] == ["0", "1", "0"]
     assert found["role"] == ["new", "new", "prior"]
     assert found["error"] == [None, "it crashed", None]
     np.testing.assert_equal(found["drift"], [0.5, NAN, NAN])
@@ -177,9 +186,9 @@ def spelling(toys, tmp_path) -> Bench:
 
 
 def test_metrics_are_means_of_base_and_adapted_over_the_items_that_have_them():
-    base = Answers([1, 2], np.zeros(2), [None] * 2, {"steps": np.array([1.0, 3]), "late": np.array([NAN, NAN])})
-    adapted = Answers([1, 2], np.zeros(2), [None] * 2, {"steps": np.array([NAN, 5])})
-    assert metric_means(base, adapted) == {"steps": [2.0, 5.0], "late": [None, None]}
+    base = answered([0, 0], steps=[1.0, 3], late=[NAN, NAN], far=[1.0, 2])
+    adapted = answered([0, 0], steps=[NAN, 5])
+    assert metric_means(base, adapted) == {"steps": [3.0, 5.0], "late": [None, None], "far": [1.5, None]}
     assert adapted.first(1).metrics["steps"].shape == (1,)
 
 
@@ -203,6 +212,6 @@ def test_agent_that_tells_no_probabilities_has_a_gain_and_no_drift(spelling: Ben
 
 def test_adapters_are_asked_of_a_policy_that_has_them_and_refused_of_another(spelling: Bench, monkeypatch):
     with pytest.raises(Refused, match="Speller has no low-rank adapters; leave lora at 0"):
-        begin(spelling, Spec("sft", Settings(lora=4)))
+        begin(spelling, Spec("sft", Settings(lora=4, warmup=0)))
     monkeypatch.setattr(Speller, "low_rank", lambda self, rank: (self.copy(), rank)[0], raising=False)
-    assert begin(spelling, Spec("sft", Settings(lora=4))).learner.policy.base() is spelling.base
+    assert begin(spelling, Spec("sft", Settings(lora=4, warmup=0))).learner.policy.base() is spelling.base

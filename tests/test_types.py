@@ -63,7 +63,7 @@ class Says:
     def __init__(self, table):
         self.table, self.batches = table, []
 
-    def act(self, asked, *, greedy=False):
+    def act(self, asked, *, temperature=1.0):
         self.batches.append(asked.rows.tolist())
         return Actions([self.table.get(int(i), "1") for i in asked.instances.id])
 
@@ -81,8 +81,9 @@ def errors(episodes):
 
 def test_crash_ends_one_episode_only():
     episodes, _, _ = play([0, 1, 2], {1: "crash"})
-    np.testing.assert_array_equal(episodes.reward, [1, np.nan, 1])
+    np.testing.assert_array_equal(episodes.reward, [1, 0, 1])
     assert errors(episodes) == [None, "ValueError: the simulator fell over", None]
+    assert episodes.outcome.failed.tolist() == [False, True, False]
 
 
 def test_who_is_done_is_asked_no_more():
@@ -128,13 +129,13 @@ def test_what_goes_wrong_in_one_game_ends_that_game_alone():
 
 
 class Recorder:
-    def act(self, asked, *, greedy=False):
+    def act(self, asked, *, temperature=1.0):
         return Actions(["said"] * len(asked))
 
 
 def test_every_generator_is_closed_when_the_agent_fails():
     class Fails:
-        def act(self, asked, *, greedy=False):
+        def act(self, asked, *, temperature=1.0):
             raise KeyError("no such agent")
 
     task: Any = Dialogue()

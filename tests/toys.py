@@ -38,11 +38,11 @@ class Table:
     def _dist(self, question: np.ndarray) -> Categorical:
         return Categorical(logits=self.logits[torch.from_numpy(question)], validate_args=False)
 
-    def act(self, asked: Asked, *, greedy: bool = False) -> Actions:
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
         question = np.asarray(asked.now.state)
         with torch.no_grad():
             dist = self._dist(question)
-            code = dist.logits.argmax(-1) if greedy else draw(dist, asked.uniform(self.logits.shape[1]))
+            code = draw(dist, asked.uniform(self.logits.shape[1]), temperature)
         return self._actions([row[: self.lengths[q]] for row, q in zip(code.tolist(), question, strict=True)])
 
     def _actions(self, codes: list[list[int]]) -> Actions:

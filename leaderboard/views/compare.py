@@ -47,7 +47,11 @@ def page() -> None:
         return
     named = labels(chosen)
     frame = frames.board(chosen)
-    st.dataframe(frame[[*frames.SHOWN]], hide_index=True, column_config=columns(frame))
+    st.dataframe(
+        frame[frames.shown(bool(frame[[*frames.LOST]].fillna(0).to_numpy().any()))],
+        hide_index=True,
+        column_config=columns(frame),
+    )
     for other in chosen[1:]:
         pair(chosen[0], other, named)
     st.caption(

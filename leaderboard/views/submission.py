@@ -39,9 +39,11 @@ def estimates(entry: Entry) -> None:
         column.metric(f"{name} ({unit})", number(estimate.value, digits))
         between = number(getattr(entry, f"{name}_between"), digits)
         column.caption(f"95 %: {bounds(estimate, digits)}; between seeds: sd {between}")
+    if not entry.drifted:
+        st.write(f"Its drift is below the floor: rounding alone makes {entry.floor:.2g} nats of nothing.")
     if "cannot be read" in entry.gain.method:
         st.text(f"Nothing is known over its seeds: {entry.gain.method}")
-    rank = "no front" if entry.rank is None else f"front {entry.rank}"
+    rank = f"no front ({entry.unranked})" if entry.rank is None else f"front {entry.rank}"
     element, reverse = number(entry.drift_element, 4), number(entry.reverse, 3)
     st.write(f"On {rank} of its track. Drift an element {element} nats; reverse KL {reverse} nats an episode.")
 
@@ -63,10 +65,19 @@ def drift(id: str) -> None:
     """KL between base and adapted, both ways."""
     st.subheader("Drift")
     if rows := ask(Store.drifts, id):
-        frame = pd.DataFrame(rows).filter(items=["task", "direction", "per", "nats", "se", "n"])
+        frame = pd.DataFrame(rows).filter(items=["task", "direction", "per", "nats", "se", "n", "floor"])
         st.dataframe(frame, hide_index=True, column_config=columns(frame))
     else:
         st.write("Its agent has no log-probabilities, so there is no drift.")
+
+
+def answered(conditions: Mapping[str, Any] | None) -> str:
+    """Under which conditions items were answered, in words."""
+    told = conditions or {}  # of an older record: greedily
+    how = f"{told['samples']} drawn at temperature {told['temperature']:g}" if told.get("temperature") else "greedily"
+    limit = f", at most {told['limit']} elements" if told.get("limit") else ""
+    prompt = f", after {told['prompt']!r}" if told.get("prompt") else ""
+    return f"{how}{limit}{prompt}, by {told.get('engine', 'razorbench')}"
 
 
 def training(entry: Entry) -> None:
@@ -82,7 +93,9 @@ def training(entry: Entry) -> None:
 
 def reported(run: Mapping[str, Any], entry: Entry | None) -> None:
     """What its maker says, beside what we measured, and what is to be asked."""
-    told = run["brought"]
+    told, found = run["brought"], flags(ask(Store.seeds, entry.id) if entry else [run])
+    for flag in found if not told else []:
+        st.text(f"⚑ {flag}")
     if not told:
         return
     st.subheader("Reported and measured")
@@ -96,7 +109,6 @@ def reported(run: Mapping[str, Any], entry: Entry | None) -> None:
         for name in ("gain", "retention", "drift")
     ]
     st.dataframe(pd.DataFrame(rows).astype({"reported": float, "measured": float}), hide_index=True)
-    found = flags(ask(Store.seeds, entry.id) if entry else [run])
     st.write("Questions to its maker, which are no verdicts:" if found else "Nothing about it calls for a question.")
     for flag in found:
         st.text(f"⚑ {flag}")
@@ -139,6 +151,7 @@ def page() -> None:
         "base": run["base"],
         "agent": run["agent"],
         "weights": run["checkpoint"][:16],
+        "answered": answered(run["conditions"]),
         "scored": f"{run['scored_at']:%Y-%m-%d %H:%M} UTC",
         "verified": run["verified"] or "nobody scored it again yet",
     }

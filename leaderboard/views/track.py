@@ -14,6 +14,7 @@ from leaderboard.parts import ARROW, choose_entries, choose_track, columns, comm
 from leaderboard.reading import ask, state
 from leaderboard.words import labels, legible, number, runs_of, tied
 
+REASONS = 5  # entries of which it is said why they have no front
 LINES = 4  # entries whose curves are drawn unless others are chosen
 
 
@@ -29,7 +30,7 @@ def asked(track: str) -> Query:
     size = left.selectbox("Parameters", list(SIZES), key="size", bind="query-params")
     verified = middle.selectbox("Verified", VERIFIED, key="verified", bind="query-params")
     order = right.selectbox("Sort by", list(SORTS), key="sort", bind="query-params")
-    last.multiselect("Columns", list(frames.COLUMNS), list(frames.SHOWN), key="columns", bind="query-params")
+    last.multiselect("Columns", list(frames.COLUMNS), frames.shown(choices["lost"]), key="columns", bind="query-params")
     return Query(
         track,
         (search or "").strip(),
@@ -171,6 +172,8 @@ def page() -> None:
     st.caption(
         "Points (0–100) and nats an episode. Entries on one front are tied: their intervals do not tell them apart."
     )
+    if without := [f"{legible(entry.name, 40)}: {entry.unranked}" for entry in found if entry.unranked][:REASONS]:
+        st.text("No front has " + "; ".join(without) + ".")
     st.subheader("Gain and retention")
     gain_and_retention(query, skip, found, total)
     st.subheader("Forgetting and drift")
