@@ -1,6 +1,8 @@
 """How replies are judged: a boxed answer, an answer tag, tool calls. One grader each, for the small and the real tasks.
 
-A reply that was cut off at the token limit (`Reply.finished` False) has no answer.
+The rules are ours, and strict. Where the publication of a data set judges otherwise, its rule belongs to an id of its
+own, as `toolalpaca-published-v1` would be. A reply that was cut off at the token limit (`Reply.finished` False) has
+no answer. Whatever a reply says, it gets a verdict, and nothing is raised.
 """
 
 import json
@@ -20,18 +22,61 @@ def finished(reply: str) -> bool:
     return getattr(reply, "finished", True)
 
 
+# --- answers in a box or a tag ----------------------------------------------------------------------------------------
+
+BOX = re.compile(
+    r"""
+    \\(?:boxed|fbox) (?:
+        (?P<open> \s* \{ )
+      | [ \t]* (?P<bare>
+            [-+]? (?: \.?[0-9] | \\(?:[dt]?frac|sqrt|pi)(?![A-Za-z]) ) (?: [^\s${}] | \{[^\s${}]*\} )*
+          | (?<=[ \t]) [A-Za-z] (?= \s*\$ | \.?\s*\Z )
+        )
+    )
+    | \\(?!\\(?:boxed|fbox)). | [{}]
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+r"""A box with braces, one without, an escaped sign such as `\{` that neither opens nor closes, a brace."""
+TAG = re.compile(r"<answer\s*>((?:(?!<answer\s*>).)*?)</answer\s*>", re.DOTALL | re.IGNORECASE)
+
+
 def boxed(reply: str) -> str | None:
-    r"""What stands in the last \boxed{…} of a reply, braces balanced; None where there is none."""
-    start = reply.rfind("\\boxed{")
-    if start < 0 or not finished(reply):
+    r"""What stands in the last \boxed{…} or \fbox{…} of a reply, braces balanced; None where there is none.
+
+    `\boxed 8` is a box, too, which ends at a space, a `$` or the end: of a number, a fraction, a root, or of one letter
+    with which the reply or its formula ends. A box that is never closed, an empty one and the bare word are mentions:
+    they hide no earlier box. Of nested boxes the inner counts. Where all are empty, so is the answer.
+    """
+    if not finished(reply):
         return None
-    start += len("\\boxed{")
-    depth = 1
-    for at in range(start, len(reply)):
-        depth += {"{": 1, "}": -1}.get(reply[at], 0)
-        if depth == 0:
-            return reply[start:at].strip()
-    return None
+    found, at, opened = None, -1, []
+    for part in BOX.finditer(reply):
+        said = None
+        if part["bare"]:
+            start, said = part.start("bare"), part["bare"].rstrip(".,;:!?")
+        elif part["open"] or part[0] == "{":
+            opened.append(part.end() if part["open"] else None)
+        elif part[0] == "}" and opened and (start := opened.pop()) is not None and start > at:
+            said = reply[start : part.start()].strip()
+        if said:
+            found, at = said, start
+        elif said is not None:
+            found = found or ""
+    return found
+
+
+def answer_tag(reply: str) -> str | None:
+    """What stands in the last <answer>…</answer> of a reply; None where there is none.
+
+    From an opening tag to the closing one with no other opening between; capitals and a space before `>` do not
+    matter, as in HTML. An empty pair hides no earlier answer. Where all are empty, so is the answer.
+    """
+    tags = [tag.strip() for tag in TAG.findall(reply)] if finished(reply) else []
+    return next((tag for tag in reversed(tags) if tag), "" if tags else None)
+
+
+# --- numbers and ------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1 << 16)
@@ -49,10 +94,7 @@ def equal(said: str, gold: str) -> bool:
     return bool(verify(ours, theirs, timeout_seconds=limit))
 
 
-def answer_tag(reply: str) -> str | None:
-    """What stands in the last <answer>…</answer> of a reply; None where there is none."""
-    tags = re.findall(r"<answer>(.*?)</answer>", reply, re.DOTALL) if finished(reply) else []
-    return tags[-1].strip() if tags else None
+# --- tool calls -------------------------------------------------------------------------------------------------------
 
 
 def calls(reply: str) -> tuple[list[str], dict[str, Any]] | None:

@@ -6,6 +6,17 @@ from harness.types import Reply
 from tasks.graders import answer_tag, boxed, calls, equal, same_calls
 
 
+def test_a_reply_that_was_cut_off_has_no_answer():
+    assert boxed(Reply(r"\boxed{8}", finished=False)) is None
+    assert boxed(Reply(r"\boxed 8", finished=False)) is None
+    assert answer_tag(Reply("<answer>A</answer>", finished=False)) is None
+    assert calls(Reply("Action: a\nAction Input: {}", finished=False)) is None
+    assert boxed(Reply(r"\boxed{8}")) == "8"
+
+
+# --- boxes ------------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("reply", "found"),
     [
@@ -16,17 +27,105 @@ from tasks.graders import answer_tag, boxed, calls, equal, same_calls
         (r"\boxed{8", None),
         ("8", None),
         (r"\boxed{}", ""),
+        (r"\boxed{\boxed{8}}", "8"),
+        (r"\\boxed{8}", "8"),
     ],
 )
 def test_the_last_box_counts_with_its_braces_balanced(reply, found):
     assert boxed(reply) == found
 
 
-def test_a_reply_that_was_cut_off_has_no_answer():
-    assert boxed(Reply(r"\boxed{8}", finished=False)) is None
-    assert answer_tag(Reply("<answer>A</answer>", finished=False)) is None
-    assert calls(Reply("Action: a\nAction Input: {}", finished=False)) is None
-    assert boxed(Reply(r"\boxed{8}")) == "8"
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        (r"\boxed{\left\{x\right.}", r"\left\{x\right."),
+        (r"\boxed{a\}b}", r"a\}b"),
+        (r"\boxed{\{1,2\}}", r"\{1,2\}"),
+        (r"\boxed{a\\}", r"a\\"),  # a line break, and then the brace closes
+        (r"\boxed{\{}", r"\{"),
+    ],
+)
+def test_braces_that_are_signs_neither_open_nor_close(reply, found):
+    assert boxed(reply) == found
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        (r"\fbox{8}", "8"),
+        (r"\boxed {8}", "8"),
+        ("\\boxed\n{8}", "8"),
+        (r"\boxed 8", "8"),
+        (r"\boxed8", "8"),
+        (r"\boxed -3.5 it is", "-3.5"),
+        (r"so $x = \boxed 8$, and that is it", "8"),
+        (r"It is \boxed 8.", "8"),
+        (r"{\boxed 8}", "8"),
+        (r"\boxed \frac{1}{2}", r"\frac{1}{2}"),
+        (r"$\boxed x$", "x"),
+        (r"\boxed A", "A"),
+        (r"\boxed{7} no, \boxed 8", "8"),
+    ],
+)
+def test_a_box_is_also_written_as_fbox_with_a_space_and_without_braces(reply, found):
+    assert boxed(reply) == found
+
+
+@pytest.mark.parametrize(
+    "mention",
+    [
+        r"(not \boxed{",
+        r"(not \boxed{9",
+        r"as asked in \boxed{}",
+        r"as asked in \boxed{ }.",
+        r"in \boxed.",
+        r"in a \boxed form",
+        r"in \boxed - as asked",
+        r"in \boxedsomething{9}",
+    ],
+)
+def test_a_mention_of_the_box_hides_no_answer_before_or_after_it(mention):
+    assert boxed(rf"answer \boxed{{8}} {mention}") == "8"
+    assert boxed(rf"{mention} and so \boxed{{8}}") == "8"
+
+
+# --- tags -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        ("<answer>A</answer> no <answer> B </answer>", "B"),
+        ("<answer>A", None),
+        ("A", None),
+        ("<answer>A\nB</answer>", "A\nB"),
+        ("<answer></answer>", ""),
+        ("<Answer>B</ANSWER>", "B"),
+        ("<answer >B</answer >", "B"),
+        ("<answers>B</answers>", None),
+    ],
+)
+def test_the_last_answer_tag_counts(reply, found):
+    assert answer_tag(reply) == found
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "I will put it in <answer> tags. <answer>B</answer>",
+        "Answer in <answer> tags.\n<reasoning>x</reasoning> <answer>B</answer>",
+        "<answer><answer>B</answer></answer>",
+        "<answer>A <answer>B</answer>",
+        "<answer>B</answer> in <answer> as asked",
+        "<answer>B</answer> </answer>",
+        "<answer>B</answer>, in <answer></answer> as asked",
+    ],
+)
+def test_a_mention_of_the_tag_is_no_answer(reply):
+    assert answer_tag(reply) == "B"
+
+
+# --- mathematics ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -49,17 +148,7 @@ def test_answers_are_compared_as_mathematics(said, gold, same):
     assert equal(said, gold) is same
 
 
-@pytest.mark.parametrize(
-    ("reply", "found"),
-    [
-        ("<answer>A</answer> no <answer> B </answer>", "B"),
-        ("<answer>A", None),
-        ("A", None),
-        ("<answer>A\nB</answer>", "A\nB"),
-    ],
-)
-def test_the_last_answer_tag_counts(reply, found):
-    assert answer_tag(reply) == found
+# --- calls ----------------------------------------------------------------------------------------------------
 
 
 def test_calls_are_read_in_order_and_their_inputs_merged():
