@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 LONGEST = 200
@@ -96,31 +97,120 @@ def equal(said: str, gold: str) -> bool:
 
 # --- tool calls -------------------------------------------------------------------------------------------------------
 
+DEEPEST = 64
+"""Lists and objects within one another that an input may have."""
+Calls = Sequence[tuple[str, Mapping[str, Any]]]
+"""Each call: the tool's name and its inputs."""
 
-def calls(reply: str) -> tuple[list[str], dict[str, Any]] | None:
-    """The tools that a reply calls, in order, and its inputs merged; None where they cannot be read.
+KEYWORD = re.compile(r"^[ \t]*action(?P<input>[ \t]+input)?[ \t]*:", re.MULTILINE | re.IGNORECASE)
+NAME = re.compile(r"\s*(\S+)")
+FENCE = re.compile(r"\s*(?:(`{1,3})[a-z0-9]*\s*)?", re.IGNORECASE)
 
-    `Action: NAME`, then `Action Input: {JSON}`, as ToolAlpaca has them (arXiv 2306.05301); an input that several calls
-    give has the value of the last.
+
+def calls(reply: str) -> Calls | None:
+    """The calls of a reply, in order, each with its own inputs; None where they cannot be read.
+
+    `Action: NAME`, then `Action Input: {JSON}`, in turn, each at the start of a line, as ToolAlpaca has them (arXiv
+    2306.05301). The name is one word, perhaps quoted; the JSON is an object, perhaps in a fence of backticks, with
+    nothing glued to its end. What is no JSON (NaN) is not read, nor are numbers beyond a double, integers beyond
+    Python's limit of digits, keys given twice, and what is nested deeper than `DEEPEST`.
     """
     if not finished(reply):
         return None
-    names = re.findall(r"Action:\s*(\w+)", reply)
-    merged: dict[str, Any] = {}
-    starts = [match.end() for match in re.finditer(r"Action Input:\s*", reply)]
-    if not names or len(names) != len(starts):
+    found: list[tuple[str, dict[str, Any]]] = []
+    name, at = None, 0
+    while keyword := KEYWORD.search(reply, at):
+        if keyword["input"]:
+            given = inputs(reply, keyword.end())
+            if name is None or given is None:
+                return None
+            found.append((name, given[0]))
+            name, at = None, given[1]
+        else:
+            word = NAME.match(reply, keyword.end())
+            if name is not None or word is None:
+                return None
+            name, at = unquoted(word[1]), word.end()
+    return found if found and name is None else None
+
+
+def inputs(reply: str, at: int) -> tuple[dict[str, Any], int] | None:
+    """The JSON object that comes next, and where it ends; None where there is none."""
+    fence = FENCE.match(reply, at)
+    assert fence  # it may be empty
+    try:
+        given, end = JSON.raw_decode(reply, fence.end())
+    except (ValueError, RecursionError):
         return None
-    for start in starts:
-        try:
-            given, _ = json.JSONDecoder().raw_decode(reply, start)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(given, Mapping):
-            return None
-        merged.update(given)
-    return names, merged
+    close = re.compile(rf"\s*{fence[1]}(?!\S)" if fence[1] else r"(?!\S)").match(reply, end)
+    return (given, close.end()) if close and isinstance(given, dict) and flat(given) else None
 
 
-def same_calls(found: tuple[Sequence[str], Mapping[str, Any]], gold: tuple[Sequence[str], Mapping[str, Any]]) -> bool:
-    """Whether the same tools are called, as often each, with the same merged inputs."""
-    return Counter(found[0]) == Counter(gold[0]) and dict(found[1]) == dict(gold[1])
+def flat(given: dict[str, Any]) -> bool:
+    """Whether lists and objects stand in one another `DEEPEST` times at most, so that a comparison may recurse."""
+    layer: list[Any] = [given]
+    for _ in range(DEEPEST):
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return not any(isinstance(inner, dict | list) for inner in layer)
+
+
+def unquoted(name: str) -> str:
+    """A name without the quotes around it."""
+    quoted = len(name) > 2 and name[0] == name[-1] and name[0] in "`\"'"
+    return name[1:-1] if quoted else name
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(given := dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return given
+
+
+def _finite(text: str) -> float:
+    if not isfinite(value := float(text)):
+        raise ValueError("no finite number")
+    return value
+
+
+JSON = json.JSONDecoder(object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
+
+
+def same_calls(found: Calls, gold: Calls) -> bool:
+    """Whether the same tools are called, as often each, each time with the same inputs; in any order.
+
+    Our own rule, for real tool calls; of the embedded tasks, mini-tools-v1 keeps the merged one. Inputs are compared
+    as JSON: the order of keys does not matter, 7 is 7.0, and neither `true` nor "7" is a number.
+    """
+    ours, theirs = (Counter((name, canonical(given)) for name, given in each) for each in (found, gold))
+    return ours == theirs
+
+
+def same_merged(found: Calls, gold: Calls) -> bool:
+    """Whether the same tools are called, as often each, and all inputs together are the same.
+
+    The rule of mini-tools-v1, after the evaluation of ToolAlpaca's calls (arXiv 2306.05301): it does not matter which
+    call has an input, and one that several give has the value of the last. Inputs are compared as in `same_calls`.
+    """
+    ours, theirs = (
+        (Counter(name for name, _ in each), canonical({key: given[key] for _, given in each for key in given}))
+        for each in (found, gold)
+    )
+    return ours == theirs
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of everything that is equal to a value as JSON."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        if isinstance(value, Mapping):
+            return {key: plain(inner) for key, inner in value.items()}
+        return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+    return json.dumps(plain(value), sort_keys=True)
