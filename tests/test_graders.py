@@ -1,11 +1,27 @@
 """Graders: what is right, what is merely well-formed, and what only looks like an answer."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.types import Reply
+from submissions.confine import Limits, call
+from tasks import mathematics
 from tasks.graders import answer_tag, boxed, calls, equal, same_calls, same_merged
+from tasks.mathematics import JUDGE, alike
+
+ROOT = Path(__file__).parent.parent
+TOWER = r"9^{9^{9^{9}}}"
+"""A number that nobody computes."""
 
 
 def test_a_reply_that_was_cut_off_has_no_answer():
@@ -127,7 +143,7 @@ def test_a_mention_of_the_tag_is_no_answer(reply):
     assert answer_tag(reply) == "B"
 
 
-# --- mathematics ----------------------------------------------------------------------------------------------------
+# --- mathematics ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -148,6 +164,215 @@ def test_a_mention_of_the_tag_is_no_answer(reply):
 )
 def test_answers_are_compared_as_mathematics(said, gold, same):
     assert equal(said, gold) is same
+
+
+@pytest.mark.parametrize(
+    ("said", "gold", "same"),
+    [
+        ("8.", "8", True),
+        (" +08 ", "8", True),
+        ("-8", "8", False),
+        ("-0", "0", True),
+        (".5", "1/2", True),
+        ("1 1/2", r"\frac{3}{2}", True),
+        ("-1 1/2", "-1.5", True),
+        ("-1 1/2", "-0.5", False),
+        (r"1\frac{1}{2}", "3/2", True),
+        (r"-\dfrac{6}{4}.", "-3/2", True),
+        ("2/6", "1/3", True),
+        ("0.33", "1/3", False),
+        ("8.", "9", False),
+        ("11/2", "1 1/2", False),
+        ("9" * 100, "9" * 100 + ".0", True),
+    ],
+)
+def test_plain_numbers_need_no_library(said, gold, same, monkeypatch):
+    monkeypatch.setattr("tasks.graders.alike", None)
+    assert equal(said, gold) is same
+
+
+def test_numbers_that_are_close_are_the_same_only_as_decimals_of_six_places():
+    assert equal("0.3333333", "1/3")
+    assert not equal("0.33333", "1/3")
+    assert not equal("333333/1000000", "1/3")
+    assert not equal("9" * 100, "9" * 99 + "8")
+
+
+def test_a_fraction_over_nothing_is_no_number():
+    assert not equal("1/0", "8")
+    assert not equal(r"\frac{1}{0}", "1/0.")
+
+
+# --- mathematics without end ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limit(monkeypatch):
+    """A comparison takes at most half a second, and nothing is remembered."""
+    alike.cache_clear()
+    monkeypatch.setattr(mathematics, "LIMIT", 0.5)
+    yield
+    alike.cache_clear()
+
+
+HARD = (TOWER, "1000000000!", r"(x+y+z+w)^{400}")
+
+
+def test_a_hard_sum_is_not_the_same_and_ends_in_any_thread(limit):
+    with ThreadPoolExecutor(2) as threads:
+        for said in HARD:
+            assert threads.submit(equal, said, "8").result() is False
+        assert list(threads.map(equal, ["3+5", TOWER, "4+4", "3+6"], ["8"] * 4)) == [True, False, True, False]
+    assert equal(TOWER + "+1", "8") is False
+    assert equal("2+6", "8")
+
+
+def test_the_threads_of_a_process_share_one_child(limit):
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(equal, [f"{n}+x" for n in range(40)], [f"x+{n}" for n in range(40)]))
+        children = set(threads.map(lambda _: JUDGE.child, range(4)))
+    assert len(children) == 1
+
+
+def test_a_child_that_somebody_ended_is_replaced(limit):
+    assert equal("3+5", "8")
+    assert JUDGE.child
+    first = JUDGE.child.pid
+    JUDGE.child.kill()
+    assert equal("5+3", "8")
+    assert JUDGE.child.pid != first
+
+
+def test_an_interrupt_leaves_no_answer_for_the_next_question(limit):
+    assert not equal("3+6", "8")
+    assert JUDGE.child
+    first, line = JUDGE.child, JUDGE.line
+
+    class Interrupted:
+        def sendall(self, data: bytes) -> None:
+            assert line
+            line.sendall(data)
+
+        def recv(self, _: int) -> bytes:
+            raise KeyboardInterrupt
+
+        def close(self) -> None:
+            assert line
+            line.close()
+
+    JUDGE.line = Interrupted()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        equal("3+5", "8")
+    assert first.returncode is not None
+    assert not equal("5+4", "8")
+
+
+def test_the_child_loads_no_torch():
+    assert equal("3+5+0", "8")
+    assert JUDGE.child
+    assert "torch" not in Path(f"/proc/{JUDGE.child.pid}/maps").read_text()
+
+
+def test_plain_numbers_start_no_child():
+    code = "from tasks.graders import equal; from tasks.mathematics import JUDGE; import sys; "
+    code += "assert equal('8.0', '8') and not equal('9', '8'); sys.exit(JUDGE.child is not None)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that ended and was not waited for does not."""
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_child_does_not_outlive_a_parent_that_is_killed(busy):
+    code = f"""
+import os, threading, time
+from tasks import mathematics
+from tasks.graders import equal
+mathematics.LIMIT = 2.0
+equal("3+5", "8")
+if os.fork() == 0:
+    time.sleep(60)  # who was forked off holds no line to the child
+if {busy}:
+    threading.Thread(target=equal, args=({TOWER!r}, "8")).start()
+    time.sleep(0.2)
+print(mathematics.JUDGE.child.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        assert parent.stdout
+        child = int(parent.stdout.readline())
+        assert alive(child)
+        parent.kill()
+        deadline = time.monotonic() + 60
+        while alive(child) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        ended = not alive(child)
+        os.killpg(parent.pid, signal.SIGKILL)
+    assert ended
+
+
+def test_a_forked_process_has_a_child_of_its_own():
+    code = """
+import os
+from tasks.graders import equal
+from tasks.mathematics import JUDGE
+assert equal("3+5", "8")
+ours = JUDGE.child.pid
+if (pid := os.fork()) == 0:
+    right = JUDGE.child is None and equal("2+6", "8") and not equal("2+7", "8") and JUDGE.child.pid != ours
+    JUDGE.end()
+    os._exit(0 if right else 1)
+assert all(equal(f"{n}+x", f"x+{n}") for n in range(20))
+assert JUDGE.child.pid == ours
+assert os.waitpid(pid, 0)[1] == 0
+"""
+    ran = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_spawned_process_compares_too(tmp_path):
+    script = tmp_path / "spawned.py"
+    script.write_text("""
+from multiprocessing import get_context
+from tasks.graders import equal
+if __name__ == "__main__":
+    with get_context("spawn").Pool(1) as pool:
+        print(pool.apply(equal, ("3+5", "8")), pool.apply(equal, ("3+6", "8")))
+""")
+    path = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    ran = subprocess.run(
+        [sys.executable, script], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert (ran.stdout, ran.stderr) == ("True False\n", "")
+
+
+def test_a_confined_process_that_starts_no_other_compares_within_the_limit(limit, tmp_path):
+    def verdicts() -> list[bool]:
+        return [equal("3+5", "8"), equal(TOWER, "8"), equal("x+1", "1+x"), equal(r"\frac{" * 30, "8")]
+
+    confined = call(verdicts, limits=Limits(1.0, 120), writable=[tmp_path], log=tmp_path / "log.txt")
+    assert confined == [True, False, True, False]
+
+
+def test_a_thread_that_nothing_can_stop_gets_no_verdict(limit, monkeypatch):
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError("a scoring process starts no other")
+
+    JUDGE.end()
+    monkeypatch.setattr("subprocess.Popen", refused)
+    with ThreadPoolExecutor(1) as threads, pytest.raises(RuntimeError, match="grade in the main thread"):
+        threads.submit(equal, "3+5", "8").result()
+    assert equal("3+5", "8")  # the main thread has its alarm
+    assert equal(TOWER, "8") is False
+    assert signal.getitimer(signal.ITIMER_PROF) == (0, 0)
+    assert signal.getsignal(signal.SIGPROF) == signal.SIG_DFL
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------
@@ -287,3 +512,64 @@ def test_each_call_has_its_own_inputs_unless_the_rule_merges_them():
     assert not same_calls(overwritten, [A, A])
     assert same_merged(overwritten, [A, A])
     assert not same_merged(overwritten, [A, ("a", {"x": 3})])
+
+
+# --- whatever a reply says --------------------------------------------------------------------------------------------
+
+SCRAPS = [
+    *r"\boxed \fbox { } \{ \} \\ \frac \left <answer> </answer> <Answer Action: ``` `json".split(),
+    *("Action Input:", '{"x": 1}', "\n", " ", '"', *"[]:,$8x^!%", "1e9", "NaN", "true"),
+    *("\ud800", "\x00", "İ", "٨", "９", "\u2028"),
+]
+REPLIES = st.one_of(
+    st.text(st.characters(), max_size=60),
+    st.lists(st.sampled_from(SCRAPS), max_size=30).map("".join),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(REPLIES)
+def test_every_reply_gets_a_verdict(reply):
+    for grader in (boxed, answer_tag):
+        found = grader(reply)
+        assert found is None or found in reply
+    read = calls(reply)
+    if read is not None:
+        assert same_calls(read, read)
+        assert same_merged(read, read)
+    called = calls(f"Action: a\nAction Input: {reply}")
+    assert called is None or same_calls(called, called)
+
+
+@settings(max_examples=60, deadline=None)
+@given(REPLIES)
+def test_every_answer_gets_a_verdict(said):
+    assert equal(said, said)
+    assert equal(said, "8") in (True, False)
+    assert equal("8", said) in (True, False)
+
+
+@pytest.mark.parametrize(
+    "scrap",
+    [
+        *(r"\boxed{", r"\boxed{}", r"\boxed ", r"\boxed{8}", r"\boxed 8", "{", "}", "\\", " ", "9", "("),
+        *("<answer>", "<answer", "</answer>", "<answer >", "Action: a\n", "Action Input: ", "Action:", "\n", "`", "["),
+        *('Action: a\nAction Input: {"x": 1}\n', '{"x":', "\ud800"),
+    ],
+)
+def test_a_long_reply_takes_time_in_proportion(scrap):
+    reply = scrap * (200_000 // len(scrap))
+    begun = time.process_time()
+    for long in (reply, rf"\boxed{{{reply}", f"<answer>{reply}", f"Action: a\nAction Input: {reply}"):
+        for grader in (boxed, answer_tag, calls):
+            grader(long)
+        assert not equal(long, "8")
+    assert (
+        time.process_time() - begun < 10
+    )  # one takes a second at most; a search that begins again everywhere, minutes
+
+
+def test_boxes_in_boxes_take_time_in_proportion():
+    begun = time.process_time()
+    assert boxed(r"\boxed{" * 100_000 + "8" + "}" * 100_000) == "8"
+    assert time.process_time() - begun < 10
