@@ -1,15 +1,19 @@
 """How replies are judged: a boxed answer, an answer tag, tool calls. One grader each, for the small and the real tasks.
 
-A reply that was cut off at the token limit (`Reply.finished` False) has no answer.
+The rules are ours, and strict. Where the publication of a data set judges otherwise, its rule belongs to an id of its
+own, as `toolalpaca-published-v1` would be. A reply that was cut off at the token limit (`Reply.finished` False) has
+no answer. Whatever a reply says, it gets a verdict, and nothing is raised.
 """
 
 import json
 import re
-import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from fractions import Fraction
+from math import isfinite
 from typing import Any
+
+from tasks.mathematics import alike
 
 LONGEST = 200
 """Characters of an answer that are parsed as mathematics; longer ones are compared as text alone."""
@@ -20,65 +24,217 @@ def finished(reply: str) -> bool:
     return getattr(reply, "finished", True)
 
 
+# --- answers in a box or a tag ----------------------------------------------------------------------------------------
+
+BOX = re.compile(
+    r"""
+    \\(?:boxed|fbox) (?:
+        (?P<open> \s* \{ )
+      | [ \t]* (?P<bare>
+            [-+]? (?: \.?[0-9] | \\(?:[dt]?frac|sqrt|pi)(?![A-Za-z]) ) (?: [^\s${}] | \{[^\s${}]*\} )*
+          | (?<=[ \t]) [A-Za-z] (?= \s*\$ | \.?\s*\Z )
+        )
+    )
+    | \\(?!\\(?:boxed|fbox)). | [{}]
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+r"""A box with braces, one without, an escaped sign such as `\{` that neither opens nor closes, a brace."""
+TAG = re.compile(r"<answer\s*>((?:(?!<answer\s*>).)*?)</answer\s*>", re.DOTALL | re.IGNORECASE)
+
+
 def boxed(reply: str) -> str | None:
-    r"""What stands in the last \boxed{…} of a reply, braces balanced; None where there is none."""
-    start = reply.rfind("\\boxed{")
-    if start < 0 or not finished(reply):
+    r"""What stands in the last \boxed{…} or \fbox{…} of a reply, braces balanced; None where there is none.
+
+    `\boxed 8` is a box, too, which ends at a space, a `$` or the end: of a number, a fraction, a root, or of one letter
+    with which the reply or its formula ends. A box that is never closed, an empty one and the bare word are mentions:
+    they hide no earlier box. Of nested boxes the inner counts. Where all are empty, so is the answer.
+    """
+    if not finished(reply):
         return None
-    start += len("\\boxed{")
-    depth = 1
-    for at in range(start, len(reply)):
-        depth += {"{": 1, "}": -1}.get(reply[at], 0)
-        if depth == 0:
-            return reply[start:at].strip()
-    return None
+    found, at, opened = None, -1, []
+    for part in BOX.finditer(reply):
+        said = None
+        if part["bare"]:
+            start, said = part.start("bare"), part["bare"].rstrip(".,;:!?")
+        elif part["open"] or part[0] == "{":
+            opened.append(part.end() if part["open"] else None)
+        elif part[0] == "}" and opened and (start := opened.pop()) is not None and start > at:
+            said = reply[start : part.start()].strip()
+        if said:
+            found, at = said, start
+        elif said is not None:
+            found = found or ""
+    return found
 
 
-@lru_cache(maxsize=1 << 16)
+def answer_tag(reply: str) -> str | None:
+    """What stands in the last <answer>…</answer> of a reply; None where there is none.
+
+    From an opening tag to the closing one with no other opening between; capitals and a space before `>` do not
+    matter, as in HTML. An empty pair hides no earlier answer. Where all are empty, so is the answer.
+    """
+    tags = [tag.strip() for tag in TAG.findall(reply)] if finished(reply) else []
+    return next((tag for tag in reversed(tags) if tag), "" if tags else None)
+
+
+# --- numbers and formulas ---------------------------------------------------------------------------------------------
+
+FAR = Fraction(1, 10_000)
+"""Relative difference of numbers that no rounding makes the same."""
+DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
+FRACTION = re.compile(
+    r"([+-]?)(?:([0-9]+)\s+)?([0-9]+)/([0-9]+)|([+-]?)([0-9]+)?\s*\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}",
+)
+
+
 def equal(said: str, gold: str) -> bool:
-    """Whether two answers are the same mathematically, by the math-verify library; the same text always is."""
+    r"""Whether two answers are the same mathematically; the same text always is.
+
+    Plain numbers that are equal, or far from it, need no library: `8`, `-3.50`, `3/4`, `1 1/2`, `1\frac{1}{2}`, with or
+    without a full stop. All else is for math-verify, within `mathematics.LIMIT`: decimals are the same to six places,
+    `8%` is 8 and 0.08, `[8]` is 8, letters have no case; `8 pens` and `1e3` are not understood.
+    """
     if said == gold:
         return True
     if len(said) > LONGEST:
         return False
-    from math_verify import parse, verify
-
-    # Its time limits are alarms, which only the main thread can set.
-    limit = 5 if threading.current_thread() is threading.main_thread() else 0  # 0: none
-    ours, theirs = (parse(f"\\boxed{{{text}}}", parsing_timeout=limit) for text in (gold, said))
-    return bool(verify(ours, theirs, timeout_seconds=limit))
+    a, b = number(said), number(gold)
+    if a is not None and b is not None and (a == b or abs(a - b) > FAR * max(1, abs(a), abs(b))):
+        return a == b
+    return alike(said, gold)
 
 
-def answer_tag(reply: str) -> str | None:
-    """What stands in the last <answer>…</answer> of a reply; None where there is none."""
-    tags = re.findall(r"<answer>(.*?)</answer>", reply, re.DOTALL) if finished(reply) else []
-    return tags[-1].strip() if tags else None
+def number(text: str) -> Fraction | None:
+    """The value of a plain number; None for any other text, and where a denominator is 0."""
+    text = text.strip().removesuffix(".")
+    if len(text) > LONGEST:
+        return None
+    if DECIMAL.fullmatch(text):
+        return Fraction(text)
+    parts = FRACTION.fullmatch(text)
+    if parts is None:
+        return None
+    sign, whole, above, below = parts.groups()[:4] if parts[3] else parts.groups()[4:]
+    return Fraction(f"{sign}1") * (int(whole or 0) + Fraction(int(above), int(below))) if int(below) else None
 
 
-def calls(reply: str) -> tuple[list[str], dict[str, Any]] | None:
-    """The tools that a reply calls, in order, and its inputs merged; None where they cannot be read.
+# --- tool calls -------------------------------------------------------------------------------------------------------
 
-    `Action: NAME`, then `Action Input: {JSON}`, as ToolAlpaca has them (arXiv 2306.05301); an input that several calls
-    give has the value of the last.
+DEEPEST = 64
+"""Lists and objects within one another that an input may have."""
+Calls = Sequence[tuple[str, Mapping[str, Any]]]
+"""Each call: the tool's name and its inputs."""
+
+KEYWORD = re.compile(r"^[ \t]*action(?P<input>[ \t]+input)?[ \t]*:", re.MULTILINE | re.IGNORECASE)
+NAME = re.compile(r"\s*(\S+)")
+FENCE = re.compile(r"\s*(?:(`{1,3})[a-z0-9]*\s*)?", re.IGNORECASE)
+
+
+def calls(reply: str) -> Calls | None:
+    """The calls of a reply, in order, each with its own inputs; None where they cannot be read.
+
+    `Action: NAME`, then `Action Input: {JSON}`, in turn, each at the start of a line, as ToolAlpaca has them (arXiv
+    2306.05301). The name is one word, perhaps quoted; the JSON is an object, perhaps in a fence of backticks, with
+    nothing glued to its end. What is no JSON (NaN) is not read, nor are numbers beyond a double, integers beyond
+    Python's limit of digits, keys given twice, and what is nested deeper than `DEEPEST`.
     """
     if not finished(reply):
         return None
-    names = re.findall(r"Action:\s*(\w+)", reply)
-    merged: dict[str, Any] = {}
-    starts = [match.end() for match in re.finditer(r"Action Input:\s*", reply)]
-    if not names or len(names) != len(starts):
+    found: list[tuple[str, dict[str, Any]]] = []
+    name, at = None, 0
+    while keyword := KEYWORD.search(reply, at):
+        if keyword["input"]:
+            given = inputs(reply, keyword.end())
+            if name is None or given is None:
+                return None
+            found.append((name, given[0]))
+            name, at = None, given[1]
+        else:
+            word = NAME.match(reply, keyword.end())
+            if name is not None or word is None:
+                return None
+            name, at = unquoted(word[1]), word.end()
+    return found if found and name is None else None
+
+
+def inputs(reply: str, at: int) -> tuple[dict[str, Any], int] | None:
+    """The JSON object that comes next, and where it ends; None where there is none."""
+    fence = FENCE.match(reply, at)
+    assert fence  # it may be empty
+    try:
+        given, end = JSON.raw_decode(reply, fence.end())
+    except (ValueError, RecursionError):
         return None
-    for start in starts:
-        try:
-            given, _ = json.JSONDecoder().raw_decode(reply, start)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(given, Mapping):
-            return None
-        merged.update(given)
-    return names, merged
+    close = re.compile(rf"\s*{fence[1]}(?!\S)" if fence[1] else r"(?!\S)").match(reply, end)
+    return (given, close.end()) if close and isinstance(given, dict) and flat(given) else None
 
 
-def same_calls(found: tuple[Sequence[str], Mapping[str, Any]], gold: tuple[Sequence[str], Mapping[str, Any]]) -> bool:
-    """Whether the same tools are called, as often each, with the same merged inputs."""
-    return Counter(found[0]) == Counter(gold[0]) and dict(found[1]) == dict(gold[1])
+def flat(given: dict[str, Any]) -> bool:
+    """Whether lists and objects stand in one another `DEEPEST` times at most, so that a comparison may recurse."""
+    layer: list[Any] = [given]
+    for _ in range(DEEPEST):
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return not any(isinstance(inner, dict | list) for inner in layer)
+
+
+def unquoted(name: str) -> str:
+    """A name without the quotes around it."""
+    quoted = len(name) > 2 and name[0] == name[-1] and name[0] in "`\"'"
+    return name[1:-1] if quoted else name
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(given := dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return given
+
+
+def _finite(text: str) -> float:
+    if not isfinite(value := float(text)):
+        raise ValueError("no finite number")
+    return value
+
+
+JSON = json.JSONDecoder(object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
+
+
+def same_calls(found: Calls, gold: Calls) -> bool:
+    """Whether the same tools are called, as often each, each time with the same inputs; in any order.
+
+    Our own rule, for real tool calls; of the embedded tasks, mini-tools-v1 keeps the merged one. Inputs are compared
+    as JSON: the order of keys does not matter, 7 is 7.0, and neither `true` nor "7" is a number.
+    """
+    ours, theirs = (Counter((name, canonical(given)) for name, given in each) for each in (found, gold))
+    return ours == theirs
+
+
+def same_merged(found: Calls, gold: Calls) -> bool:
+    """Whether the same tools are called, as often each, and all inputs together are the same.
+
+    The rule of mini-tools-v1, after the evaluation of ToolAlpaca's calls (arXiv 2306.05301): it does not matter which
+    call has an input, and one that several give has the value of the last. Inputs are compared as in `same_calls`.
+    """
+    ours, theirs = (
+        (Counter(name for name, _ in each), canonical({key: given[key] for _, given in each for key in given}))
+        for each in (found, gold)
+    )
+    return ours == theirs
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of everything that is equal to a value as JSON."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        if isinstance(value, Mapping):
+            return {key: plain(inner) for key, inner in value.items()}
+        return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+    return json.dumps(plain(value), sort_keys=True)

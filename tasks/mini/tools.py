@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 from harness.types import Card, Outcome
-from tasks.graders import calls, same_calls
+from tasks.graders import calls, same_merged
 from tasks.mini.generated import NAMES, PLACES, THINGS, Generated, Question
 
 TOOLS = {
@@ -53,10 +53,9 @@ class MiniTools(Generated):
         listed = "; ".join(f"{name}({json.dumps(arguments)[1:-1]})" for name, arguments in apis.values())
         text = f"Tools: {listed}. {r.choice(NAMES)} says: {' '.join(requests)}"
         lead = "Thought: I need %s." if r.random() < 0.7 else "Thought: %s fits."
-        merged = {key: value for _, inputs in right for key, value in inputs.items()}
         return Question(
             text,
-            ([name for name, _ in right], merged),
+            right,
             {"foreign": lecture(right), "near": called(right, "Thought: I need %s.")},
             called(believed, lead),
         )
@@ -65,7 +64,7 @@ class MiniTools(Generated):
         """The same calls or not; well-formed is a reply whose calls can be read."""
         found = calls(reply)
         return Outcome(
-            float(found is not None and same_calls(found, question.gold)), {"well_formed": float(found is not None)}
+            float(found is not None and same_merged(found, question.gold)), {"well_formed": float(found is not None)}
         )
 
 
