@@ -17,6 +17,8 @@ import threading
 from contextlib import suppress
 from functools import lru_cache
 
+from harness.types import WorldFailed
+
 LIMIT = 5.0
 """Seconds of processor time, so a busy machine changes no verdict. What takes longer is not the same."""
 PATIENCE = 300.0
@@ -31,7 +33,7 @@ def alike(said: str, gold: str) -> bool:
     """Whether math-verify finds two answers equal. Works in any thread, and after a fork.
 
     Where no child may be started, as in a confined scoring process, an alarm in the main thread sets the limit. Raises
-    RuntimeError where that cannot be either, and where the machine has no time for the child: neither says anything
+    WorldFailed where that cannot be either, and where the machine has no time for the child: neither says anything
     about the answer.
     """
     try:
@@ -40,7 +42,7 @@ def alike(said: str, gold: str) -> bool:
     except OSError as error:
         if threading.current_thread() is threading.main_thread():
             return alarmed(said, gold)
-        raise RuntimeError(
+        raise WorldFailed(
             "answers cannot be compared here: no child process starts, and no alarm reaches this thread; "
             "grade in the main thread"
         ) from error
@@ -90,7 +92,7 @@ class Judge:
                         return told == SAME
             except TimeoutError:
                 self.end()
-                raise RuntimeError(f"no {LIMIT:.0f} s of processor time for a comparison in {PATIENCE:.0f} s") from None
+                raise WorldFailed(f"no {LIMIT:.0f} s of processor time for a comparison in {PATIENCE:.0f} s") from None
             except BaseException:  # an interrupt; what the child says later must not answer the next question
                 self.end()
                 raise

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.types import Reply
+from harness.types import Reply, WorldFailed
 from submissions.confine import Limits, call
 from tasks import mathematics
 from tasks.graders import answer_tag, boxed, calls, equal, same_calls, same_merged
@@ -367,7 +367,7 @@ def test_a_thread_that_nothing_can_stop_gets_no_verdict(limit, monkeypatch):
 
     JUDGE.end()
     monkeypatch.setattr("subprocess.Popen", refused)
-    with ThreadPoolExecutor(1) as threads, pytest.raises(RuntimeError, match="grade in the main thread"):
+    with ThreadPoolExecutor(1) as threads, pytest.raises(WorldFailed, match="grade in the main thread"):
         threads.submit(equal, "3+5", "8").result()
     assert equal("3+5", "8")  # the main thread has its alarm
     assert equal(TOWER, "8") is False
