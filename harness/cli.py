@@ -7,7 +7,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from rich.text import Text
 from harness.settings import Settings
 from harness.terminal import (
     HOME,
+    UNCHANGED,
+    Changes,
     Failed,
     Home,
     Json,
@@ -38,9 +40,6 @@ from harness.terminal import (
 from harness.tracks import TRACKS, Track, find_base, find_track, settings_for
 from harness.types import Refused, Task
 from submissions.commands import hide, queue, retract, submit, told, unhide, verify, worker
-
-DEFAULTS = Settings()
-
 
 # --- what there is ----------------------------------------------------------------------------------------------------
 
@@ -210,7 +209,7 @@ def adapt(
     out: Path,
     seed: int = 0,
     save_every: int = 100,
-    settings: tyro.conf.OmitArgPrefixes[Settings] = DEFAULTS,
+    settings: Changes = UNCHANGED,
     home: Home = HOME,
     json: Json = False,
 ) -> None:
@@ -222,7 +221,7 @@ def adapt(
         out: Checkpoint folder to write, or to go on with.
         seed: Seed of everything random.
         save_every: Steps between saved states, from which a killed run goes on.
-        settings: What is not given is as the track has it.
+        settings: What is not named is as the track has it.
     """
     chosen = find_track(track)
     if save_every < 1:
@@ -230,7 +229,8 @@ def adapt(
     from harness.run import Spec, adapt_into
     from harness.score import Bench
 
-    spec = Spec(method, settings_for(chosen, **given(settings)), seed)
+    whole = settings if isinstance(settings, Settings) else settings_for(chosen, **settings)
+    spec = Spec(method, whole, seed)
     with bar("adapting") as progress:
         line = progress.add_task(f"{method}, seed {seed}", total=None)
         bench = Bench(chosen, home)
@@ -677,12 +677,6 @@ MARKS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("–"
 """What is well, what is not, and what does not apply."""
 
 # --- saying it --------------------------------------------------------------------------------------------------------
-
-
-def given(settings: Settings) -> dict[str, Any]:
-    """The settings that the user named on the command line; the rest is the track's."""
-    flags = {word.split("=")[0][2:].replace("-", "_") for word in sys.argv[1:] if word.startswith("--")}
-    return {field.name: getattr(settings, field.name) for field in fields(settings) if field.name in flags}
 
 
 COMMANDS = {

@@ -4,10 +4,10 @@ import json as jsonlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import tyro
 from rich.box import SIMPLE
@@ -17,6 +17,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from harness.settings import Settings, explained
 from harness.tracks import Track
 
 if TYPE_CHECKING:  # they load scipy, which most commands do not need
@@ -34,6 +35,22 @@ Server = Annotated[
     str | None, tyro.conf.arg(name="store", help="Address quack:HOST:PORT of who writes the store (razorbench serve).")
 ]
 Name = tyro.conf.Positional[str]
+
+
+def flags() -> Any:
+    """What a command line says of settings: those that are named there, and no other, whatever their values are."""
+    told, usual = explained(), "(default: the track's)"
+    named = {
+        field.name: Annotated[field.type, tyro.conf.arg(help=told[field.name], help_behavior_hint=usual)]
+        for field in fields(Settings)
+    }
+    return TypedDict("Named", named, total=False)  # type: ignore
+
+
+Changes = Annotated[Settings | Mapping[str, Any], tyro.conf.arg(constructor=flags()), tyro.conf.OmitArgPrefixes]
+"""Settings: all of them, or some by name, and then the others are the track's."""
+UNCHANGED: dict[str, Any] = {}
+"""Settings as the track has them."""
 
 
 class Terminal(Console):

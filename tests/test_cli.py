@@ -29,10 +29,11 @@ from harness.record import folder as record_folder
 from harness.record import read
 from harness.run import Spec, run
 from harness.score import Bench
-from harness.settings import Settings
+from harness.settings import Settings, explained
 from harness.store import Store
 from harness.sweep import Done, plan
 from harness.tracks import BASES, TRACKS
+from harness.types import Refused
 from tasks import idx
 from tests.conftest import needs_data
 from tests.toys import SPELLING
@@ -180,10 +181,39 @@ def test_flags_override_the_settings_of_the_track_and_only_those_given(razorbenc
     default = Settings()
     razorbench("adapt", TRACK, "--method", "sft", "--out", "batch", "--lr", str(default.lr))
     razorbench("adapt", TRACK, "--method", "sft", "--out", "x", f"--warmup={default.warmup}", "--seed", 3)
+    razorbench("adapt", TRACK, "--method", "sft", "--out", "x", "--lr=1e-4", "--max_grad_norm", 2)
     assert asked == [
         Spec("sft", replace(own, lr=default.lr)),  # a folder named like a setting is no flag
         Spec("sft", replace(own, warmup=default.warmup), 3),
+        Spec("sft", replace(own, lr=1e-4, max_grad_norm=2.0)),
     ]
+
+
+def test_settings_are_kept_that_a_caller_in_python_gives(asked: list[Spec], monkeypatch):
+    own = Settings(lr=5e-4, batch=64, warmup=3)
+    monkeypatch.setitem(TRACKS, TRACK, replace(TRACKS[TRACK], settings=own))
+    monkeypatch.setattr(sys, "argv", ["script.py", "--lr", "7", "--kl=1"])  # the caller's own, none of our business
+    adapt = partial(cli.adapt, TRACK, method="sft", out=Path("x"))
+    adapt(settings={"lr": Settings().lr})
+    adapt(settings=Settings(lr=1e-3))
+    adapt()
+    assert asked == [
+        Spec("sft", replace(own, lr=Settings().lr)),
+        Spec("sft", Settings(lr=1e-3)),  # a whole value is the whole truth
+        Spec("sft", own),
+    ]
+    with pytest.raises(Refused, match="unknown setting 'lrr'; did you mean 'lr'"):
+        adapt(settings={"lrr": 1})
+
+
+def test_help_tells_every_setting_with_its_meaning(monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["razorbench", "adapt", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--max-grad-norm FLOAT Gradients are clipped to this norm. (default: the track's)" in shown
+    assert set(explained()) == {field.name for field in fields(Settings)}
+    assert all(line in shown for line in explained().values())
 
 
 def test_a_sweep_is_methods_times_grid_times_seeds(razorbench, asked: list[Spec], home: Path):
