@@ -49,6 +49,8 @@ def work(
         try:
             with beating(lease, worker.beat):
                 store.reconcile()
+            for sentence in [*store.torn(), *queue.torn(home)]:
+                say(f"left out: {sentence}")
             while True:
                 barred = {track for track, (_, when) in unable.items() if time.monotonic() - when < AGAIN}
                 tracks = {sub.track for sub in worker.waiting()} - barred

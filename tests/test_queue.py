@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,12 +106,13 @@ def bring(home: Path, tmp_path: Path) -> Bring:
     return bring
 
 
-def drain(home: Path, limits: Limits = LIMITS, lease: float = 10.0) -> list[End]:
+def drain(
+    home: Path, limits: Limits = LIMITS, lease: float = 10.0, say: Callable[[str], object] = lambda sentence: None
+) -> list[End]:
     """Score all that waits; how each ended, in order."""
     ends: list[End] = []
-    assert (
-        workers.work(Store(home), drain=True, lease=lease, limits=limits, tell=lambda sub, end: ends.append(end)) == {}
-    )
+    how = {"drain": True, "lease": lease, "limits": limits, "say": say}
+    assert workers.work(Store(home), tell=lambda sub, end: ends.append(end), **how) == {}
     return ends
 
 
@@ -205,6 +207,25 @@ def test_torn_submission_is_told_and_stops_nobody(home, bring):
     assert [end.state for end in drain(home)] == ["scored"]
     assert len(queue.torn(home)) == 2
     assert [record.name for record in all_records(home)] == ["other"]
+
+
+@pytest.mark.parametrize("file", ["lease.json", "end.json"])
+def test_torn_try_is_told_and_stops_nobody(home, bring, razorbench, file):
+    sub = bring("mine", logits(1))
+    tried = queue.root(home) / sub.id / "attempts" / "1"
+    tried.mkdir(parents=True)
+    (tried / file).write_text("{")
+    bring("other", logits(2))
+    said: list[str] = []
+    assert [end.state for end in drain(home, say=said.append)] == ["scored"]
+    (sentence,) = queue.torn(home)
+    assert said == [f"left out: {sentence}"]
+    assert str(tried / file) in sentence
+    listed = razorbench("queue", "--home", home, "--json").json
+    assert (listed["submissions"], listed["torn"]) == ([], [sentence])
+    shutil.rmtree(tried)  # as the sentence says
+    assert queue.torn(home) == []
+    assert [end.state for end in drain(home)] == ["scored"]
 
 
 def test_refused_submission_leaves_nothing(home, bring):
