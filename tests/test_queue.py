@@ -219,7 +219,7 @@ def test_torn_try_is_told_and_stops_nobody(home, bring, razorbench, file):
     said: list[str] = []
     assert [end.state for end in drain(home, say=said.append)] == ["scored"]
     (sentence,) = queue.torn(home)
-    assert said == [f"left out: {sentence}"]
+    assert said[0] == f"left out: {sentence}"
     assert str(tried / file) in sentence
     listed = razorbench("queue", "--home", home, "--json").json
     assert (listed["submissions"], listed["torn"]) == ([], [sentence])
@@ -286,6 +286,16 @@ def test_scoring_that_takes_too_long_or_too_much_is_a_crash(home, bring, monkeyp
     reasons = [end.reason for end in drain(home, Limits(memory=1.0, seconds=0.5)) if end.state == "failed"]
     assert ["longer than" in reason or "more than the 1 GiB" in reason for reason in reasons] == [True, True]
     assert "more than the 1 GiB" in reasons[1]
+
+
+def test_worker_tells_what_it_begins_and_that_it_goes_on(home, bring, monkeypatch):
+    one, other = bring("one", logits(1)), bring("other", logits(2))
+    said: list[str] = []
+    monkeypatch.setattr(workers, "NEWS", -1.0)
+    drain(home, say=said.append)
+    begun = [line for line in said if "begun" in line]
+    assert begun == [f"one ({one.id}) is begun; 1 more wait", f"other ({other.id}) is begun; 0 more wait"]
+    assert any(line.startswith(f"one ({one.id}) is being scored: ") for line in said)
 
 
 def test_dead_workers_submission_is_taken_over(home, bring):
