@@ -6,10 +6,10 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make small models many times slower
 
@@ -19,6 +19,8 @@ from rich.text import Text
 from harness.settings import Settings
 from harness.terminal import (
     HOME,
+    UNCHANGED,
+    Changes,
     Failed,
     Home,
     Json,
@@ -31,17 +33,18 @@ from harness.terminal import (
     err,
     interval,
     leaderboard,
+    left_out,
     listing,
     number,
     out,
     say,
 )
 from harness.tracks import TRACKS, Track, find_base, find_track, settings_for
-from harness.types import Refused, Task
+from harness.types import Missing, Refused, Task
 from submissions.commands import hide, queue, retract, submit, told, unhide, verify, worker
 
-DEFAULTS = Settings()
-
+if TYPE_CHECKING:  # it loads torch
+    from harness.sweep import Done
 
 # --- what there is ----------------------------------------------------------------------------------------------------
 
@@ -211,7 +214,7 @@ def adapt(
     out: Path,
     seed: int = 0,
     save_every: int = 100,
-    settings: tyro.conf.OmitArgPrefixes[Settings] = DEFAULTS,
+    settings: Changes = UNCHANGED,
     home: Home = HOME,
     json: Json = False,
 ) -> None:
@@ -223,7 +226,7 @@ def adapt(
         out: Checkpoint folder to write, or to go on with.
         seed: Seed of everything random.
         save_every: Steps between saved states, from which a killed run goes on.
-        settings: What is not given is as the track has it.
+        settings: What is not named is as the track has it.
     """
     chosen = find_track(track)
     if save_every < 1:
@@ -231,7 +234,8 @@ def adapt(
     from harness.run import Spec, adapt_into
     from harness.score import Bench
 
-    spec = Spec(method, settings_for(chosen, **given(settings)), seed)
+    whole = settings if isinstance(settings, Settings) else settings_for(chosen, **settings)
+    spec = Spec(method, whole, seed)
     spec.check(chosen.settings)
     with bar("adapting") as progress:
         line = progress.add_task(f"{method}, seed {seed}", total=None)
@@ -268,6 +272,7 @@ def score(
     with busy(f"scoring {folder} on {track}"):
         store = Store(home, server=server)
         store.reconcile()
+        left_out(store.torn())
         record, new = score_folder(Bench(chosen, home), found, home, name)
         store.add(record)
         called = store.submission(record.id)["name"]
@@ -328,20 +333,39 @@ def sweep(
         raise Failed(f"{failed} of {len(specs)} runs failed; the same command tries them again")
 
 
-def demo(*, home: Home = HOME, workers: int = 0) -> None:
-    """Do the main job on every embedded track: adapt, score, store, show."""
+def demo(*, tracks: tuple[str, ...] = (), home: Home = HOME, workers: int = 0) -> None:
+    """Do the main job on every embedded track: adapt, score, store, show. Stopped and started again, it goes on.
+
+    Args:
+        tracks: Ids of the tracks; all that have a demo, if not given.
+        workers: Processes; 0: one a core.
+    """
+    named = [find_track(id) for id in tracks] or sorted(TRACKS.values(), key=lambda track: not track.base.sha256)
+    if bare := [track.id for track in named if tracks and not track.demo]:
+        raise Refused(f"{', '.join(bare)} has no demo; choose tracks with `razorbench sweep`")
+    from harness import results as board
+    from harness.store import Store
     from harness.sweep import plan
 
     work = [
         (track, [spec for method, lrs in track.demo.items() for spec in plan(track, [method], [lr_axis(lrs)], [0])])
-        for track in TRACKS.values()
+        for track in named
         if track.demo
     ]
-    failed = sweep_all(work, home, workers)
-    for track, _ in work:
-        results(track=track.id, home=home)
+    runs = sum(len(specs) for _, specs in work)
+    out.print(f"{runs} runs on {len(work)} tracks; the first leaderboard comes in a minute or two.", highlight=False)
+    lacking: dict[str, Missing] = {}
+    failed = sweep_all(
+        work,
+        home,
+        workers,
+        finished=lambda track: out.print(leaderboard(track, track.id, board.table(Store(home), track.id))),
+        lacking=lambda track, error: lacking.setdefault(track.id, error),
+    )
     out.print("Open the board in a browser:")
     command("razorbench board", home)
+    for id, error in lacking.items():
+        out.print(f"{id} was left out: {error}.", highlight=False, soft_wrap=True)
     if failed:
         raise Failed(f"{failed} runs failed; the same command tries them again")
 
@@ -351,23 +375,52 @@ def lr_axis(rates: Sequence[float]) -> str:
     return "lr=" + ",".join(f"{rate:g}" for rate in rates)
 
 
-def sweep_all(work: Iterable[tuple[Track, Sequence[Any]]], home: Path, workers: int, server: str | None = None) -> int:
-    """Run sweeps one after another under progress bars; how many runs failed."""
-    from harness.sweep import sweep as run_sweep
+def sweep_all(
+    work: Sequence[tuple[Track, Sequence[Any]]],
+    home: Path,
+    workers: int,
+    server: str | None = None,
+    finished: Callable[[Track], Any] = lambda track: None,
+    lacking: Callable[[Track, Missing], Any] | None = None,
+) -> int:
+    """Run sweeps under progress bars; how many runs failed. `finished` is called with each track whose runs are done,
+    `lacking` as in `sweeps`.
+    """
+    from harness.store import Store
+    from harness.sweep import sweeps
 
     if workers < 0:
         raise Refused(f"workers {workers} cannot be; give a number that is at least 0")
-    failed = 0
+    left_out(Store(home, server=server).torn())
+    failed, counts = 0, {track.id: 0 for track, _ in work}
     with bar("runs") as progress:
-        for track, specs in work:
-            line = progress.add_task(track.id, total=len(specs))
-            for done in run_sweep(track, specs, home, workers, server):
-                if done.record is None:
-                    failed += 1
-                    what = f"{done.spec.label(track.settings)}, seed {done.spec.seed}: {done.error}"
-                    err.print("failed", what, style="red")
-                progress.advance(line)
+        lines = {track.id: progress.add_task(track.id, total=len(specs)) for track, specs in work}
+        for done in sweeps(work, home, workers, server, lacking):
+            id, total = done.track.id, progress.tasks[lines[done.track.id]].total
+            counts[id] += 1
+            progress.advance(lines[id])
+            what = f"{done.spec.label(done.track.settings)}, seed {done.spec.seed}"
+            if done.record is None:
+                failed += 1
+                err.print(f"failed {what}: {done.error}", style="red", highlight=False, soft_wrap=True)
+            else:
+                progress.tell(f"{id} {counts[id]} of {total:g}: {what}: {ran(done)}")
+            if counts[id] == total:
+                with progress.aside():
+                    finished(done.track)
     return failed
+
+
+def ran(done: "Done") -> str:
+    """How a run came out, in a line."""
+    record = done.record
+    assert record is not None
+    gain = interval(record.gain, record.gain_low, record.gain_high)
+    retention = interval(record.retention, record.retention_low, record.retention_high)
+    drift = number(record.drifts[0].nats, ".3g") if record.drifts else "–"
+    seconds = record.cost.get("adapt_seconds", 0.0) + record.cost.get("score_seconds", 0.0)
+    took = "done before" if done.before else f"{seconds:.0f} s"
+    return f"gain {gain}, retention {retention}, drift {drift}; {took}"
 
 
 # --- what came out ----------------------------------------------------------------------------------------------------
@@ -386,6 +439,7 @@ def results(*, track: str | None = None, home: Home = HOME, json: Json = False) 
     if track is not None:
         find_track(track)
     store = Store(home)
+    left_out(store.torn())
     entries = [entry for id in ([track] if track else store.tracks()) for entry in board.table(store, id)]
     if json:
         print(jsonlib.dumps([export.flat(entry) for entry in entries], indent=1))
@@ -662,8 +716,10 @@ def serve(*, listen: str = "quack:localhost", home: Home = HOME) -> None:
         listen: Address to listen on, as quack:HOST:PORT.
     """
     from harness import quack, server
+    from harness.store import Store
 
     def ready(address: str) -> None:
+        left_out(Store(home).torn())
         out.print(f"The store of {home} is served at {address}.", highlight=False)
 
     server.serve(home, listen, quack.token(), ready)
@@ -684,12 +740,6 @@ MARKS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("–"
 """What is well, what is not, and what does not apply."""
 
 # --- saying it --------------------------------------------------------------------------------------------------------
-
-
-def given(settings: Settings) -> dict[str, Any]:
-    """The settings that the user named on the command line; the rest is the track's."""
-    flags = {word.split("=")[0][2:].replace("-", "_") for word in sys.argv[1:] if word.startswith("--")}
-    return {field.name: getattr(settings, field.name) for field in fields(settings) if field.name in flags}
 
 
 COMMANDS = {

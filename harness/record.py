@@ -54,6 +54,10 @@ STALE = 3600.0
 """Seconds after which an unfinished folder belongs to a killed writer: nobody takes an hour to write some megabytes."""
 
 
+class Torn(Refused):
+    """A file of ours cannot be read. The message names it."""
+
+
 @dataclass(frozen=True)
 class Score:
     """One task or benchmark, base against adapted on the same `n` items. Scores and differences in points (0–100)."""
@@ -266,18 +270,25 @@ def write(
 
 
 def read(path: Path) -> Record:
-    """The record in a folder or record.json file. Refused if it is torn, of a newer schema, or not the folder's own."""
+    """The record in a folder or record.json file. Torn if it cannot be read, is of a newer schema, or not the
+    folder's own.
+    """
     if not path.is_dir():
         return load(path, from_dict)
-    record = load(path / "record.json", from_dict)
+    record = load(path / "record.json", from_dict, "its folder")
     if record.id != path.name:
-        raise Refused(f"{path} holds the record {record.id}: name the folder after its record")
+        raise Torn(f"{path} holds the record {record.id}: name the folder after its record")
     return record
 
 
+def ids(home: Path) -> list[str]:
+    """Ids of all records, sorted; what killed writers left is passed over."""
+    return sorted(path.name for path in (Path(home) / "records").glob("[!.]*"))
+
+
 def all_records(home: Path) -> list[Record]:
-    """All records, by id; what killed writers left is passed over. Refused at the first that is torn."""
-    return [read(path) for path in sorted((Path(home) / "records").glob("[!.]*"))]
+    """All records, by id. Torn at the first that cannot be read."""
+    return [read(folder(home, id)) for id in ids(home)]
 
 
 def samples_of(home: Path, id: str) -> pa.Table:
@@ -291,16 +302,20 @@ def answers_of(home: Path, id: str) -> pa.Table | None:
     return pq.ParquetFile(path).read() if path.exists() else None
 
 
-def load(file: Path, build: Callable[[Mapping[str, Any]], T]) -> T:
-    """What `build` makes of a JSON file of ours. Refused, naming the file, if it is torn or of a newer schema."""
+def load(file: Path, build: Callable[[Mapping[str, Any]], T], whole: str = "it") -> T:
+    """What `build` makes of a JSON file of ours. Torn, naming the file, if that cannot be, or its schema is newer.
+
+    `whole` is what there is to remove where there is no copy of it.
+    """
     try:
         row = json.loads(file.read_text(encoding="utf-8"))
         if row["schema"] > SCHEMA:
-            raise Refused(f"{file} has schema {row['schema']}, this razorbench knows {SCHEMA}: upgrade razorbench")
+            raise Torn(f"{file} has schema {row['schema']}, this razorbench knows {SCHEMA}: upgrade razorbench")
         return build(row)
     except (OSError, ValueError, TypeError, KeyError) as error:
         why = f"{type(error).__name__}: {error}"
-        raise Refused(f"{file} is torn or not a file of ours ({why}): restore it from a copy or remove it") from error
+        cure = f"restore it from a copy or remove {whole}"
+        raise Torn(f"{file} is torn or not a file of ours ({why}): {cure}") from error
 
 
 def sync(path: Path) -> None:

@@ -161,9 +161,11 @@ class Bench:
 
     def answer(self, agent: Agent, items: int) -> dict[str, Answers]:
         """The agent's answers on the first `items` of every task."""
-        return {
-            id: evaluate(agent, task, items=items, conditions=self.track.conditions) for id, task in self.tasks.items()
-        }
+        return {id: self.asked(agent, id, items) for id in self.tasks}
+
+    def asked(self, agent: Agent, task: str, items: int) -> Answers:
+        """The agent's answers on the first `items` of one task."""
+        return evaluate(agent, self.tasks[task], items=items, conditions=self.track.conditions)
 
     @property
     def tasks(self) -> dict[str, Task | Benchmark]:

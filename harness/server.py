@@ -80,7 +80,7 @@ def _answers(store: Store, letters: Sequence[str]) -> list[str]:
         answers = [error]
     return [
         json.dumps(
-            {"error": type(answer).__name__, "message": str(answer)}
+            {"error": "Refused" if isinstance(answer, Refused) else "StoreError", "message": str(answer)}
             if isinstance(answer, Exception)
             else {"records": answer}
         )

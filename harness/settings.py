@@ -1,7 +1,10 @@
 """How an adaptation runs: one value that decides it, from which the command line is made and which a record keeps."""
 
+import ast
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isfinite
 from typing import Any, Literal, get_args
 
@@ -82,6 +85,17 @@ OBJECTIVE = ("kl", "ewc", "l2", "style", "margin", "top_k", "clip", "horizon", "
 
 ADDED = {"optimizer": "adamw", "examples": 0, "lora": 0}
 """Settings that came after the first records, with the value that all runs had before."""
+
+
+def explained() -> dict[str, str]:
+    """What each setting means: the line under its field."""
+    (made,) = ast.parse(inspect.getsource(Settings)).body
+    assert isinstance(made, ast.ClassDef)
+    found = {}
+    for field, line in pairwise(made.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(line, ast.Expr):
+            found[ast.unparse(field.target)] = ast.literal_eval(line.value)
+    return found
 
 
 def lasting(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,7 +36,7 @@ from harness import entries, quack
 from harness import record as files
 from harness.entries import SORTS, Curve, Entry, Query
 from harness.orders import CONFIG, Order, StoreError
-from harness.record import SCHEMA, Record, plain
+from harness.record import SCHEMA, Record, Torn, plain
 from harness.sql import append, rows
 from harness.types import Refused
 
@@ -108,11 +109,17 @@ class Store:
         return event
 
     def reconcile(self) -> int:
-        """Add what is in the files and not in the database, publish, and say how many records that were."""
+        """Add what is in the files and not in the database, publish, and say how many records that were.
+
+        A file that cannot be read holds up nobody: `torn` tells of it.
+        """
         return self._order("reconcile")
 
     def rebuild(self) -> int:
-        """Make the database again from the files, swap it in at once, and say how many records it holds."""
+        """Make the database again from the files, swap it in at once, and say how many records it holds.
+
+        Torn, and the old one stays, if a file cannot be read.
+        """
         return self._order("rebuild")
 
     def _order(self, work: str, *arguments: Any) -> int:
@@ -132,7 +139,7 @@ class Store:
         """
         with told(self.database):
             if any(order.work == "rebuild" for order in orders):
-                self._create(self._catch_up)
+                self._create(partial(self._catch_up, strict=True))  # else rows would be lost that the old one has
             with self._writing() as con:
                 return [self._answer(con, order) for order in orders]
 
@@ -227,18 +234,15 @@ class Store:
         con: duckdb.DuckDBPyConnection,
         records: Sequence[str] | None = None,
         events: Sequence[str] | None = None,
+        strict: bool = False,
     ) -> int:
-        """Insert the files that have no row, of all ids or of these; how many records that were."""
-        if records is None:
-            records = [path.name for path in sorted((self.home / "records").glob("[!.]*"))]
-        if events is None:
-            events = [path.stem for path in sorted((self.home / "events").glob("[!.]*"))]
-        sql = """
-            SELECT id FROM (SELECT unnest($ids) AS id)
-            SEMI JOIN (SELECT id FROM submissions UNION ALL SELECT id FROM events) USING (id)"""
-        known = {id for (id,) in con.execute(sql, {"ids": [*records, *events]}).fetchall()}
-        fresh = [files.read(files.folder(self.home, id)) for id in records if id not in known]
-        decided = [files.load(self._event(id), lambda row: Event(**row)) for id in events if id not in known]
+        """Insert the files that have no row, of all ids or of these; how many records that were.
+
+        What cannot be read is left out, and `torn` names it; `strict`: Torn.
+        """
+        fresh, decided, torn = self._missing(con, records, events)
+        if strict and torn:
+            raise torn[0]
         _insert(con, fresh)
         _insert_events(con, decided)
         counted = [record.id for record in fresh] + [each.submission for each in decided if each.kind not in VALUED]
@@ -247,6 +251,22 @@ class Store:
         for ids, numbers in ((counted, True), (told, False)):
             con.execute(sql, {"ids": ids, "numbers": numbers})
         return len(fresh)
+
+    def _missing(
+        self, con: duckdb.DuckDBPyConnection, records: Sequence[str] | None, events: Sequence[str] | None
+    ) -> tuple[list[Record], list[Event], list[Torn]]:
+        """Records and events that have no row, of all ids or of these; and why some of them cannot be read."""
+        if records is None:
+            records = files.ids(self.home)
+        if events is None:
+            events = [path.stem for path in sorted((self.home / "events").glob("[!.]*"))]
+        sql = """
+            SELECT id FROM (SELECT unnest($ids) AS id)
+            SEMI JOIN (SELECT id FROM submissions UNION ALL SELECT id FROM events) USING (id)"""
+        known = {id for (id,) in con.execute(sql, {"ids": [*records, *events]}).fetchall()}
+        fresh, torn = _read(files.read, [files.folder(self.home, id) for id in records if id not in known])
+        decided, more = _read(_event, [self._event(id) for id in events if id not in known])
+        return fresh, decided, torn + more
 
     def _event(self, id: str) -> Path:
         return self.home / "events" / f"{id}.json"
@@ -273,6 +293,11 @@ class Store:
         """What a query of the snapshot finds, one dict a row. JSON is parsed; times are UTC without saying so."""
         with self.read() as con:
             return rows(con, sql, parameters)
+
+    def torn(self) -> list[str]:
+        """Why records and events have no row that should have one: a sentence for each that cannot be read."""
+        with self.read() as con:
+            return [str(why) for why in self._missing(con, None, None)[2]]
 
     def tracks(self) -> list[str]:
         """The tracks that have an entry to show."""
@@ -440,7 +465,7 @@ class Store:
 def _add(store: Store, con: duckdb.DuckDBPyConnection, id: str) -> int:
     if not (folder := files.folder(store.home, _name(id))).is_dir():  # `Store.add` has looked, but maybe elsewhere
         raise Refused(f"there is no {folder} on {socket.gethostname()}: give the server and its clients one home")
-    return store._catch_up(con, [id], [])
+    return store._catch_up(con, [id], [], strict=True)
 
 
 def _decide(store: Store, con: duckdb.DuckDBPyConnection, row: Mapping[str, Any]) -> int:
@@ -453,7 +478,7 @@ def _decide(store: Store, con: duckdb.DuckDBPyConnection, row: Mapping[str, Any]
     path.parent.mkdir(exist_ok=True)
     if not path.exists():  # else this is asked for the second time
         _replace(path, lambda new: new.write_text(json.dumps(asdict(event), indent=1) + "\n", encoding="utf-8"))
-    return store._catch_up(con, [], [event.id])
+    return store._catch_up(con, [], [event.id], strict=True)
 
 
 def _reconcile(store: Store, con: duckdb.DuckDBPyConnection) -> int:
@@ -474,6 +499,21 @@ WORK: Mapping[str, Callable[..., int]] = {
 
 
 # --- the parts of it --------------------------------------------------------------------------------------------------
+
+
+def _event(path: Path) -> Event:
+    return files.load(path, lambda row: Event(**row))
+
+
+def _read(read: Callable[[Path], Any], paths: Sequence[Path]) -> tuple[list[Any], list[Torn]]:
+    """What is read from some paths, and why others cannot be."""
+    good, torn = [], []
+    for path in paths:
+        try:
+            good.append(read(path))
+        except Torn as why:
+            torn.append(why)
+    return good, torn
 
 
 def _refresh(con: duckdb.DuckDBPyConnection, home: Path) -> None:

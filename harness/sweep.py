@@ -1,10 +1,14 @@
-"""Many runs of one track: methods × grid × seeds, in worker processes that load the data once. One row a run."""
+"""Many runs: methods × grid × seeds, on one track or several, in worker processes that load the data once. One row a
+run.
+"""
 
 import json
 import os
+import pickle
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import product
@@ -13,23 +17,29 @@ from pathlib import Path
 from typing import Any
 
 from harness import record as records
-from harness.record import Record
+from harness.record import Record, Torn
 from harness.registry import unknown
 from harness.run import Spec, run
 from harness.score import Bench
 from harness.settings import Settings, lasting
 from harness.store import Store
 from harness.tracks import Track, find_track, settings_for
-from harness.types import Refused
+from harness.types import Missing, Refused
+
+DRAWN = ""
+"""Stands for the episodes along which drift is measured, among the tasks that a base answers."""
 
 
 @dataclass(frozen=True)
 class Done:
     """How one run of a sweep ended: its record, or why there is none."""
 
+    track: Track
     spec: Spec
     record: Record | None
     error: str = ""
+    before: bool = False
+    """Whether there was a record when the sweep began."""
 
 
 def plan(track: Track, methods: Sequence[str], grid: Sequence[str], seeds: Sequence[int]) -> list[Spec]:
@@ -72,54 +82,160 @@ def parsed(name: str, text: str) -> Any:
 def sweep(
     track: Track, specs: Sequence[Spec], home: Path, workers: int = 0, server: str | None = None
 ) -> Iterator[Done]:
+    """Do the runs of one track: see `sweeps`."""
+    return sweeps([(track, specs)], home, workers, server)
+
+
+def sweeps(
+    work: Iterable[tuple[Track, Sequence[Spec]]],
+    home: Path,
+    workers: int = 0,
+    server: str | None = None,
+    lacking: Callable[[Track, Missing], Any] | None = None,
+) -> Iterator[Done]:
     """Do the runs that `home` has no record of, and yield each as it ends; `workers` 0: one a core.
 
-    `server` is the address of who writes the store, where that is not us.
+    The first track has the workers, and the next one those that it leaves idle. `server` is the address of who writes
+    the store, where that is not us. `lacking` is called with a track whose data are not to be had, and the others go
+    on; without it that is refused.
 
     Killed at any moment and started again, it does what is missing; what has a record is yielded at once. A run that
-    fails is yielded with its error and leaves no row.
+    fails, or whose record is torn, is yielded with its error and leaves no row.
     """
-    Store(home, server=server).reconcile()
-    base = bench(track.id, home).base_id  # and so the base is made once, before the workers race to
-    known = {
-        fingerprint(record.method, dict(record.settings), record.seed): record
-        for record in records.all_records(home)
-        if (record.track, record.base) == (track.id, base) and "submission" not in record.provenance
-    }
-    missing = []
-    for spec in specs:
-        if record := known.get(fingerprint(spec.method, spec.told, spec.seed)):
-            yield Done(spec, record)
-        else:
-            missing.append(spec)
-    if not missing:
-        return
-    pool = ProcessPoolExecutor(
-        min(workers or os.cpu_count() or 1, len(missing)), get_context("spawn"), initializer=follow_parent
-    )
+    store, most = Store(home, server=server), workers or os.cpu_count() or 1
+    store.reconcile()
+    courses = [Course(track, specs, store) for track, specs in work]
+    going: dict[Future, tuple[Course, Job]] = {}
+    pool = ProcessPoolExecutor(most, get_context("spawn"), initializer=follow_parent)
     with pool:
         try:
-            going = {pool.submit(work, track.id, spec, home, server): spec for spec in missing}
-            for future in as_completed(going):
-                error = future.exception()
-                if error is None:
-                    yield Done(going[future], future.result())
-                elif isinstance(error, Refused):
-                    raise error
-                else:
-                    yield Done(going[future], None, f"{type(error).__name__}: {error}")
+            while True:
+                for course in courses:
+                    while course.jobs and len(going) < most:
+                        job = course.jobs.popleft()
+                        going[submit(pool, job)] = course, job
+                if not going:
+                    return
+                for future in wait(going, return_when=FIRST_COMPLETED).done:
+                    course, job = going.pop(future)
+                    try:
+                        yield from course.ended(job, future)
+                    except Missing as error:
+                        if lacking is None:
+                            raise
+                        lacking(course.track, error)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def fingerprint(method: str, settings: dict[str, Any], seed: int | None) -> str:
+Job = tuple[Any, ...]
+"""A function and its arguments: `ready`, `answered` or `work`."""
+
+
+class Course:
+    """A track in a sweep: it is made ready, then its base answers, then the runs; each stage needs all of the last."""
+
+    def __init__(self, track: Track, specs: Sequence[Spec], store: Store):
+        """The jobs that may be given to a worker now stand in `jobs`."""
+        self.track, self.missing, self.store = track, list(specs), store
+        self.jobs: deque[Job] = deque([(ready, track.id, store.home)])
+        self.asked: list[str] = []
+        self.said: dict[str, bytes] = {}
+
+    def ended(self, job: Job, future: Future) -> Iterator[Done]:
+        """Go on after a job: the runs that are done with it. Refused as the job was."""
+        does, error = job[0], future.exception()
+        if does is work:
+            yield self.run(job[2], future)
+        elif isinstance(error, Refused):
+            raise error
+        elif error:
+            self.jobs.clear()
+            while self.missing:
+                yield Done(self.track, self.missing.pop(), None, f"{type(error).__name__}: {error}")
+        elif does is ready:
+            base, data, self.asked = future.result()
+            yield from self.known(base, data)
+            if self.missing:
+                self.jobs += [(answered, self.track.id, self.store.home, task) for task in self.asked]
+        else:
+            self.said[job[3]] = future.result()
+            if len(self.said) == len(self.asked):
+                more = (self.store.home, self.store.server, self.said)
+                self.jobs += [(work, self.track.id, spec, *more) for spec in self.missing]
+
+    def known(self, base: str, data: Mapping[str, str]) -> Iterator[Done]:
+        """The runs that have a record, of this base and these data, and are not missing."""
+        sql = """
+            SELECT id, method, settings, seed, data FROM submissions
+            WHERE track = $track AND base = $base AND (provenance -> '$.submission') IS NULL"""
+        rows = self.store.rows(sql, track=self.track.id, base=base)
+        ids = {
+            fingerprint(row["method"], row["settings"], row["seed"]): row["id"]
+            for row in rows
+            if records.foreign(row["data"] or {}) == data
+        }
+        wanted, self.missing = self.missing, []
+        for spec in wanted:
+            id = ids.get(fingerprint(spec.method, spec.told, spec.seed))
+            if not id or not (folder := records.folder(self.store.home, id)).exists():
+                self.missing.append(spec)
+                continue
+            try:
+                yield Done(self.track, spec, records.read(folder), before=True)
+            except Torn as error:
+                yield Done(self.track, spec, None, str(error))
+
+    def run(self, spec: Spec, future: Future) -> Done:
+        """How a run ended."""
+        error = future.exception()
+        if error is None:
+            return Done(self.track, spec, future.result())
+        if isinstance(error, Torn):  # a record that has no row: only now it is known whose it is
+            return Done(self.track, spec, None, str(error))
+        if isinstance(error, Refused):
+            raise error
+        return Done(self.track, spec, None, f"{type(error).__name__}: {error}")
+
+
+def submit(pool: Executor, job: Job) -> Future:
+    """Give a job to a pool; where a worker of it was killed, that is how the job ends."""
+    try:
+        return pool.submit(*job)
+    except BrokenExecutor as error:
+        failed: Future = Future()
+        failed.set_exception(error)
+        return failed
+
+
+def fingerprint(method: str, settings: Mapping[str, Any], seed: int | None) -> str:
     """The same for two runs that must give the same result."""
     return json.dumps([method, lasting(settings), seed], sort_keys=True)
 
 
-def work(track: str, spec: Spec, home: Path, server: str | None) -> Record:
-    """One run, in a worker: adapt, score, write the files, add the row."""
-    record = run(bench(track, home), spec, home)
+# --- in a worker ------------------------------------------------------------------------------------------------------
+
+
+def ready(track: str, home: Path) -> tuple[str, dict[str, str], list[str]]:
+    """Make a track ready, and its base, once: the id of the base, foreign data, and what the base is to answer."""
+    made = bench(track, home)
+    return made.base_id, records.foreign(made.data), [*made.tasks, DRAWN]
+
+
+def answered(track: str, home: Path, task: str) -> bytes:
+    """What the base says on a task, for all workers: they share the asking."""
+    made = bench(track, home)
+    said = made.drawn if task == DRAWN else made.asked(made.base, task, made.track.items)
+    return pickle.dumps(said)
+
+
+def work(track: str, spec: Spec, home: Path, server: str | None, said: Mapping[str, bytes]) -> Record:
+    """One run: adapt, score, write the files, add the row; `said` is what the base answers."""
+    made = bench(track, home)
+    if "answers" not in vars(made):
+        made.answers = {task: pickle.loads(said[task]) for task in made.tasks}
+        made.drawn = pickle.loads(said[DRAWN])
+    record = run(made, spec, home)
     Store(home, server=server).add(record)
     return record
 

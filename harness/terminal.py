@@ -3,20 +3,31 @@
 import json as jsonlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import tyro
 from rich.box import SIMPLE
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, ConsoleDimensions
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from harness.settings import Settings, explained
 from harness.tracks import Track
 
 if TYPE_CHECKING:  # they load scipy, which most commands do not need
@@ -26,6 +37,10 @@ if TYPE_CHECKING:  # they load scipy, which most commands do not need
 
 HOME = Path(os.environ.get("RAZORBENCH_HOME", ".razorbench"))
 """The folder that everything lives in, unless --home names another."""
+WIDE = 120
+"""Columns of a table where there is no terminal."""
+PAUSE = 10.0
+"""Seconds between two lines about one thing, where there is no terminal."""
 
 
 Home = Annotated[Path, tyro.conf.arg(help="Folder that everything lives in (RAZORBENCH_HOME).")]
@@ -36,12 +51,34 @@ Server = Annotated[
 Name = tyro.conf.Positional[str]
 
 
+def flags() -> Any:
+    """What a command line says of settings: those that are named there, and no other, whatever their values are."""
+    told, usual = explained(), "(default: the track's)"
+    named = {
+        field.name: Annotated[field.type, tyro.conf.arg(help=told[field.name], help_behavior_hint=usual)]
+        for field in fields(Settings)
+    }
+    return TypedDict("Named", named, total=False)  # type: ignore
+
+
+Changes = Annotated[Settings | Mapping[str, Any], tyro.conf.arg(constructor=flags()), tyro.conf.OmitArgPrefixes]
+"""Settings: all of them, or some by name, and then the others are the track's."""
+UNCHANGED: dict[str, Any] = {}
+"""Settings as the track has them."""
+
+
 class Terminal(Console):
     """Where sentences and tables go."""
 
     def on_broken_pipe(self) -> None:
         """Let `main` decide; rich would exit with 1."""
         raise BrokenPipeError
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """What a table may take; in a file, which has no width, as much as it needs in most cases."""
+        found = super().size
+        return found if self.is_terminal or "COLUMNS" in os.environ else ConsoleDimensions(WIDE, found.height)
 
 
 out, err = Terminal(markup=False), Terminal(markup=False, stderr=True)
@@ -57,18 +94,48 @@ def busy(what: str) -> Status:
     return err.status(Text(what))
 
 
-def bar(what: str) -> Progress:
-    """A progress bar with time left, on standard error."""
-    return Progress(
-        TextColumn(what),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=err,
-    )
+class Bar(Progress):
+    """Progress on standard error: bars with the time left; where that is no terminal, plain lines now and then."""
+
+    def __init__(self, what: str):
+        """`what` is done, in a word."""
+        self.what, self.plain, self.said = what, not err.file.isatty(), time.monotonic()
+        columns = (
+            TextColumn(what),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        super().__init__(*columns, console=err, disable=self.plain)
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """Set how far a line is: `completed`, `total`."""
+        super().update(task_id, **changes)
+        if self.plain and time.monotonic() - self.said > PAUSE:
+            task = self._tasks[task_id]
+            of = "" if task.total is None else f" of {task.total:g}"
+            self.tell(f"{self.what} {task.description}: step {task.completed:g}{of}, {task.elapsed or 0:.0f} s")
+
+    def tell(self, line: str) -> None:
+        """Say what a bar does not show, where there is none."""
+        if self.plain:
+            self.said = time.monotonic()
+            err.print(line, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Take the bars away while something else is printed."""
+        self.stop()
+        yield
+        self.start()
+
+
+def bar(what: str) -> Bar:
+    """How far something is, as a context; lines are added with `add_task` and moved with `update` or `advance`."""
+    return Bar(what)
 
 
 def say(row: Mapping[str, Any], json: bool, sentence: str) -> None:
@@ -85,6 +152,12 @@ def command(line: str, home: Path | None = None) -> None:
     if line.startswith("razorbench ") and not which("razorbench"):  # the environment is not activated
         line = line.replace("razorbench", os.path.relpath(sys.argv[0]), 1)
     out.print(f"    {line}{suffix}", highlight=False, soft_wrap=True, style="cyan")
+
+
+def left_out(sentences: Iterable[str]) -> None:
+    """Name on standard error what lies in a home and cannot be read."""
+    for sentence in sentences:
+        err.print(f"left out: {sentence}", highlight=False, soft_wrap=True, style="yellow")
 
 
 def number(value: float | None, form: str) -> str:

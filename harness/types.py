@@ -21,6 +21,10 @@ class Refused(Exception):
     """What the user gave cannot be used. The message says what was found and, in one sentence, the cure."""
 
 
+class Missing(Refused):
+    """Data are not at hand, and not to be had. The message says where they are looked for."""
+
+
 # --- columns ----------------------------------------------------------------------------------------------------------
 
 

@@ -126,6 +126,7 @@ def queue(*, all: bool = False, home: Home = HOME, json: Json = False) -> None:
     Args:
         all: List what was scored, failed or retracted, too.
     """
+    from harness.record import Torn
     from submissions import queue as submissions
 
     queued = submissions.waiting(home)
@@ -133,7 +134,10 @@ def queue(*, all: bool = False, home: Home = HOME, json: Json = False) -> None:
     places = {sub.id: place for place, sub in enumerate(queued, 1)}
     rows = []
     for sub in sorted(submissions.brought(home), key=lambda sub: sub.submitted_at) if all else queued:
-        found = submissions.status(home, sub)
+        try:
+            found = submissions.status(home, sub)
+        except Torn:  # it is told of below
+            continue
         rows.append(
             {
                 "id": sub.id,

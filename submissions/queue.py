@@ -29,7 +29,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from harness.record import SCHEMA, load, plain, sync
+from harness.record import SCHEMA, Torn, load, plain, sync
 from harness.types import Refused
 from submissions.claim import SEEDS, Claim, Data
 from submissions.gate import Reference, check
@@ -225,7 +225,7 @@ def read(home: Path, id: str) -> Submission:
         claim = Claim(**{**told, "seeds": tuple(told["seeds"]), "data": data})
         return Submission(**{**row, "claim": claim, **{name: tuple(row[name]) for name in ("folders", "weights")}})
 
-    return load(root(home) / id / "submission.json", build)
+    return load(root(home) / id / "submission.json", build, "its folder")
 
 
 def ids(home: Path) -> list[str]:
@@ -248,7 +248,7 @@ def torn(home: Path) -> list[str]:
     found = []
     for id in ids(home):
         try:
-            read(home, id)
+            status(home, read(home, id))
         except Refused as error:
             found.append(str(error))
     return found
@@ -284,7 +284,9 @@ def tries(home: Path, id: str) -> list[Path]:
 
 
 def status(home: Path, sub: Submission, clock: float | None = None) -> Status:
-    """Where a submission stands, by a clock of the file system's time (this machine's, if not given)."""
+    """Where a submission stands, by a clock of the file system's time (this machine's, if not given). Torn if a file
+    of it cannot be read.
+    """
     folders = tries(home, sub.id)
     ends = [try_end(folder) for folder in folders]
     crashes, losses = sum(end is not None and end.state == "crashed" for end in ends), ends.count(None)
@@ -292,11 +294,20 @@ def status(home: Path, sub: Submission, clock: float | None = None) -> Status:
         return Status(sub, end.state, end, len(folders), crashes, losses)
     if not folders or ends[-1]:
         return Status(sub, "queued", None, len(folders), crashes, losses)
-    lease = json.loads((folders[-1] / "lease.json").read_text())
-    age = (time.time() if clock is None else clock) - (folders[-1] / "lease.json").stat().st_mtime
+    lease, beat = read_lease(folders[-1] / "lease.json")
+    age = (time.time() if clock is None else clock) - beat
     if age > lease["lease"]:
         return Status(sub, "queued", None, len(folders), crashes, losses)
     return Status(sub, "scoring", None, len(folders), crashes, losses - 1, lease["worker"], max(age, 0.0))
+
+
+def read_lease(file: Path) -> tuple[dict[str, Any], float]:
+    """What a worker wrote when it began a try, and the time of its last heartbeat. Torn if it cannot be read."""
+    try:
+        lease = json.loads(file.read_text())
+        return {"worker": str(lease["worker"]), "lease": float(lease["lease"])}, file.stat().st_mtime
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise Torn(f"{file} is torn ({type(error).__name__}: {error}): remove its folder") from error
 
 
 def try_end(folder: Path) -> End | None:
@@ -362,7 +373,11 @@ class Worker:
         for sub in self.waiting():
             if tracks is not None and sub.track not in tracks:
                 continue
-            found = status(self.home, sub, clock)
+            try:
+                found = status(self.home, sub, clock)
+            except Torn:  # `torn` tells of it
+                self.known[sub.id] = None
+                continue
             if found.state != "queued":
                 continue
             if found.crashes >= CRASHES or found.losses >= LOSSES:

@@ -23,6 +23,8 @@ IDLE = 1.0
 """Seconds between looks at an empty queue."""
 AGAIN = 300.0
 """Seconds after which a track is tried again that could not be scored here."""
+NEWS = 60.0
+"""Seconds of scoring after which one may want to know that it goes on."""
 PATIENCE = 60.0
 """Seconds in which a server may still come to see the files of a record."""
 
@@ -49,6 +51,8 @@ def work(
         try:
             with beating(lease, worker.beat):
                 store.reconcile()
+            for sentence in [*store.torn(), *queue.torn(home)]:
+                say(f"left out: {sentence}")
             while True:
                 barred = {track for track, (_, when) in unable.items() if time.monotonic() - when < AGAIN}
                 tracks = {sub.track for sub in worker.waiting()} - barred
@@ -68,17 +72,20 @@ def work(
                     continue
                 unable.pop(track, None)
                 begun = worker.claim(found)
-                if begun and (end := scored(store, worker, begun, limits)):
-                    tell(found.submission, end)
+                if begun:
+                    sub, more = found.submission, len(worker.waiting()) - 1
+                    say(f"{sub.name} ({sub.id}) is begun; {more} more wait")
+                    if end := scored(store, worker, begun, limits, say):
+                        tell(sub, end)
         finally:
             worker.gone()
 
 
-def scored(store: Store, worker: Worker, begun: Try, limits: Limits) -> End | None:
+def scored(store: Store, worker: Worker, begun: Try, limits: Limits, say: Callable[[str], Any]) -> End | None:
     """How a try went; None where it was taken over, or the submission retracted, meanwhile."""
     start = time.monotonic()
     try:
-        end = made(store.home, worker, begun, limits)
+        end = made(store.home, worker, begun, limits, say)
         if end is None or end.state != "scored":
             return end
         with beating(worker.lease, worker.beat, begun.beat):
@@ -100,11 +107,15 @@ def scored(store: Store, worker: Worker, begun: Try, limits: Limits) -> End | No
         raise
 
 
-def made(home: Path, worker: Worker, begun: Try, limits: Limits) -> End | None:
+def made(home: Path, worker: Worker, begun: Try, limits: Limits, say: Callable[[str], Any]) -> End | None:
     """Have the records made, in the folder of the try. What is refused has failed, for it would be again."""
-    sub = begun.submission
+    sub, start, news = begun.submission, time.monotonic(), NEWS
 
     def keep_on() -> bool:
+        nonlocal news
+        if (seconds := time.monotonic() - start) > news:
+            say(f"{sub.name} ({sub.id}) is being scored: {seconds:.0f} s")
+            news += NEWS
         begun.beat()
         worker.beat()
         return not begun.over

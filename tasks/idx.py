@@ -4,16 +4,18 @@ import gzip
 import logging
 import os
 import struct
+import threading
 import zlib
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
-from harness.types import Refused
+from harness.types import Missing, Refused
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,16 @@ SOURCES = {
     ),
 }
 STEMS = {"train": "train", "test": "t10k"}
+PATIENCE = 10.0
+"""Seconds in which the hub must answer."""
 
 
 @cache
 def load(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Images [n, 784] uint8 and labels [n] int64 of `mnist` or `fashion_mnist`, split `train` or `test`.
 
-    Raises Refused, with the cure, when the files are neither at hand nor to be had, or are not the published ones.
+    Raises Missing, with the cure, when the files are neither at hand nor to be had, and Refused when they are not the
+    published ones.
     """
     source, stem = SOURCES[name], STEMS[split]
     images, labels = f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"
@@ -81,7 +86,7 @@ def from_folder(folder: Path, files: tuple[str, ...]) -> list[bytes]:
         try:
             contents.append(plain.read_bytes() if plain.exists() else gzip.decompress(zipped.read_bytes()))
         except FileNotFoundError:
-            raise Refused(
+            raise Missing(
                 f"{zipped} is missing; put the four idx files of {folder.name} there, "
                 "or unset RAZORBENCH_DATA to fetch them from the hub"
             ) from None
@@ -93,17 +98,47 @@ def from_folder(folder: Path, files: tuple[str, ...]) -> list[bytes]:
 def from_hub(source: Source, split: str) -> list[bytes]:
     """The idx content of a split, rebuilt from the hub's Parquet file of PNGs at the pinned revision."""
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries would bury the one sentence below
-    path = source.parquet.format(split=split)
+    fetch = partial(
+        hf_hub_download,
+        source.repository,
+        source.parquet.format(split=split),
+        repo_type="dataset",
+        revision=source.revision,
+    )
     try:
-        file = hf_hub_download(source.repository, path, repo_type="dataset", revision=source.revision)
+        try:
+            file = fetch(local_files_only=True)
+        except LocalEntryNotFoundError:
+            demand_answer(source.repository)
+            file = fetch()
     except Exception as error:  # the hub's errors have many types, and all mean: no data
-        raise Refused(
+        raise Missing(
             f"cannot fetch {source.repository} from the hub ({type(error).__name__}); "
             "set RAZORBENCH_DATA to a folder that holds mnist/ and fashion_mnist/ with their idx files"
         ) from None
     return from_parquet(Path(file))
+
+
+def demand_answer(repository: str) -> None:
+    """Return when the hub answers at all, and raise what is in the way of it; TimeoutError if that takes too long.
+
+    The hub's own client tries five times, and knows no bound on the look-up of a name or on a proxy that hangs.
+    """
+    from huggingface_hub import constants, get_session
+
+    url, asked = f"{constants.ENDPOINT}/datasets/{repository}", Future()
+
+    def ask() -> None:
+        try:
+            asked.set_result(get_session().head(url, timeout=PATIENCE))
+        except Exception as error:
+            asked.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()  # one that hangs keeps nobody
+    asked.result(PATIENCE)
 
 
 def from_parquet(file: Path) -> list[bytes]:

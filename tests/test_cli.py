@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.csv
@@ -25,17 +25,20 @@ from safetensors.torch import load_file, save_file
 from harness import cli
 from harness.checkpoint import Checkpoint
 from harness.export import COLUMNS
+from harness.record import answers_of, read, samples_of
 from harness.record import folder as record_folder
-from harness.record import read
+from harness.registry import REGISTERED
 from harness.run import Spec, run
 from harness.score import Bench
-from harness.settings import Settings
+from harness.settings import Settings, explained
 from harness.store import Store
-from harness.sweep import Done, plan
+from harness.sweep import Done, plan, sweep
 from harness.tracks import BASES, TRACKS
+from harness.types import Missing, Refused
 from tasks import idx
+from tests import test_record
 from tests.conftest import needs_data
-from tests.toys import SPELLING
+from tests.toys import SPELLING, Dialogue
 
 ROOT = Path(__file__).parents[1]
 TRACK = "parity-mnist-v1"
@@ -81,14 +84,21 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Spec]:
         specs.append(spec)
         return Checkpoint(folder, None)
 
-    def sweep(track: Any, wanted: list[Spec], home: Path, workers: int, server: str | None) -> Iterator[Done]:
-        specs.extend(wanted)
+    def sweeps(work: Any, *how: Any) -> Iterator[Done]:
+        for _, wanted in work:
+            specs.extend(wanted)
         return iter(())
 
     monkeypatch.setattr("harness.score.Bench", lambda track, home: None)
     monkeypatch.setattr("harness.run.adapt_into", adapt_into)
-    monkeypatch.setattr("harness.sweep.sweep", sweep)
+    monkeypatch.setattr("harness.sweep.sweeps", sweeps)
     return specs
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers of a sweep know what this process knows, toys included."""
+    monkeypatch.setattr("harness.sweep.get_context", lambda kind: get_context("fork"))
 
 
 # --- what is given ----------------------------------------------------------------------------------------------------
@@ -180,10 +190,39 @@ def test_flags_override_the_settings_of_the_track_and_only_those_given(razorbenc
     default = Settings()
     razorbench("adapt", TRACK, "--method", "sft", "--out", "batch", "--lr", str(default.lr))
     razorbench("adapt", TRACK, "--method", "sft", "--out", "x", f"--warmup={default.warmup}", "--seed", 3)
+    razorbench("adapt", TRACK, "--method", "sft", "--out", "x", "--lr=1e-4", "--max_grad_norm", 2)
     assert asked == [
         Spec("sft", replace(own, lr=default.lr)),  # a folder named like a setting is no flag
         Spec("sft", replace(own, warmup=default.warmup), 3),
+        Spec("sft", replace(own, lr=1e-4, max_grad_norm=2.0)),
     ]
+
+
+def test_settings_are_kept_that_a_caller_in_python_gives(asked: list[Spec], monkeypatch):
+    own = Settings(lr=5e-4, batch=64, warmup=3)
+    monkeypatch.setitem(TRACKS, TRACK, replace(TRACKS[TRACK], settings=own))
+    monkeypatch.setattr(sys, "argv", ["script.py", "--lr", "7", "--kl=1"])  # the caller's own, none of our business
+    adapt = partial(cli.adapt, TRACK, method="sft", out=Path("x"))
+    adapt(settings={"lr": Settings().lr})
+    adapt(settings=Settings(lr=1e-3))
+    adapt()
+    assert asked == [
+        Spec("sft", replace(own, lr=Settings().lr)),
+        Spec("sft", Settings(lr=1e-3)),  # a whole value is the whole truth
+        Spec("sft", own),
+    ]
+    with pytest.raises(Refused, match="unknown setting 'lrr'; did you mean 'lr'"):
+        adapt(settings={"lrr": 1})
+
+
+def test_help_tells_every_setting_with_its_meaning(monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["razorbench", "adapt", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--max-grad-norm FLOAT Gradients are clipped to this norm. (default: the track's)" in shown
+    assert set(explained()) == {field.name for field in fields(Settings)}
+    assert all(line in shown for line in explained().values())
 
 
 def test_a_sweep_is_methods_times_grid_times_seeds(razorbench, asked: list[Spec], home: Path):
@@ -207,15 +246,96 @@ def test_a_setting_of_a_method_counts_more_than_the_grid():
 
 
 def test_a_sweep_with_a_failed_run_exits_with_1_and_names_it(razorbench, home: Path, monkeypatch):
-    def sweep(track: Any, specs: list[Spec], home: Path, workers: int, server: str | None) -> Iterator[Done]:
-        yield Done(specs[0], None, "ValueError: no luck")
-        yield Done(specs[1], SimpleNamespace())  # type: ignore[arg-type]
+    def sweeps(work: Any, *how: Any) -> Iterator[Done]:
+        ((track, specs),) = work
+        yield Done(track, specs[0], None, "ValueError: no luck")
+        yield Done(track, specs[1], test_record.make())
 
-    monkeypatch.setattr("harness.sweep.sweep", sweep)
+    monkeypatch.setattr("harness.sweep.sweeps", sweeps)
     ran = razorbench("sweep", TRACK, "--methods", "sft,grpo", "--home", home)
     assert ran.code == 1
-    assert "failed sft, seed 0: ValueError: no luck" in ran.err
+    assert ran.err.splitlines()[:2] == [
+        "failed sft, seed 0: ValueError: no luck",
+        f"{TRACK} 2 of 2: grpo, seed 0: gain +50.0 [+10.0, +90.0], retention -20.0 [-50.0, +10.0], drift 0.4; 10 s",
+    ]
     assert ran.sentence == "failed: 1 of 2 runs failed; the same command tries them again"
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two toy tracks with a demo: one whose base is shipped, and one whose data are not to be had."""
+
+    class Nowhere(Dialogue):
+        def __init__(self) -> None:
+            raise Missing("no dialogues at hand; set RAZORBENCH_DATA")
+
+    own = replace(SPELLING, demo={"sft": (0.1, 0.2), "reinforce": (0.1,)})
+    monkeypatch.setitem(REGISTERED["task"], "nowhere-v1", Nowhere)
+    monkeypatch.setattr(cli, "TRACKS", tracks := {"far-v1": replace(own, id="far-v1", new="nowhere-v1"), own.id: own})
+    for id, track in tracks.items():
+        monkeypatch.setitem(TRACKS, id, track)
+
+
+@pytest.mark.usefixtures("toys", "forked", "shown")
+def test_a_demo_in_a_file_tells_each_run_shows_each_track_and_leaves_out_what_lacks_data(razorbench, home: Path):
+    ran = razorbench("demo", "--workers", 2, "--home", home)
+    assert ran.code == 0
+    assert [re.sub(r"\[.*?\]|[+-]?\d+\.\d+|\d+ s$", "#", line) for line in ran.err.splitlines()] == [
+        f"spelling-v1 {i} of 3: {run}, seed 0: gain # #, retention # #, drift #; #"
+        for i, run in enumerate(("sft", "sft lr #", "reinforce"), 1)
+    ]
+    lines = ran.out.splitlines()
+    assert lines[0].startswith("6 runs on 2 tracks; the first leaderboard comes")
+    assert "spelling-v1: Two words" in lines[1]
+    assert lines[-1] == "far-v1 was left out: no dialogues at hand; set RAZORBENCH_DATA."
+    assert "razorbench board" in lines[-2]
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u2800-\u28ff━╸]", ran.err)  # no control characters, no bar
+    before = {path: path.stat().st_mtime_ns for path in (home / "records").iterdir()}
+    again = razorbench("demo", "--tracks", "spelling-v1", "--home", home)
+    assert again.code == 0
+    assert again.err.count("; done before") == 3
+    assert {path: path.stat().st_mtime_ns for path in (home / "records").iterdir()} == before
+    assert "left out" not in again.out
+
+
+@pytest.mark.usefixtures("toys", "shown")
+def test_a_demo_of_a_track_that_has_none_is_refused(razorbench, home: Path):
+    ran = razorbench("demo", "--tracks", "parity-mnist-anew-v1", "--home", home)
+    assert (ran.code, ran.sentence[:48]) == (2, "refused: parity-mnist-anew-v1 has no demo; choos")
+
+
+@pytest.mark.usefixtures("toys", "forked", "shown")
+def test_what_a_sweep_has_is_what_one_run_alone_gives(home: Path, tmp_path: Path):
+    spec = Spec("sft", SPELLING.settings)
+    (done,) = sweep(SPELLING, [spec], home, workers=2)
+    alone = run(Bench(SPELLING, tmp_path / "alone"), spec, tmp_path / "alone")
+    assert done.record is not None
+    for name in ("id", "scores", "drifts", "curve", "gain", "retention_low"):
+        assert getattr(done.record, name) == getattr(alone, name), name
+    for part in (samples_of, answers_of):
+        assert part(home, alone.id) == part(tmp_path / "alone", alone.id)
+
+
+def test_the_demo_begins_with_what_is_shipped_and_shows_sft_and_rl_on_each_track(asked: list[Spec], monkeypatch):
+    work: list[Any] = []
+    monkeypatch.setattr("harness.sweep.sweeps", lambda given, *how: work.extend(given) or iter(()))
+    cli.demo()
+    assert [bool(track.base.sha256) for track, _ in work] == [True, True, True, True, False]
+    for track, specs in work:
+        methods = {spec.method for spec in specs}
+        assert "sft" in methods
+        assert methods & {"reinforce", "grpo", "dr-grpo"}, track.id
+
+
+@pytest.mark.usefixtures("toys")
+def test_adapting_in_a_file_says_now_and_then_how_far_it_is(razorbench, home: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("harness.terminal.PAUSE", -1.0)
+    argv = ("adapt", SPELLING.id, "--method", "sft", "--steps", 3, "--out", tmp_path / "out", "--home", home)
+    ran = razorbench(*argv)
+    assert ran.code == 0
+    assert [line.rpartition(", ")[0] for line in ran.err.splitlines()] == [
+        f"adapting sft, seed 0: step {step} of 3" for step in (1, 2, 3)
+    ]
 
 
 # --- what lies in the folders -----------------------------------------------------------------------------------------
@@ -397,7 +517,54 @@ def test_a_torn_record_is_named(razorbench, scored: str, home: Path):
     path.write_text(path.read_text()[:100])
     ran = razorbench("rebuild", "--home", home)
     assert ran.code == 2
-    assert re.search(f"{scored}/record.json is torn .*: restore it from a copy or remove it", ran.sentence)
+    assert re.search(f"{scored}/record.json is torn .*: restore it from a copy or remove its folder", ran.sentence)
+
+
+@pytest.mark.usefixtures("toys", "forked")
+def test_a_torn_record_of_another_track_holds_up_no_command(razorbench, home: Path, tmp_path: Path):
+    torn = home / "records" / "0123456789abcdef" / "record.json"
+    torn.parent.mkdir(parents=True)
+    torn.write_text('{"schema": 1, "track": "mini-math-v1", "sco')
+    named = f"left out: {torn} is torn"
+    ran = razorbench("sweep", SPELLING.id, "--methods", "sft", "--workers", 1, "--home", home)
+    assert ran.code == 0
+    assert ran.err.count(str(torn)) == ran.err.count(named) == 1
+    out = tmp_path / "out"
+    assert razorbench("adapt", SPELLING.id, "--method", "reinforce", "--out", out, "--home", home).code == 0
+    scored = razorbench("score", out, "--track", SPELLING.id, "--home", home, "--json")
+    assert scored.err.count(named) == 1
+    rows = razorbench("results", "--home", home, "--json")
+    assert len(rows.json) == 2
+    assert rows.err.count(named) == 1
+    for argv in (
+        ("show", scored.json["id"]),
+        ("export", SPELLING.id, "--format", "csv", "--out", tmp_path / "out.csv"),
+        ("export", "--format", "every-eval-ever", "--out", tmp_path / "records"),
+        ("plot", SPELLING.id, "--out", tmp_path / "plots"),
+        ("hide", scored.json["id"], "--reason", "why"),
+        ("worker", "--drain"),
+    ):
+        assert razorbench(*argv, "--home", home).code == 0, argv
+
+
+@pytest.mark.parametrize("indexed", [True, False])  # its row tells whose it is, or else making it again does
+@pytest.mark.usefixtures("toys", "forked")
+def test_a_sweep_whose_own_record_is_torn_says_so_and_does_the_others(razorbench, home: Path, indexed: bool):
+    sweep = ("sweep", SPELLING.id, "--workers", 1, "--home", home, "--methods")
+    assert razorbench(*sweep, "sft").code == 0
+    (record,) = (home / "records").iterdir()
+    whole = (record / "record.json").read_text()
+    (record / "record.json").write_text(whole[:100])
+    if not indexed:
+        (home / "razorbench.duckdb").unlink()
+    ran = razorbench(*sweep, "sft,reinforce")
+    assert ran.code == 1
+    assert ran.sentence == "failed: 1 of 2 runs failed; the same command tries them again"
+    assert re.search(rf"failed sft, seed 0: {record}/record.json is torn .* or remove its folder", ran.err)
+    assert len(list((home / "records").iterdir())) == 2
+    shutil.rmtree(record)  # as the sentence says
+    assert razorbench(*sweep, "sft,reinforce").code == 0
+    assert json.loads((record / "record.json").read_text())["gain"] == json.loads(whole)["gain"]
 
 
 def test_a_store_in_use_is_named_after_a_while(razorbench, scored: str, adapted: Path, home: Path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,12 +106,13 @@ def bring(home: Path, tmp_path: Path) -> Bring:
     return bring
 
 
-def drain(home: Path, limits: Limits = LIMITS, lease: float = 10.0) -> list[End]:
+def drain(
+    home: Path, limits: Limits = LIMITS, lease: float = 10.0, say: Callable[[str], object] = lambda sentence: None
+) -> list[End]:
     """Score all that waits; how each ended, in order."""
     ends: list[End] = []
-    assert (
-        workers.work(Store(home), drain=True, lease=lease, limits=limits, tell=lambda sub, end: ends.append(end)) == {}
-    )
+    how = {"drain": True, "lease": lease, "limits": limits, "say": say}
+    assert workers.work(Store(home), tell=lambda sub, end: ends.append(end), **how) == {}
     return ends
 
 
@@ -207,6 +209,25 @@ def test_torn_submission_is_told_and_stops_nobody(home, bring):
     assert [record.name for record in all_records(home)] == ["other"]
 
 
+@pytest.mark.parametrize("file", ["lease.json", "end.json"])
+def test_torn_try_is_told_and_stops_nobody(home, bring, razorbench, file):
+    sub = bring("mine", logits(1))
+    tried = queue.root(home) / sub.id / "attempts" / "1"
+    tried.mkdir(parents=True)
+    (tried / file).write_text("{")
+    bring("other", logits(2))
+    said: list[str] = []
+    assert [end.state for end in drain(home, say=said.append)] == ["scored"]
+    (sentence,) = queue.torn(home)
+    assert said[0] == f"left out: {sentence}"
+    assert str(tried / file) in sentence
+    listed = razorbench("queue", "--home", home, "--json").json
+    assert (listed["submissions"], listed["torn"]) == ([], [sentence])
+    shutil.rmtree(tried)  # as the sentence says
+    assert queue.torn(home) == []
+    assert [end.state for end in drain(home)] == ["scored"]
+
+
 def test_refused_submission_leaves_nothing(home, bring):
     with pytest.raises(Refused, match=r"finite|NaN"):
         bring("mine", torch.full_like(logits(0), torch.nan))
@@ -265,6 +286,16 @@ def test_scoring_that_takes_too_long_or_too_much_is_a_crash(home, bring, monkeyp
     reasons = [end.reason for end in drain(home, Limits(memory=1.0, seconds=0.5)) if end.state == "failed"]
     assert ["longer than" in reason or "more than the 1 GiB" in reason for reason in reasons] == [True, True]
     assert "more than the 1 GiB" in reasons[1]
+
+
+def test_worker_tells_what_it_begins_and_that_it_goes_on(home, bring, monkeypatch):
+    one, other = bring("one", logits(1)), bring("other", logits(2))
+    said: list[str] = []
+    monkeypatch.setattr(workers, "NEWS", -1.0)
+    drain(home, say=said.append)
+    begun = [line for line in said if "begun" in line]
+    assert begun == [f"one ({one.id}) is begun; 1 more wait", f"other ({other.id}) is begun; 0 more wait"]
+    assert any(line.startswith(f"one ({one.id}) is being scored: ") for line in said)
 
 
 def test_dead_workers_submission_is_taken_over(home, bring):

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -455,10 +456,64 @@ def test_a_home_whose_path_looks_like_a_partition_is_read_as_any_other(tmp_path:
     assert odd.entries(Query("tiny-v1")) == plain.entries(Query("tiny-v1"))
 
 
+def tear(store: Store, id: str) -> Path:
+    """Half of a record is gone."""
+    path = files.folder(store.home, id) / "record.json"
+    path.write_text(path.read_text()[:50])
+    return path
+
+
+def test_a_torn_record_holds_up_no_other_and_is_named(store: Store):
+    put(store, make("r1"))
+    files.write(store.home, make("r2", track="other-v1"), columns())
+    path = tear(store, "r2")
+    files.write(store.home, make("r3"), columns())
+    assert store.reconcile() == 1
+    put(store, make("r4"))
+    store.decide("r1", "renamed", "typo", "first")
+    assert [run["id"] for run in store.runs("tiny-v1")] == ["r1", "r3", "r4"]
+    (sentence,) = store.torn()
+    assert sentence.startswith(f"{path} is torn")
+    assert sentence.endswith("restore it from a copy or remove its folder")
+    with pytest.raises(Refused, match=r"records/r2/record\.json is torn"):
+        store.add(make("r2", track="other-v1"))  # who asks for that very record must know
+    shutil.rmtree(path.parent)
+    assert store.torn() == []
+
+
+def test_a_restored_record_comes_to_its_row(store: Store):
+    files.write(store.home, make("r1"), columns())
+    whole = (files.folder(store.home, "r1") / "record.json").read_text()
+    path = tear(store, "r1")
+    assert store.reconcile() == 0
+    path.write_text(whole)
+    assert store.reconcile() == 1
+    assert store.torn() == []
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"id": "x", "schema": 99}'])
+def test_a_torn_event_holds_up_no_other_and_is_named(store: Store, text: str):
+    put(store, make("r1"), make("r2", seed=1))
+    (store.home / "events").mkdir()
+    (store.home / "events" / "torn.json").write_text(text)
+    store.decide("r2", "hidden", "why")
+    assert [run["id"] for run in store.runs("tiny-v1")] == ["r1"]
+    (sentence,) = store.torn()
+    assert "events/torn.json" in sentence
+
+
+def test_a_lost_database_comes_back_without_the_torn_record(store: Store):
+    put(store, make("r1"), make("r2"))
+    tear(store, "r2")
+    store.database.unlink()
+    put(store, make("r3"))
+    assert [run["id"] for run in store.runs("tiny-v1")] == ["r1", "r3"]
+    assert len(store.torn()) == 1
+
+
 def test_rebuild_names_the_record_that_is_torn_and_keeps_the_old_database(store: Store):
     put(store, make("r1"), make("r2"))
-    path = store.home / "records" / "r2" / "record.json"
-    path.write_text(path.read_text()[:50])
+    tear(store, "r2")
     with pytest.raises(Refused, match=r"records/r2/record\.json is torn"):
         store.rebuild()
     assert len(store.runs("tiny-v1")) == 2
