@@ -94,7 +94,7 @@ def explained() -> dict[str, str]:
     found = {}
     for field, line in pairwise(made.body):
         if isinstance(field, ast.AnnAssign) and isinstance(line, ast.Expr):
-            found[ast.unparse(field.target)] = ast.literal_eval(line.value)
+            found[ast.unparse(field.target)] = " ".join(ast.literal_eval(line.value).split())
     return found
 
 

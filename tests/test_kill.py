@@ -301,7 +301,7 @@ def holds(home: Path, expected: dict[str, Any]) -> None:
 
 def test_a_base_that_was_killed_in_the_making_is_made_alike(forks: Forks, new_home, tmp_path: Path):
     expected, home = files(new_home("whole")), tmp_path / "home"
-    adapt = ("adapt", TRACK, "--method", "sft", "--steps", 1, "--out", tmp_path / "out", "--home", home)
+    adapt = ("adapt", TRACK, "--method", "sft", "--steps", 1, "--warmup", 0, "--out", tmp_path / "out", "--home", home)
     for _ in range(KILLS["base"]):
         assert forks.run(*adapt, delay=forks.rng.uniform(0.1, 0.8)).killed
     forks.whole(*adapt)
@@ -364,7 +364,22 @@ def test_score_killed_at_any_moment_gives_one_record_with_the_same_numbers(forks
 def test_commands_killed_before_each_change_to_a_file_in_turn_end_alike(forks: Forks, new_home, tmp_path: Path):
     """The nth start is killed before its nth change, until one has fewer changes left than that."""
     home, out, whole = new_home("home"), tmp_path / "out", tmp_path / "whole"
-    adapt = ("adapt", TRACK, "--method", "grpo", "--steps", 20, "--batch", 8, "--save-every", 9, "--home", home)
+    adapt = (
+        "adapt",
+        TRACK,
+        "--method",
+        "grpo",
+        "--steps",
+        20,
+        "--warmup",
+        5,
+        "--batch",
+        8,
+        "--save-every",
+        9,
+        "--home",
+        home,
+    )
     forks.whole(*adapt, "--out", whole)
     for at in range(1, 200):
         if not forks.run(*adapt, "--out", out, at=at, folder=out).killed:
