@@ -352,8 +352,8 @@ def demo(*, tracks: tuple[str, ...] = (), home: Home = HOME, workers: int = 0) -
         for track in named
         if track.demo
     ]
-    runs = sum(len(specs) for _, specs in work)
-    out.print(f"{runs} runs on {len(work)} tracks; the first leaderboard comes in a minute or two.", highlight=False)
+    runs, places = sum(len(specs) for _, specs in work), f"{len(work)} tracks" if len(work) > 1 else work[0][0].id
+    out.print(f"{runs} runs on {places}; the first leaderboard comes in a minute or two.", highlight=False)
     lacking: dict[str, Missing] = {}
     failed = sweep_all(
         work,
