@@ -40,7 +40,7 @@ STARTS = 2
 COLUMNS = ("text", "images", "state", "role")
 """What crosses of `Observations`, beside its rows."""
 
-FORWARDED = ("id", "card", "styles", "solve", "guess")
+FORWARDED = ("id", "card", "styles", "solve", "guess", "clusters")
 """What else a wrapped task may offer; it is offered here if it is there."""
 
 PROGRAM = """

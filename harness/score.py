@@ -16,11 +16,11 @@ from harness.bases import base_policy, policy_digest
 from harness.drift import Divergence, divergence, elements, reverse_kl
 from harness.estimate import Estimate
 from harness.policy import Policy, Worded
-from harness.record import Drift, Point, Score
+from harness.record import SAMPLES, Drift, Point, Score
 from harness.registry import make
 from harness.rollout import rollout
 from harness.tracks import Track
-from harness.types import Agent, Benchmark, Episodes, Outcome, Outcomes, Task
+from harness.types import Agent, Benchmark, Clustered, Episodes, Outcome, Outcomes, Task
 
 POINTS = 100.0
 """Scores are fractions in the engine and points on the board."""
@@ -37,11 +37,15 @@ class Answers:
     """What the task measures beside the score; NaN where an item lacks it."""
     played: Episodes | None = None
     """What was seen and said; None of a benchmark that owns its loop."""
+    cluster: np.ndarray | None = None
+    """What items share, by name; None where each stands alone."""
 
     def first(self, items: int) -> "Answers":
         """The first `items` of them, without what was said; 0: all."""
         metrics = {name: column[:items] for name, column in self.metrics.items()}
-        return Answers(self.id[:items], self.score[:items], self.error[:items], metrics) if items else self
+        cluster = None if self.cluster is None else self.cluster[:items]
+        first = Answers(self.id[:items], self.score[:items], self.error[:items], metrics, cluster=cluster)
+        return first if items else self
 
 
 def evaluate(agent: Agent, task: Task | Benchmark, *, items: int = 0, seed: int = 0) -> Answers:
@@ -53,7 +57,8 @@ def evaluate(agent: Agent, task: Task | Benchmark, *, items: int = 0, seed: int 
     with torch.no_grad():
         played = rollout(agent, task, task.instances("test").first(items), seed=seed, greedy=True)
     assert played.outcome is not None
-    return replace(answers(played.instances.id, played.outcome), played=played)
+    cluster = task.clusters(played.instances) if isinstance(task, Clustered) else None
+    return replace(answers(played.instances.id, played.outcome), played=played, cluster=cluster)
 
 
 def answers(id: Any, outcome: Outcomes) -> Answers:
@@ -112,8 +117,9 @@ class Bench:
         suites = {task: suite for suite, tasks in self.track.priors.items() for task in tasks}
         scores, estimates = [], {}
         for id, adapted in answers.items():
-            estimates[id] = statistics.paired(self.answers[id].score, adapted.score)
-            row = score_row(id, suites.get(id, ""), self.answers[id].score, adapted.score, estimates[id])
+            pair = self.answers[id].score, adapted.score
+            estimates[id], p = statistics.judged(*pair, adapted.cluster)
+            row = score_row(id, suites.get(id, ""), *pair, estimates[id], p)
             scores.append(replace(row, metrics=metric_means(self.answers[id], adapted)))
         held = statistics.holm(np.array([np.nan if s.p is None else s.p for s in scores]))
         scores = [replace(s, p_holm=float(p)) for s, p in zip(scores, held, strict=True)]
@@ -125,12 +131,18 @@ class Bench:
         return Scored(
             scores,
             estimates[self.track.new],
-            statistics.combine([estimates[id] for id in self.priors]),
+            self.retention(answers, estimates),
             drifts,
             samples(self.answers, answers, self.track.new, forward),
             self.flips(agent, answers),
             time.perf_counter() - started,
         )
+
+    def retention(self, answers: Mapping[str, Answers], estimates: Mapping[str, Estimate]) -> Estimate:
+        """The mean difference over the prior tasks, whose items may share clusters."""
+        differences = [answers[id].score - self.answers[id].score for id in self.priors]
+        together = statistics.shared(differences, [answers[id].cluster for id in self.priors])
+        return statistics.combine([estimates[id] for id in self.priors], together)
 
     def flips(self, agent: Agent, answers: Mapping[str, Answers]) -> list[dict[str, Any]]:
         """Rows of the answers file: what base and agent said where they score differently."""
@@ -158,8 +170,8 @@ class Scored:
     seconds: float
 
 
-def score_row(task: str, suite: str, base: np.ndarray, adapted: np.ndarray, e: Estimate) -> Score:
-    """One task of a record, in points."""
+def score_row(task: str, suite: str, base: np.ndarray, adapted: np.ndarray, e: Estimate, p: float) -> Score:
+    """One task of a record, in points, with the estimate and the p-value of its difference."""
     both = ~(np.isnan(base) | np.isnan(adapted))
     return Score(
         task,
@@ -173,7 +185,7 @@ def score_row(task: str, suite: str, base: np.ndarray, adapted: np.ndarray, e: E
         POINTS * e.low,
         POINTS * e.high,
         POINTS * e.se,
-        p=statistics.paired_test(base, adapted),
+        p=p,
         mde=POINTS * statistics.minimum_detectable_effect(e.se),
         interval=e.method,
     )
@@ -213,7 +225,7 @@ def samples(
     base: Mapping[str, Answers], adapted: Mapping[str, Answers], new: str, forward: Divergence | None
 ) -> dict[str, Any]:
     """Columns of the samples file: every item of every task, base beside adapted."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("task", "role", "item", "base", "adapted", "error", "drift")}
+    columns: dict[str, list[Any]] = {name: [] for name in SAMPLES.names}
     for id, found in adapted.items():
         n = len(found.score)
         drift = np.full(n, np.nan)
@@ -226,6 +238,7 @@ def samples(
         columns["adapted"].append(found.score)
         columns["error"] += [theirs or ours for theirs, ours in zip(found.error, base[id].error, strict=True)]
         columns["drift"].append(drift)
+        columns["cluster"] += [None] * n if found.cluster is None else found.cluster.tolist()
     return {
         name: np.concatenate(column) if name in ("base", "adapted", "drift") else column
         for name, column in columns.items()
