@@ -329,10 +329,10 @@ def parts() -> None:
     beats = rng.random((2, 5_000, 5_000)) < 0.3
     x, run = rng.random(15_000), np.repeat(np.arange(5_000), 3)
     y, method = x**2 + rng.normal(size=15_000), (run % 12).astype(str)
-    errors = statistics.pairwise_se(scores)
+    beaten = statistics.wins([scores])
     work: dict[str, Callable[[], Any]] = {
         "`paired`, 10,000 binary items": lambda: statistics.paired(base, adapted),
-        "`pairwise_se`, 64 of 1,000 entries against all, 10,000 items": lambda: errors(slice(64)),
+        "`wins`, 64 of 1,000 entries against all, 10,000 items": lambda: beaten(slice(64)),
         "`fronts`, 5,000 points": lambda: statistics.fronts(beats[0], beats[1], np.ones(5_000, bool)),
         "`fit_law`, 1,000 resamples of 15,000 points of 5,000 runs": lambda: fit_law(x, y, method, cluster=run),
     }

@@ -4,6 +4,7 @@ Only who writes imports this: the statistics take long to load, and readers find
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -97,15 +98,16 @@ def _make(con: duckdb.DuckDBPyConnection, home: Path, ids: Sequence[str], fronts
         entries.append(plain(made | estimates) | {"scored_at": row["scored_at"]})
         for effect in found:
             columns = tasks.get((effect.role, effect.task))
-            names = [] if columns is None else columns["item"].tolist()
+            names, shared = ([] if columns is None else columns[name].tolist() for name in ("item", "cluster"))
             gained = [] if columns is None else columns["adapted"] - columns["base"]
-            key = blake2b(json.dumps(names).encode(), digest_size=16).hexdigest()
-            sets[key] = names
+            shared = shared if any(shared) else None
+            key = blake2b(json.dumps([names, shared]).encode(), digest_size=16).hexdigest()
+            sets[key] = {"item_set": key, "items": names, "clusters": shared}
             effects.append(plain(effect) | {"entry": id, "item_set": key, "per_item": np.asarray(gained, np.float32)})
     append(con, "entries", entries)
     append(con, "effects", effects)
     known = {key for (key,) in con.execute("SELECT item_set FROM item_sets").fetchall()}
-    append(con, "item_sets", [{"item_set": key, "items": names} for key, names in sets.items() if key not in known])
+    append(con, "item_sets", [row for key, row in sets.items() if key not in known])
 
 
 def _samples(con: duckdb.DuckDBPyConnection, home: Path, groups: Mapping[str, str]) -> dict[str, Samples | Refused]:
@@ -144,12 +146,13 @@ def _estimated(
         return dict.fromkeys(ESTIMATES, replace(UNKNOWN, method=str(samples))), []
     suites = {(score["role"], score["task"]): score["suite"] for score in scores}
     for (role, task), columns in samples.items():
-        difference = points(statistics.paired(columns["base"], columns["adapted"]))
+        difference = points(statistics.paired(columns["base"], columns["adapted"], columns["cluster"]))
         both = ~np.isnan(columns["base"])
         base, adapted = (100 * columns[name][both].mean() if both.any() else np.nan for name in ("base", "adapted"))
         effects.append(Effect(task, role, suites.get((role, task), ""), base, adapted, difference))
-    gain, retention = (_mean([e.difference for e in effects if e.role == role]) for role in ("new", "prior"))
-    drift = _mean([statistics.mean(columns["drift"]) for (role, _), columns in samples.items() if role == "new"])
+    gain, retention = (_mean(effects, samples, role) for role in ("new", "prior"))
+    drifts = [statistics.mean(columns["drift"]) for (role, _), columns in samples.items() if role == "new"]
+    drift = drifts[0] if len(drifts) == 1 else statistics.combine(drifts) if drifts else UNKNOWN
     drift = replace(drift, unscored=0) if drift.n else _recorded(row, "drift", "drift_")
     return {"gain": gain, "retention": retention, "drift": drift}, effects
 
@@ -168,8 +171,14 @@ def _recorded(row: Mapping[str, Any], value: str, prefix: str) -> Estimate:
     return Estimate(*numbers, n=0, method="as recorded")
 
 
-def _mean(estimates: list[Estimate]) -> Estimate:
-    return estimates[0] if len(estimates) == 1 else statistics.combine(estimates) if estimates else UNKNOWN
+def _mean(effects: Sequence[Effect], samples: Samples, role: str) -> Estimate:
+    """The mean difference over the tasks of a role, whose items may share clusters."""
+    found = [effect.difference for effect in effects if effect.role == role]
+    if len(found) < 2:
+        return found[0] if found else UNKNOWN
+    tasks = [columns for (of, _), columns in samples.items() if of == role]
+    differences = [columns["adapted"] - columns["base"] for columns in tasks]
+    return statistics.combine(found, statistics.shared(differences, [columns["cluster"] for columns in tasks]))
 
 
 # --- fronts and laws --------------------------------------------------------------------------------------------------
@@ -185,13 +194,10 @@ def _rank(con: duckdb.DuckDBPyConnection, track: str) -> None:
     if not found:
         return
     scored = np.array([bool(row["scored"]) for row in found])
-    gain, retention = (np.array([row[name] for row in found], float) for name in ("gain", "retention"))
+    known = scored & ~np.isnan(np.array([(row["gain"], row["retention"]) for row in found], float)).any(1)
     names = [row["entry"] for row in found]
-    ranks = statistics.fronts(
-        _beats(gain, _per_item(con, track, "new", names)),
-        _beats(retention, _per_item(con, track, "prior", names)),
-        scored & ~np.isnan(gain + retention),
-    )
+    gained, retained = (_beats(len(names), _blocks(*_per_item(con, track, role, names))) for role in ("new", "prior"))
+    ranks = statistics.fronts(gained, retained, known)
     front = [int(rank) + 1 if rank >= 0 else None for rank in ranks]
     con.register("fresh", pa.table({"entry": names, "front": pa.array(front, "int64")}))
     con.execute(
@@ -202,39 +208,75 @@ def _rank(con: duckdb.DuckDBPyConnection, track: str) -> None:
     con.unregister("fresh")
 
 
-def _beats(values: np.ndarray, tasks: Sequence[np.ndarray]) -> np.ndarray:
-    """Whether the first of two entries has more than the second, beyond the error of their difference, [k, k].
-
-    `values` [k] are means over tasks, in points; `tasks` those: adapted − base [k, items], as fractions.
-    """
-    found = np.zeros((len(values), len(values)), bool)
-    errors = [statistics.pairwise_se(task) for task in tasks]
-    for start in range(0, len(values) if tasks else 0, ROWS):
+def _beats(k: int, blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Whether the first of two entries has more than the second, [k, k]: see `statistics.wins`."""
+    found = np.zeros((k, k), bool)
+    beaten = statistics.wins(blocks)
+    for start in range(0, k if blocks else 0, ROWS):
         part = slice(start, start + ROWS)
-        variance = sum((100 * error(part) / len(tasks)) ** 2 for error in errors)
-        found[part] = statistics.beats(values[part, None] - values, np.sqrt(variance))
+        found[part] = beaten(part)
     return found
 
 
-def _per_item(con: duckdb.DuckDBPyConnection, track: str, role: str, names: Sequence[str]) -> list[np.ndarray]:
-    """Adapted − base on each task of a role by the entries `names` [k]: [k, items], NaN where there is no score."""
+def _blocks(tasks: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Blocks of independent clusters for `statistics.wins`, given adapted − base on each task [k, items] and what its
+    items share [items], None: nothing.
+
+    Each task counts the same, however many items it has. Tasks that share clusters are one block, where a cluster is
+    the sum of its items, and one that lacks any of them is not known.
+    """
+    fewest = min((task.shape[1] for task in tasks), default=0)
+    seen = Counter(name for names in clusters for name in set(names) - {None})
+    blocks, joint = [], []
+    for task, names in zip(tasks, clusters, strict=True):
+        weighted = task * (fewest / task.shape[1])
+        if any(seen[name] > 1 for name in set(names) - {None}):
+            joint.append((weighted, names))
+        else:
+            blocks.append(_summed(weighted, names))
+    if joint:
+        blocks.append(_summed(np.hstack([task for task, _ in joint]), np.concatenate([names for _, names in joint])))
+    return blocks
+
+
+def _summed(scores: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Scores [k, items] summed over the items of a cluster, [k, clusters]; NaN where an item has none."""
+    at = statistics.places(names)
+    order, count = np.argsort(at, kind="stable"), np.bincount(at)
+    if len(count) == len(at):
+        return scores
+    return np.add.reduceat(scores[:, order], np.cumsum(count) - count, axis=1)
+
+
+def _per_item(
+    con: duckdb.DuckDBPyConnection, track: str, role: str, names: Sequence[str]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Adapted − base on each task of a role by the entries `names` [k]: [k, items], NaN where there is no score; and
+    what the items of each share, [items], None: nothing.
+    """
     sql = """
         SELECT task, item_set, entry, per_item FROM effects JOIN entries USING (entry)
         WHERE track = $track AND role = $role ORDER BY task, item_set, entry"""
     found = con.execute(sql, {"track": track, "role": role}).fetchnumpy()
-    sets = {key: np.array(names, object) for key, names in con.execute("FROM item_sets").fetchall()}
+    sets, shared = {}, {}
+    for key, ids, of in con.execute("SELECT item_set, items, clusters FROM item_sets").fetchall():
+        sets[key], shared[key] = np.array(ids, object), of
     place = {name: i for i, name in enumerate(names)}
     at = np.array([place[entry] for entry in found["entry"]], int)
-    matrices = []
+    matrices, clusters = [], []
     for task in dict.fromkeys(found["task"]):
         keys = dict.fromkeys(found["item_set"][found["task"] == task])
         all = np.unique(np.concatenate([sets[key] for key in keys]))
-        matrix = np.full((len(names), len(all)), np.nan)
+        matrix, cluster = np.full((len(names), len(all)), np.nan), np.full(len(all), None, object)
         for key in keys:
-            same = (found["task"] == task) & (found["item_set"] == key)
-            matrix[at[same][:, None], np.searchsorted(all, sets[key])] = np.array([*found["per_item"][same]])
-        matrices.append(matrix)
-    return matrices
+            same, columns = (found["task"] == task) & (found["item_set"] == key), np.searchsorted(all, sets[key])
+            matrix[at[same][:, None], columns] = np.array([*found["per_item"][same]])
+            if shared[key]:  # records older than clusters have none of theirs
+                cluster[columns] = shared[key]
+        if len(all):
+            matrices.append(matrix)
+            clusters.append(cluster)
+    return matrices, clusters
 
 
 def _fit(con: duckdb.DuckDBPyConnection, track: str) -> None:

@@ -150,20 +150,24 @@ class Curve:
 
 
 Samples = dict[tuple[str, str], dict[str, np.ndarray]]
-"""(role, task) → columns item, base, adapted, drift of one entry."""
+"""(role, task) → columns item, base, adapted, drift, cluster of one entry."""
 
 
 def items(con: duckdb.DuckDBPyConnection, home: Path, groups: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Samples by item, averaged over the submissions of a group; `groups` maps submission ids to names of groups.
 
-    Columns group, role, task, item and base, adapted (rewards), drift (nats), sorted by the first four. An item counts
-    in a submission where both scored it, and is NaN if none did. Refused if a file cannot be read.
+    Columns group, role, task, item and base, adapted (rewards), drift (nats), cluster (None: it shares nothing), sorted
+    by the first four. An item counts in a submission where both scored it, and is NaN if none did. Refused if a file
+    cannot be read.
     """
     sql = """
         SELECT
-            "group", role, task, item, avg(drift) AS drift,
+            "group", role, task, item, avg(drift) AS drift, max(cluster) AS cluster,
             avg(base) FILTER (adapted IS NOT NULL) AS base, avg(adapted) FILTER (base IS NOT NULL) AS adapted
-        FROM read_parquet($paths, filename = 'path', hive_partitioning = false)
+        FROM (
+            FROM read_parquet($paths, filename = 'path', hive_partitioning = false, union_by_name = true)
+            UNION ALL BY NAME SELECT NULL::VARCHAR AS cluster WHERE false  -- older files lack the column
+        )
         JOIN (SELECT unnest($paths) AS path, unnest($groups) AS "group") USING (path)
         GROUP BY ALL ORDER BY "group", role, task, item"""
     paths = [str(folder(home, id) / "samples.parquet") for id in groups]
@@ -173,6 +177,7 @@ def items(con: duckdb.DuckDBPyConnection, home: Path, groups: Mapping[str, str])
         why = str(error).splitlines()[0]
         cure = "restore the file from a copy, then run `razorbench rebuild`"
         raise Refused(f"samples cannot be read ({why}): {cure}") from error
+    columns["cluster"] = np.array(columns["cluster"].tolist(), object)  # of what is masked None
     return {
         name: np.ma.filled(column, np.nan) if column.dtype.kind == "f" else column for name, column in columns.items()
     }
@@ -185,7 +190,7 @@ def by_task(found: dict[str, np.ndarray]) -> dict[str, Samples]:
     samples: dict[str, Samples] = {}
     for start, stop in pairwise(cuts):
         group, role, task = keys[start]
-        columns = {name: found[name][start:stop] for name in ("item", "base", "adapted", "drift")}
+        columns = {name: found[name][start:stop] for name in ("item", "base", "adapted", "drift", "cluster")}
         samples.setdefault(group, {})[role, task] = columns
     return samples
 

@@ -34,10 +34,12 @@ SCHEMA = 2
 
 SAMPLES = pa.schema(
     {"task": "string", "role": "string", "item": "string", "base": "double", "adapted": "double"}
-    | {"error": "string", "drift": "double"}
+    | {"error": "string", "drift": "double", "cluster": "string"}
 )
 """Columns of samples.parquet, one row an item: `base` and `adapted` are rewards as the task gives them (0–1; NULL:
-unscored, `error` says why), `drift` is the forward KL of that item in nats an episode, or NULL."""
+unscored, `error` says why), `drift` is the forward KL of that item in nats an episode, or NULL. `cluster` names what
+items share, of one task or of several, so that they are not independent; NULL: an item stands alone. Files older than
+this column lack it."""
 
 VALUES = pa.list_(pa.list_(pa.float64()))
 ANSWERS = pa.schema(
@@ -230,9 +232,9 @@ def write(
 ) -> Path:
     """Write the record, its samples and, where they are given, answers, whole or not at all, and return its folder.
 
-    `samples` are columns as in `SAMPLES`, where `error` and `drift` may be absent; `answers` are rows of `ANSWERS`. The
-    same content again changes nothing; other content under a known id is Refused, for records never change. OSError if
-    the disk is full.
+    `samples` are columns as in `SAMPLES`, where those from `error` on may be absent; `answers` are rows of `ANSWERS`.
+    The same content again changes nothing; other content under a known id is Refused, for records never change. OSError
+    if the disk is full.
     """
     target, text, table = checked_folder(home, record.id), to_json(record), _table(samples)
     said = None if answers is None else pa.Table.from_pylist(list(answers), ANSWERS)
@@ -261,10 +263,10 @@ def write(
         shutil.rmtree(unfinished, ignore_errors=True)
     there = (
         (target / "record.json").read_text(encoding="utf-8"),
-        samples_of(home, record.id),
+        pq.ParquetFile(target / "samples.parquet").read(),
         answers_of(home, record.id),
     )
-    if there != (text, table, said):
+    if there != (text, table.select(there[1].column_names), said):  # an older file lacks a column
         raise Refused(f"{target} exists with other content, and records never change: give the new one its own id")
     return target
 
@@ -293,7 +295,10 @@ def all_records(home: Path) -> list[Record]:
 
 def samples_of(home: Path, id: str) -> pa.Table:
     """The samples of a record, columns as in `SAMPLES`."""
-    return pq.ParquetFile(folder(home, id) / "samples.parquet").read()
+    found = pq.ParquetFile(folder(home, id) / "samples.parquet").read()
+    for at in range(found.num_columns, len(SAMPLES)):  # later columns stand at the end
+        found = found.append_column(SAMPLES.field(at), pa.nulls(len(found), SAMPLES.field(at).type))
+    return found
 
 
 def answers_of(home: Path, id: str) -> pa.Table | None:

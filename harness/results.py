@@ -57,10 +57,11 @@ def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
     for role, task in sorted({*ours} & {*theirs}):
         a, b = ours[role, task], theirs[role, task]
         names, at, to = np.intersect1d(a["item"].astype(str), b["item"].astype(str), return_indices=True)
-        base, x, y = a["base"][at], a["adapted"][at], b["adapted"][to]
+        base, x, y, cluster = a["base"][at], a["adapted"][at], b["adapted"][to], a["cluster"][at]
         both = ~np.isnan(x + y)
-        names, base, x, y = names[both], base[both], x[both], y[both]
-        difference, p = points(statistics.paired(x, y)), statistics.paired_test(x, y) if len(x) else np.nan
+        names, base, x, y, cluster = names[both], base[both], x[both], y[both], cluster[both]
+        estimate, p = statistics.judged(x, y, cluster)
+        difference = points(estimate)
         mine, other, knew = (x >= 0.5) & (y < 0.5), (y >= 0.5) & (x < 0.5), base >= 0.5
         found.append(
             Comparison(

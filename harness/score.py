@@ -17,11 +17,11 @@ from harness.drift import Divergence, divergence, elements, floor, reverse_kl
 from harness.estimate import Estimate
 from harness.policy import Policy, Worded
 from harness.questions import data_digest
-from harness.record import Drift, Point, Score
+from harness.record import SAMPLES, Drift, Point, Score
 from harness.registry import make
 from harness.rollout import rollout
 from harness.tracks import Conditions, Track
-from harness.types import Agent, Benchmark, Episodes, Outcome, Outcomes, Refused, Task
+from harness.types import Agent, Benchmark, Clustered, Episodes, Outcome, Outcomes, Refused, Task
 
 POINTS = 100.0
 """Scores are fractions in the engine and points on the board."""
@@ -44,6 +44,8 @@ class Answers:
     """What the task measures beside the score; NaN where an item lacks it."""
     played: Episodes | None = None
     """What was seen and said; None of a benchmark that owns its loop."""
+    cluster: np.ndarray | None = None
+    """What items share, by name; None where each stands alone."""
 
     def __len__(self) -> int:
         return len(self.score)
@@ -66,6 +68,7 @@ class Answers:
             [self.error[i] for i in index],
             {name: column[index] for name, column in self.metrics.items()},
             self.played and self.played.take(index),
+            None if self.cluster is None else self.cluster[index],
         )
 
     def first(self, items: int) -> "Answers":
@@ -89,7 +92,12 @@ def evaluate(
     with torch.no_grad():
         played = rollout(agent, task, instances, seed=seed, temperature=conditions.temperature)
     assert played.outcome is not None
-    return replace(answers(names, played.outcome), played=played)
+    found = replace(answers(names, played.outcome), played=played)
+    if isinstance(task, Clustered):
+        return replace(found, cluster=task.clusters(instances))
+    kind = f"{type(task).__module__}.{type(task).__qualname__}"
+    shared = np.array([f"{kind} {id}" for id in instances.id]) if repeats > 1 else None
+    return replace(found, cluster=shared)
 
 
 def answers(id: list[str], outcome: Outcomes) -> Answers:
@@ -199,8 +207,8 @@ class Bench:
         suites = {task: suite for suite, tasks in self.track.priors.items() for task in tasks}
         scores, estimates = [], {}
         for id, adapted in answers.items():
-            estimates[id] = statistics.paired(self.answers[id].score, adapted.score)
-            scores.append(score_row(id, suites.get(id, ""), self.answers[id], adapted, estimates[id]))
+            estimates[id], p = statistics.judged(self.answers[id].score, adapted.score, adapted.cluster)
+            scores.append(score_row(id, suites.get(id, ""), self.answers[id], adapted, estimates[id], p))
         held = statistics.holm(np.array([np.nan if s.p is None else s.p for s in scores]))
         scores = [replace(s, p_holm=float(p)) for s, p in zip(scores, held, strict=True)]
         forward, drifts = None, []
@@ -215,7 +223,7 @@ class Bench:
         return Scored(
             scores,
             estimates[self.track.new],
-            statistics.combine([estimates[id] for id in self.priors]),
+            self.retention(answers, estimates),
             drifts,
             self.samples(answers, forward),
             self.flips(agent, answers),
@@ -228,6 +236,12 @@ class Bench:
         if forward is not None:
             drift = dict(zip(self.drawn.instances.id.tolist(), forward.nats.tolist(), strict=True))
         return samples(self.answers, adapted, self.track.new, drift)
+
+    def retention(self, answers: Mapping[str, Answers], estimates: Mapping[str, Estimate]) -> Estimate:
+        """The mean difference over the prior tasks, whose items may share clusters."""
+        differences = [answers[id].score - self.answers[id].score for id in self.priors]
+        together = statistics.shared(differences, [answers[id].cluster for id in self.priors])
+        return statistics.combine([estimates[id] for id in self.priors], together)
 
     def flips(self, agent: Agent, answers: Mapping[str, Answers]) -> list[dict[str, Any]]:
         """Rows of the answers file: what base and agent said where they score differently."""
@@ -256,8 +270,11 @@ class Scored:
     seconds: float
 
 
-def score_row(task: str, suite: str, base: Answers, adapted: Answers, e: Estimate) -> Score:
-    """One task of a record, in points; base and adapted have the same items in one order."""
+def score_row(task: str, suite: str, base: Answers, adapted: Answers, e: Estimate, p: float) -> Score:
+    """One task of a record, in points, with the estimate and the p-value of its difference.
+
+    Base and adapted have the same items in one order.
+    """
     both = ~(np.isnan(base.score) | np.isnan(adapted.score))
     return Score(
         task,
@@ -271,7 +288,7 @@ def score_row(task: str, suite: str, base: Answers, adapted: Answers, e: Estimat
         POINTS * e.low,
         POINTS * e.high,
         POINTS * e.se,
-        p=statistics.paired_test(base.score, adapted.score),
+        p=p,
         mde=POINTS * statistics.minimum_detectable_effect(e.se),
         interval=e.method,
         metrics=metric_means(base.take(np.flatnonzero(both)), adapted.take(np.flatnonzero(both))),
@@ -332,7 +349,7 @@ def samples(
 
     `drift` is that of instances of the new task, by their ids.
     """
-    columns: dict[str, list[Any]] = {name: [] for name in ("task", "role", "item", "base", "adapted", "error", "drift")}
+    columns: dict[str, list[Any]] = {name: [] for name in SAMPLES.names}
     for id, found in adapted.items():
         n, nats = len(found), np.full(len(found), np.nan)
         if id == new and drift and found.played is not None:
@@ -344,6 +361,7 @@ def samples(
         columns["adapted"].append(found.score)
         columns["error"] += [theirs or ours for theirs, ours in zip(found.error, base[id].error, strict=True)]
         columns["drift"].append(nats)
+        columns["cluster"] += [None] * n if found.cluster is None else found.cluster.tolist()
     return {
         name: np.concatenate(column) if name in ("base", "adapted", "drift") else column
         for name, column in columns.items()

@@ -6,6 +6,7 @@ A NaN score is *unscored*: it is dropped (from a pair, both sides) and counted, 
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,9 +20,14 @@ Interval = tuple[Array, Array, Array]  # low, high, standard error
 FEW_CLUSTERS = 200
 """Below this many clusters no bootstrap is trusted (Bowyer et al. 2025: "a few hundred")."""
 FEW_EVENTS = 20
-"""Binary scores with fewer discordant pairs (or successes, or failures) than this keep the posterior at any size."""
-PRIOR = 0.75
+"""With fewer changes (or successes, or failures) than this the posterior is kept, however many clusters there are."""
+MADE_UP = 1.0
+"""Changes of a whole unit that are added to those seen, for the size of a change; chosen by coverage."""
+PRIOR = 0.85
 """Dirichlet concentration of each of the cells won, lost, same; chosen by coverage, see `dirichlet_interval`."""
+SURE = 2.42
+"""A sum of random signs exceeds so many of its standard deviations with a chance below 5 %, whatever the sizes: at most
+3.18 times that of a normal variable (Pinelis 1994), both sides together."""
 RESAMPLES = 4000
 """Bootstrap resamples of an interval."""
 CHUNK = 1_000_000
@@ -34,61 +40,84 @@ CHUNK = 1_000_000
 def paired(
     base: ArrayLike, adapted: ArrayLike, cluster: ArrayLike | None = None, *, level: float = 0.95, seed: int = 0
 ) -> Estimate:
-    """Mean of adapted − base over items `[n]`; `cluster [n]` names the instance when one is asked several times.
+    """Mean of adapted − base over items `[n]`; `cluster [n]` names what items share that are not independent (None, of
+    one item: nothing).
 
-    The interval is a percentile bootstrap over clusters (Efron 1979; ratio of sums when sizes differ), except
-    that fewer than 200 clusters, or fewer than 20 discordant binary pairs, call for one that holds up there:
-    `dirichlet_interval` for binary scores, on the effective number of items when clusters repeat
-    (Korn & Graubard 1998); Student's t over clusters for other scores, where an all-equal column has width 0.
+    A score may be the mean over several seeds. What counts are the differences of the clusters: where few are not 0,
+    or all of those have one size and clusters are fewer than 200, the interval is `effects_interval`, together with
+    Student's t where sizes vary; else Student's t below 200 clusters and a percentile bootstrap over clusters (Efron
+    1979; ratio of sums when sizes differ) from there on. It never excludes 0 where `sign_flip` has p ≥ 5 %: then it is
+    stretched to hold it. Where p < 5 %, the side towards 0 does without the made-up change if that is what held 0.
     """
     base, adapted = columns(base, adapted)
     difference = adapted - base
     scored = ~np.isnan(difference)
-    binary = _binary(base[scored], adapted[scored])
-    return _estimate(difference, cluster, _won_and_lost if binary else None, level, seed)
+    totals, sizes = _sums(difference[scored], scored, cluster)
+    m, unscored = len(sizes), int((~scored).sum())
+    if m == 0:
+        return Estimate(np.nan, np.nan, np.nan, np.nan, 0, unscored, "nothing scored")
+    value = float(totals.sum() / sizes.sum())
+    change, unit = totals * (m / sizes.sum()), _unit(base[scored], adapted[scored])
+    few, alike = _events(change) < FEW_EVENTS, _one_size(change)
+    if few or (m < FEW_CLUSTERS and alike):
+        method, (low, high, se) = "Dirichlet posterior", effects_interval(change, unit, level)
+        if not alike:
+            t_low, t_high, _ = t_interval(totals, sizes, level)
+            low, high = np.minimum(low, t_low), np.maximum(high, t_high)
+    elif m < FEW_CLUSTERS:
+        method, (low, high, se) = "Student t", t_interval(totals, sizes, level)
+    else:
+        method, (low, high, se) = "bootstrap", bootstrap_interval(totals, sizes, level, seed)
+    if low <= 0 <= high:
+        if few and abs(totals.sum()) > 1.9 * np.sqrt((totals**2).sum()) and _told_apart(totals, 1 - level, seed):
+            bare_low, bare_high, _ = effects_interval(change, unit, level, made_up=0)
+            low, high = (max(low, bare_low), high) if value > 0 else (low, min(high, bare_high))
+    elif not _told_apart(totals, 1 - level, seed):
+        low, high = min(low, 0.0), max(high, 0.0)
+    return Estimate(value, float(low), float(high), float(se), m, unscored, method)
 
 
 def mean(values: ArrayLike, cluster: ArrayLike | None = None, *, level: float = 0.95, seed: int = 0) -> Estimate:
-    """Mean of one score column `[n]`, with the same choice of interval as `paired`.
+    """Mean of one score column `[n]`: bootstrap, or below 200 clusters Student's t, over clusters.
 
-    Binary scores get `jeffreys_interval` below 200 clusters, or with fewer than 20 successes or failures.
+    Binary scores get `jeffreys_interval` below 200 clusters, or with fewer than 20 successes or failures, on the
+    effective number of items when clusters repeat (Korn & Graubard 1998).
     """
     (values,) = columns(values)
-    return _estimate(values, cluster, _successes if _binary(values[~np.isnan(values)]) else None, level, seed)
-
-
-Posterior = Callable[[Array, float], tuple[float, str, Callable[[float], Interval]]]
-
-
-def _won_and_lost(difference: Array, n: float) -> tuple[float, str, Callable[[float], Interval]]:
-    won, lost = (difference > 0).mean() * n, (difference < 0).mean() * n
-    return won + lost, "Dirichlet posterior", lambda level: dirichlet_interval(won, lost, n, level)
-
-
-def _successes(values: Array, n: float) -> tuple[float, str, Callable[[float], Interval]]:
-    k = values.mean() * n
-    return min(k, n - k), "Jeffreys posterior", lambda level: jeffreys_interval(k, n, level)
-
-
-def _estimate(
-    values: Array, cluster: ArrayLike | None, posterior: Posterior | None, level: float, seed: int
-) -> Estimate:
-    """The mean of the values that are not NaN; `posterior` makes the interval when events or clusters are few."""
     scored = ~np.isnan(values)
     kept, unscored = values[scored], int((~scored).sum())
     totals, sizes = _sums(kept, scored, cluster)
     m = len(sizes)
     if m == 0:
         return Estimate(np.nan, np.nan, np.nan, np.nan, 0, unscored, "nothing scored")
-    method, interval = "Student t", lambda level: t_interval(totals, sizes, level)
-    if m >= FEW_CLUSTERS:
-        method, interval = "bootstrap", lambda level: bootstrap_interval(totals, sizes, level, seed)
-    if posterior is not None:
-        events, name, exact = posterior(kept, _effective_size(kept, totals, sizes))
-        if m < FEW_CLUSTERS or events < FEW_EVENTS:
-            method, interval = name, exact
-    low, high, se = interval(level)
+    n = _effective_size(kept, totals, sizes)
+    k = kept.mean() * n
+    if _binary(kept) and (m < FEW_CLUSTERS or min(k, n - k) < FEW_EVENTS):
+        method, (low, high, se) = "Jeffreys posterior", jeffreys_interval(k, n, level)
+    elif m < FEW_CLUSTERS:
+        method, (low, high, se) = "Student t", t_interval(totals, sizes, level)
+    else:
+        method, (low, high, se) = "bootstrap", bootstrap_interval(totals, sizes, level, seed)
     return Estimate(float(kept.mean()), float(low), float(high), float(se), m, unscored, method)
+
+
+def effects_interval(change: ArrayLike, unit: float, level: float = 0.95, made_up: float = MADE_UP) -> Interval:
+    """Low, high and standard deviation of the mean change of clusters, `change [m, ...]`, of which few are not 0.
+
+    A change is taken for one of a common size s, up or down, and `dirichlet_interval` of so many won and lost is scaled
+    by s. s is Σ change² / Σ |change|, which keeps the variance (so Fay & Feuer 1997 scale a Poisson variable), with
+    `made_up` changes of a whole `unit` added to both sums: what was seen so far may have been small by chance. So the
+    first change that is seen does not narrow the interval, and where none is, it is that of binary items.
+    """
+    change = np.asarray(change, dtype=float)
+    up, down = np.maximum(change, 0).sum(0), np.maximum(-change, 0).sum(0)
+    square, lengths = (change**2).sum(0) + made_up * unit**2, up + down + made_up * unit
+    size = square / np.where(lengths > 0, lengths, 1)
+    size = np.where(size > 0, size, unit)
+    if unit == 0:
+        return up, up, up
+    low, high, sd = dirichlet_interval(up / size, down / size, len(change), level)
+    return size * low, size * high, size * sd
 
 
 def dirichlet_interval(
@@ -107,25 +136,44 @@ def dirichlet_interval(
     """
     won, lost, n = np.broadcast_arrays(*(np.asarray(a, dtype=float) for a in (won, lost, n)))
     a, b, same = won + PRIOR, lost + PRIOR, np.maximum(n - won - lost, 0) + PRIOR
-    node, weight = np.polynomial.legendre.leggauss(64)
+    node, weight = _nodes(64)
     share = special.betaincinv((a + b)[..., None], same[..., None], (node + 1) / 2)  # [..., 64] discordant share
-
-    def below(difference: Array) -> Array:
-        """P(P(won) − P(lost) ≤ difference)."""
-        won_share = np.clip((difference[..., None] / share + 1) / 2, 0, 1)
-        return special.betainc(a[..., None], b[..., None], won_share) @ (weight / 2)
-
-    def quantile(p: float) -> Array:
-        left, right = -np.ones(a.shape), np.ones(a.shape)
-        for _ in range(40):  # bisection: 2⁻³⁹ is finer than any score
-            middle = (left + right) / 2
-            short = below(middle) < p
-            left, right = np.where(short, middle, left), np.where(short, right, middle)
-        return (left + right) / 2
-
     raw, total = (won - lost) / n, a + b + same
     sd = np.sqrt(((a + b) / total - ((a - b) / total) ** 2) / (total + 1))
-    return np.minimum(quantile((1 - level) / 2), raw), np.maximum(quantile((1 + level) / 2), raw), sd
+
+    def beyond(difference: Array) -> Array:
+        """P(P(won) − P(lost) ≤ difference) less that of the low and of the high limit, [2, ...]."""
+        won_share = np.clip((difference[..., None] / share + 1) / 2, 0, 1)
+        p = np.stack([np.full(a.shape, (1 - level) / 2), np.full(a.shape, (1 + level) / 2)])
+        return special.betainc(a[..., None], b[..., None], won_share) @ (weight / 2) - p
+
+    far = np.sqrt(2 / (1 - level)) * sd  # both limits are nearer, by Chebyshev's inequality
+    left, right = (np.stack([(a - b) / total + side] * 2) for side in (-far, far))
+    below, above = beyond(left), beyond(right)
+    for _ in range(40):  # the method of Ridders 1979: a few steps are enough
+        middle = (left + right) / 2
+        at = beyond(middle)
+        root = np.sqrt(at**2 - below * above)
+        found = middle + (right - left) / 2 * -at / np.where(root > 0, root, 1)
+        there = beyond(found)
+        low, high = np.minimum(middle, found), np.maximum(middle, found)
+        at_low, at_high = np.where(found < middle, there, at), np.where(found < middle, at, there)
+        for x, value in ((low, at_low), (high, at_high)):
+            rise = (value < 0) & (x >= left)
+            left, below = np.where(rise, x, left), np.where(rise, value, below)
+        for x, value in ((high, at_high), (low, at_low)):
+            fall = (value >= 0) & (x <= right)
+            right, above = np.where(fall, x, right), np.where(fall, value, above)
+        if (right - left).max(initial=0) < 1e-12 or np.abs(there).max(initial=0) < 1e-13:
+            break
+    limit = np.where(np.abs(below) < np.abs(above), left, right)
+    return np.minimum(limit[0], raw), np.maximum(limit[1], raw), sd
+
+
+@cache
+def _nodes(n: int) -> tuple[Array, Array]:
+    """Gauss-Legendre nodes and weights on (−1, 1), which take longer than what they are used for."""
+    return np.polynomial.legendre.leggauss(n)
 
 
 def jeffreys_interval(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> Interval:
@@ -192,6 +240,32 @@ def _binary(*columns: Array) -> bool:
     return all(bool(np.isin(column, (0.0, 1.0)).all()) for column in columns)
 
 
+def _unit(*columns: Array) -> float:
+    """The largest change that a score can make: 1 of scores in 0–1, else as much as scores are seen to differ."""
+    low, high = min(column.min() for column in columns), max(column.max() for column in columns)
+    return 1.0 if low >= 0 and high <= 1 else float(high - low)
+
+
+def _events(change: Array) -> float:
+    """How many changes of one size would be as telling as these, (Σ |change|)² / Σ change²."""
+    square = (change**2).sum()
+    return float(np.abs(change).sum() ** 2 / square) if square else 0.0
+
+
+def _one_size(change: Array) -> bool:
+    """Whether all changes that are not 0 are as large as each other."""
+    size = np.abs(change[change != 0])
+    return bool(len(size) == 0 or size.max() - size.min() <= 1e-6 * size.max())
+
+
+def _told_apart(totals: Array, alpha: float, seed: int) -> bool:
+    """Whether the sign-flip test of cluster totals `[m]` tells their sum from 0."""
+    root = np.sqrt((totals**2).sum())
+    if abs(totals.sum()) > SURE * root and alpha >= 0.05:
+        return True
+    return _sign_flip(totals, seed, 9999) < alpha
+
+
 def _sums(values: Array, scored: Array, cluster: ArrayLike | None) -> tuple[Array, Array]:
     """Sum and number of the scored values in each cluster, `[m]` and `[m]`."""
     if cluster is None:
@@ -199,8 +273,19 @@ def _sums(values: Array, scored: Array, cluster: ArrayLike | None) -> tuple[Arra
     names = np.asarray(cluster)
     if names.shape != scored.shape:
         raise ValueError(f"found clusters of shape {names.shape}; expected {scored.shape}: one name an item")
-    _, index = np.unique(names[scored], return_inverse=True)
+    index = places(names[scored])
     return np.bincount(index, weights=values), np.bincount(index).astype(float)
+
+
+def places(names: Array) -> Array:
+    """The number, from 0, of the cluster of each item `[n]`, given their names; each None is one by itself."""
+    if names.dtype != object:
+        return np.unique(names, return_inverse=True)[1]
+    named = np.array([name is not None for name in names], bool)
+    found, at = np.unique(names[named], return_inverse=True)
+    index = np.empty(len(names), int)
+    index[named], index[~named] = at, len(found) + np.arange((~named).sum())
+    return index
 
 
 def _effective_size(values: Array, totals: Array, sizes: Array) -> float:
@@ -221,27 +306,65 @@ def _effective_size(values: Array, totals: Array, sizes: Array) -> float:
     return float(np.clip(values.var() / se**2 * factor**2, copies, items))
 
 
-def combine(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean of independent estimates, such as retention over several benchmarks; each weighs the same.
+def combine(estimates: Sequence[Estimate], correlation: ArrayLike | None = None) -> Estimate:
+    """Mean of estimates, such as retention over several benchmarks; each weighs the same.
 
     Variances add, and so do squared distances from value to limit, each side by itself, which keeps asymmetric
-    intervals asymmetric: MOVER, Zou & Donner 2008. A NaN stays NaN, for a mean over fewer
-    benchmarks would be another quantity. Raises ValueError when there is nothing to combine.
+    intervals asymmetric: MOVER, Zou & Donner 2008. `correlation` `[k, k]` of the estimates adds twice their products
+    (`shared`); None: they are independent. A NaN stays NaN, for a mean over fewer benchmarks would be another quantity.
+    Raises ValueError when there is nothing to combine.
     """
     if not estimates:
         raise ValueError("found no estimates to combine; expected at least one")
     k = len(estimates)
     value, low, high, se = np.array([(e.value, e.low, e.high, e.se) for e in estimates]).T
-    centre = value.mean()
+    r, centre = np.eye(k) if correlation is None else np.asarray(correlation, dtype=float), value.mean()
+
+    def length(distance: Array) -> float:
+        return float(np.sqrt(distance @ r @ distance) / k)
+
     return Estimate(
         value=float(centre),
-        low=float(centre - np.sqrt(((value - low) ** 2).sum()) / k),
-        high=float(centre + np.sqrt(((high - value) ** 2).sum()) / k),
-        se=float(np.sqrt((se**2).sum()) / k),
+        low=float(centre - length(value - low)),
+        high=float(centre + length(high - value)),
+        se=length(se),
         n=sum(e.n for e in estimates),
         unscored=sum(e.unscored for e in estimates),
         method="MOVER",
     )
+
+
+def shared(differences: Sequence[ArrayLike], clusters: Sequence[ArrayLike | None]) -> Array | None:
+    """Correlation `[k, k]` of the mean differences of k tasks whose items share clusters; None where they share none.
+
+    `differences` are adapted − base of each task's items `[n]`, 0–1 or any other unit, and `clusters` the names of what
+    they share, None for an item (or a task) that shares nothing. Correlations are of what clusters add to the means;
+    one made-up change of a whole unit, of all tasks, is counted in, so that tasks with no change, of which nothing is
+    known, count as one in the part of their clusters that they share. Never below 0: sharing widens only.
+    """
+    named = [None if each is None else np.asarray(each, dtype=object) for each in clusters]
+    sets = [set() if each is None else set(each.tolist()) - {None} for each in named]
+    both = set().union(*(one & other for i, one in enumerate(sets) for other in sets[:i]))
+    if not both:
+        return None
+    place, k = {name: at for at, name in enumerate(sorted(both))}, len(differences)
+    change, count, square, total = np.zeros((k, len(place))), np.zeros((k, len(place))), np.zeros(k), np.zeros(k)
+    for t, (each, name) in enumerate(zip(differences, named, strict=True)):
+        d = np.asarray(each, dtype=float)
+        scored = ~np.isnan(d)
+        d = d[scored] - d[scored].mean() if scored.any() else d[scored]
+        own = [None] * len(d) if name is None else name[scored].tolist()
+        at = np.array([place.get(one, len(place)) for one in own], dtype=int)
+        change[t], count[t] = (np.bincount(at, weights, len(place) + 1)[: len(place)] for weights in (d, None))
+        alone = at == len(place)
+        square[t], total[t] = (d[alone] ** 2).sum() + (change[t] ** 2).sum(), alone.sum() + (count[t] > 0).sum()
+    unit = max([1.0] + [float(np.abs(np.nan_to_num(each)).max(initial=0)) for each in differences])
+    together = (count > 0).astype(float)
+    made_up = MADE_UP * unit**2 * (together @ together.T) / np.sqrt(np.maximum(np.outer(total, total), 1))
+    spread = np.sqrt(square + MADE_UP * unit**2)
+    r = np.clip((change @ change.T + made_up) / np.outer(spread, spread), 0, 1)
+    np.fill_diagonal(r, 1.0)
+    return r
 
 
 def minimum_detectable_effect(se: float, *, power: float = 0.8, level: float = 0.95) -> float:
@@ -292,14 +415,21 @@ def sign_flip(
 ) -> float:
     """Two-sided p-value of the paired permutation test (Fisher 1935): each cluster's difference may change its sign.
 
-    Exact by enumeration up to 12 clusters that differ; beyond, Monte Carlo with the observed signs counted in
-    (Phipson & Smyth 2010), so p is never below 1/(resamples + 1). With no difference p is 1.
+    Exact where all differences have one size (then it is McNemar's test), and by enumeration up to 12 clusters that
+    differ; beyond, Monte Carlo with the observed signs counted in (Phipson & Smyth 2010), so p is never below
+    1/(resamples + 1). With no difference p is 1.
     """
     base, adapted = columns(base, adapted)
     scored = ~np.isnan(base + adapted)
-    totals, _ = _sums((adapted - base)[scored], scored, cluster)
-    totals = totals[totals != 0]  # the sign of a zero does not matter
+    return _sign_flip(_sums((adapted - base)[scored], scored, cluster)[0], seed, resamples)
+
+
+def _sign_flip(totals: Array, seed: int, resamples: int) -> float:
+    totals = totals[np.abs(totals) > 1e-12 * np.abs(totals).max(initial=0)]  # the sign of a zero does not matter
     k, observed = len(totals), abs(totals.sum()) - 1e-9 * np.abs(totals).sum()
+    if _one_size(totals):
+        fewer = min(int((totals > 0).sum()), int((totals < 0).sum()))
+        return min(1.0, 2 * float(special.bdtr(fewer, k, 0.5)))
     if k <= 12:
         signs = 1 - 2 * ((np.arange(2**k)[:, None] >> np.arange(k)) & 1)  # [2ᵏ, k]
         return float((np.abs(signs @ totals) >= observed).mean())
@@ -311,13 +441,23 @@ def sign_flip(
 
 
 def paired_test(base: ArrayLike, adapted: ArrayLike, cluster: ArrayLike | None = None, seed: int = 0) -> float:
-    """Two-sided p-value of no difference: `mcnemar` for binary items without repeats, else `sign_flip`."""
-    base, adapted = columns(base, adapted)
-    scored = ~np.isnan(base + adapted)
-    repeats = cluster is not None and len(np.unique(np.asarray(cluster)[scored])) < scored.sum()
-    if _binary(base[scored], adapted[scored]) and not repeats:
-        return mcnemar(base, adapted)
-    return sign_flip(base, adapted, seed, cluster=cluster)
+    """Two-sided p-value of no difference, which agrees with the interval of `paired`: that of `sign_flip`, but never
+    below 5 % beside an interval that holds 0.
+    """
+    return judged(base, adapted, cluster, seed=seed)[1]
+
+
+def judged(
+    base: ArrayLike, adapted: ArrayLike, cluster: ArrayLike | None = None, *, seed: int = 0
+) -> tuple[Estimate, float]:
+    """The estimate of `paired` and its two-sided p-value: two differ where p < 5 % and, which is the same, the interval
+    excludes 0. Where test and interval disagree, the one that is not sure counts: the interval is stretched to 0, or p
+    is raised to 5 %. NaN where nothing is scored.
+    """
+    estimate, p = paired(base, adapted, cluster, seed=seed), sign_flip(base, adapted, seed, cluster=cluster)
+    if not estimate.n:
+        return estimate, np.nan
+    return estimate, max(p, 0.05) if estimate.low <= 0 <= estimate.high else p
 
 
 def holm(p: ArrayLike) -> Array:
@@ -333,45 +473,52 @@ def holm(p: ArrayLike) -> Array:
 # Fronts
 
 
-def pairwise_se(scores: ArrayLike) -> Callable[[slice], Array]:
-    """A function that gives the standard error `[r, k]` of the mean paired difference of some rows of `scores [k, n]`
-    to every row: a part of the rows at a time, for k² numbers may be too many.
+def wins(blocks: Sequence[ArrayLike], *, level: float = 0.95) -> Callable[[slice], Array]:
+    """A function that tells of some rows whether each has more than every row, `[r, k]`, by the test of their
+    difference: a part of the rows at a time, for k² numbers may be too many.
 
-    Each pair uses the items that both rows scored; with fewer than two it is NaN. Two rows of 0 and 1 (or of gains −1,
-    0, 1) get one made-up win and loss, after Bonett & Price 2012, rescaled so that a raw difference beyond 1.96 se is
-    one whose adjusted interval excludes 0: plain Wald would call four discordant items of four a win. With repeats,
-    pass cluster means.
+    A block `[k, m]` holds a score a cluster, NaN where there is none, weighted so that the sum over all blocks is what
+    is compared; clusters are independent. A pair is held against each other on the clusters that both scored, and not
+    at all where those of a block are fewer than two. i beats j if Σd − s > z √Σd², d the differences of clusters: the
+    normal approximation of `sign_flip`, less a continuity correction s = √(Σd⁴ / Σd²), the size of a difference where
+    all have one. Whatever the sizes, fewer than six differences are no win: for q of them (Σd − s)² / Σd² is at most
+    (q − 1)² / q, by the inequalities of Cauchy and of power means.
     """
-    scores = np.asarray(scores, dtype=float)
+    z, parts = special.ndtri((1 + level) / 2), [_powers(block) for block in blocks]
+
+    def beaten(rows: slice) -> Array:
+        total, square, fourth, known = 0.0, 0.0, 0.0, True
+        for powers, sums, scored in parts:
+            x, x2, x3, x4 = powers
+            if scored is None:  # one sum a row does, not one a pair
+                one, two, four = ((each[rows, None], each) for each in sums)
+                known = known and x.shape[1] > 1
+            else:
+                one, two, four = ((each[rows] @ scored.T, scored[rows] @ each.T) for each in (x, x2, x4))
+                known = known & (scored[rows] @ scored.T > 1)
+            product = x[rows] @ x.T
+            cubes = 2 * product if x3 is x else x3[rows] @ x.T + x[rows] @ x3.T
+            total = total + one[0] - one[1]
+            square = square + two[0] + two[1] - 2 * product
+            fourth = fourth + four[0] + four[1] - 4 * cubes + 6 * (x2[rows] @ x2.T)
+        square = np.maximum(square, 0)
+        items = sum(powers[0].shape[1] for powers, _, _ in parts)
+        fourth = np.maximum(fourth, square**2 / max(items, 1))  # at least, but for rounding
+        root = np.sqrt(square)
+        step = np.sqrt(fourth) / np.where(root > 0, root, 1.0)
+        return known & (total - step > z * root)
+
+    return beaten
+
+
+def _powers(block: ArrayLike) -> tuple[list[Array], list[Array], Array | None]:
+    """x, x², x³, x⁴ of scores `[k, m]`, 0 where there is none; the sums of a row; and which are scored, None: all."""
+    scores = np.asarray(block, dtype=float)
     scored = ~np.isnan(scores)
     x = np.where(scored, scores, 0.0)
-    whole = ((x == 0) | (np.abs(x) == 1)).all(1)
-    squared, sums = x * x, x.sum(1)
-    w = None if scored.all() else scored.astype(float)  # else one number of items and one sum a row do, not one a pair
-
-    def error(rows: slice) -> Array:
-        if w is None:
-            n, total = float(x.shape[1]), sums[rows, None] - sums  # items that both scored, Σ (xᵢ − xⱼ)
-            square = squared[rows].sum(1)[:, None] + squared.sum(1)
-        else:
-            n, total = w[rows] @ w.T, x[rows] @ w.T - w[rows] @ x.T
-            square = squared[rows] @ w.T + w[rows] @ squared.T
-        square -= 2 * (x[rows] @ x.T)  # Σ (xᵢ − xⱼ)²
-        with np.errstate(divide="ignore", invalid="ignore"):
-            wald = (square - total**2 / n) / (n * (n - 1))
-            adjusted = (square + 2 - total**2 / (n + 2)) / n**2
-            variance = np.where(whole[rows, None] & whole, adjusted, wald)
-            se = np.where(n > 1, np.sqrt(np.maximum(variance, 0)), np.nan)
-        itself = np.arange(len(x))[rows]
-        se[np.arange(len(itself)), itself] = 0.0
-        return se
-
-    return error
-
-
-def beats(difference: ArrayLike, se: ArrayLike, *, level: float = 0.95) -> Array:
-    """Whether the interval of a difference lies above 0, any shape; a NaN beats nobody."""
-    return np.asarray(difference, dtype=float) > special.ndtri((1 + level) / 2) * np.asarray(se, dtype=float)
+    cube = x**3
+    powers = [x, x * x, x if np.array_equal(cube, x) else cube, x**4]  # −1, 0 and 1 are their own cubes
+    return powers, [powers[at].sum(1) for at in (0, 1, 3)], None if scored.all() else scored.astype(float)
 
 
 def fronts(on_x: ArrayLike, on_y: ArrayLike, known: ArrayLike) -> Array:

@@ -544,6 +544,15 @@ class Guessable(Protocol):
         ...
 
 
+@runtime_checkable
+class Clustered(Protocol):
+    """A task whose items share something with each other, or with items of other tasks: they are not independent."""
+
+    def clusters(self, instances: Instances) -> np.ndarray:
+        """Names [n] of what instances share, the same in every task: those of one name may succeed or fail together."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sample:
     """One scored item of a benchmark that runs its own loop; `score` is NaN and `error` says why where unscored."""

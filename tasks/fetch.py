@@ -304,6 +304,8 @@ class Fetch:
     """What the tasks share: a batch in lock-step, each episode with its own data of one model."""
 
     kind: str
+    block = True
+    """Whether a block lies on the table; where one does, it lies where the same id has it in every task."""
     rule: Rule = staticmethod(held)
     styles: tuple[str, ...] = ("usual",)
     card: Card
@@ -312,6 +314,11 @@ class Fetch:
         """10,000 initial states of the split."""
         id = np.arange(10_000) + (1_000_000 if split == "test" else 0)
         return Instances(id, questions(self.kind, id))
+
+    def clusters(self, instances: Instances) -> np.ndarray:
+        """Where the block lies, [n]: tasks that move it meet one initial state under one id."""
+        thing = "block" if self.block else self.kind
+        return np.array([f"fetch-{thing} {id}" for id in instances.id])
 
     def executed(self, motion: np.ndarray, key: np.ndarray, step: int) -> np.ndarray:
         """What the arm is made to do where an agent said `motion` [n, 4]: just that."""
@@ -404,6 +411,7 @@ class Reach(Fetch):
     """Prior: bring the gripper to a point."""
 
     kind = "reach"
+    block = False
     card = card("Move the gripper to the goal, 10 cm or more away.", held, chance=0.058)
 
 

@@ -250,7 +250,7 @@ def lossy(bench: Bench, monkeypatch, share: float) -> None:
         found = evaluate(agent, task, **how)
         score = found.score.copy()
         score[: int(share * len(score))] = np.nan
-        return replace(found, score=score, error=list(np.where(np.isnan(score), "the simulator died", None)))
+        return replace(found, score=score, error=["the simulator died" if np.isnan(each) else None for each in score])
 
     monkeypatch.setattr(score, "evaluate", evaluated)
 
@@ -360,7 +360,7 @@ def test_data_that_are_not_ours_stand_in_ids_by_their_digest(bench: Bench, tmp_p
     first = run(bench, Spec("sft", SPELLING.settings), tmp_path)
     assert set(first.data) == {"dialogue-v1", "known-v1"}
     other = Bench(SPELLING, tmp_path)
-    other.data = first.data | {"known-v1": "0" * 32}
+    other.data = dict(first.data) | {"known-v1": "0" * 32}
     second = run(other, Spec("sft", SPELLING.settings), tmp_path)
     assert first.checkpoint == second.checkpoint
     assert first.id != second.id

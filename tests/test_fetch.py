@@ -10,7 +10,7 @@ from harness.registry import ids, make
 from harness.rollout import Guesser, demonstrations, rollout
 from harness.types import Actions, Instances
 from tasks import fetch
-from tasks.fetch import Air, AirLast, Pretraining, Reach, environment, held, last, scene
+from tasks.fetch import KINDS, Air, AirLast, Pretraining, Reach, environment, held, last, scene
 
 EVERY = [id for id in ids("task") if id.startswith("fetch-")]
 
@@ -28,6 +28,16 @@ def ends(episodes) -> Any:
 def first_said(episodes) -> Any:
     """The values of the first turn."""
     return episodes.turns[0].done.value
+
+
+def test_tasks_that_move_a_block_share_its_place_and_reach_shares_nothing():
+    named = {
+        kind: (task := make("task", f"fetch-{kind}-v1")).clusters(task.instances("test").first(5)) for kind in KINDS
+    }
+    assert all(np.array_equal(named[kind], named["push"]) for kind in ("lift", "place", "air"))
+    assert len({*named["push"], *named["reach"]}) == 10
+    places = [make("task", f"fetch-{kind}-v1").instances("test").first(5).data["block"] for kind in ("push", "air")]
+    np.testing.assert_array_equal(*places)
 
 
 class Still:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from harness import record as files
@@ -89,11 +90,21 @@ def test_unscored_samples_are_null_and_keep_their_error(tmp_path: Path):
     samples = columns([0, np.nan], [1, None], error=[None, "timeout"], drift=np.array([0.25, np.nan], np.float32))
     files.write(tmp_path, make(), samples)
     table = files.samples_of(tmp_path, "r1")
-    assert table.schema.names == ["task", "role", "item", "base", "adapted", "error", "drift"]
+    assert table.schema.names == ["task", "role", "item", "base", "adapted", "error", "drift", "cluster"]
     assert table.to_pydict()["base"] == [0.0, None]
     assert table.to_pydict()["adapted"] == [1.0, None]
     assert table.to_pydict()["error"] == [None, "timeout"]
     assert table.to_pydict()["drift"] == [0.25, None]
+
+
+def test_a_record_older_than_clusters_reads_as_if_nothing_were_shared_and_may_be_written_again(tmp_path: Path):
+    file = files.write(tmp_path, make(), columns()) / "samples.parquet"
+    pq.write_table(pq.read_table(file).drop_columns("cluster"), file)
+    assert files.samples_of(tmp_path, "r1")["cluster"].null_count == len(columns()["item"])
+    files.write(tmp_path, make(), columns())
+    files.write(tmp_path, make(), columns() | {"cluster": [f"box {item}" for item in columns()["item"]]})
+    with pytest.raises(Refused, match="other content"):
+        files.write(tmp_path, make(), columns(adapted=[0.0] * len(columns()["item"])))
 
 
 def test_samples_without_a_needed_column_are_refused(tmp_path: Path):

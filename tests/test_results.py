@@ -8,7 +8,7 @@ import pytest
 
 from harness import record as files
 from harness.record import Record
-from harness.results import show, table
+from harness.results import compare, show, table
 from harness.store import Store
 from tests.board_home import TRACK, small
 from tests.test_record import make
@@ -55,15 +55,19 @@ def test_one_seed_is_shown_as_it_was_recorded(store: Store):
     assert entry.rank == 1
 
 
-def test_seeds_are_averaged_by_item_before_the_interval_is_made(store: Store):
+def test_seeds_are_averaged_by_item_and_few_changes_keep_a_width(store: Store):
     prior = ([1.0, 1.0], [1.0, 0.0])
     put(store, make("s0", seed=0, gain=25.0), ([0, 0, 1, 1], [1, 0, 1, 1]), prior, [0.1, 0.3, 0.1, 0.3])
     put(store, make("s1", seed=1, gain=50.0), ([0, 0, 1, 1], [1, 1, 1, 1]), prior, [0.3, 0.5, 0.3, 0.5])
     (entry,) = table(store, "tiny-v1")
     assert entry.seeds == len(entry.runs) == 2
-    # Differences by item, averaged over seeds: 1, 1/2, 0, 0. Mean 3/8, variance (25 + 1 + 9 + 9) / 64 / 3 = 11/48.
+    # Differences by item, averaged over seeds: 1, 1/2, 0, 0. With one made up their size is (1 + 1/4 + 1) / (3/2 + 1),
+    # and they are 1.5 / 0.9 won of 4, beside 0.85 in each of three cells.
     assert entry.gain.value == pytest.approx(37.5)
-    assert entry.gain.se == pytest.approx(100 * (11 / 48 / 4) ** 0.5)
+    cells, won, lost = 4 + 3 * 0.85, 1.5 / 0.9 + 0.85, 0.85
+    variance = ((won + lost) / cells - ((won - lost) / cells) ** 2) / (cells + 1)
+    assert entry.gain.se == pytest.approx(100 * 0.9 * variance**0.5)
+    assert entry.gain.low < 0  # two items tell nothing
     assert entry.gain.n == 4
     assert entry.retention.value == pytest.approx(-50.0)
     # Drift by item: 0.2, 0.4, 0.2, 0.4. Mean 0.3, variance 0.04 / 3.
@@ -108,6 +112,60 @@ def test_entries_that_answered_other_items_are_held_against_each_other_on_those_
     put(store, make("c", method="c", gain=0.0, retention=0.0), ([0.0] * 2, [0.0] * 2), kept)
     ranks = {entry.method: entry.rank for entry in table(store, "tiny-v1")}
     assert ranks == {"a": 1, "b": 2, "c": 1}  # two items do not tell c from a
+
+
+def test_four_items_lost_in_one_seed_of_three_are_no_loss_and_lose_no_rank(store: Store):
+    kept, lost = [1.0] * 150, [0.0] * 4 + [1.0] * 146
+    for seed in range(3):
+        put(store, make(f"a{seed}", method="a", seed=seed, gain=0.0), FLAT, (kept, kept if seed else lost))
+        put(store, make(f"b{seed}", method="b", seed=seed, gain=0.0), FLAT, (kept, kept))
+    first, second = sorted(table(store, "tiny-v1"), key=lambda entry: entry.method)
+    assert first.retention.low < 0 <= first.retention.high
+    assert (first.rank, second.rank) == (1, 1)
+    (row,) = [row for row in compare(store, first, second) if row.role == "prior"]
+    assert row.p == pytest.approx(2 / 16)
+    assert row.difference.low <= 0 < row.difference.high
+    other = compare(store, second, first)[-1].difference
+    assert (other.low, other.high) == pytest.approx((-row.difference.high, -row.difference.low))
+
+
+def pairs(store: Store, id: str, method: str, tasks: dict[str, list[float]], shared: bool = True, **changes) -> None:
+    """Add a record whose base has every item of its prior tasks right; items of one number share a box."""
+    names = ["sums-v1", *tasks]
+    after = [[0.0] * 20, *tasks.values()]
+    rows = [(task, str(i), score) for task, scores in zip(names, after, strict=True) for i, score in enumerate(scores)]
+    samples = {
+        "task": [task for task, _, _ in rows],
+        "role": ["new" if task == "sums-v1" else "prior" for task, _, _ in rows],
+        "item": [item for _, item, _ in rows],
+        "base": [float(task != "sums-v1") for task, _, _ in rows],
+        "adapted": [score for _, _, score in rows],
+    }
+    if shared:
+        samples["cluster"] = [None if task == "sums-v1" else f"box {item}" for task, item, _ in rows]
+    files.write(store.home, make(id, method=method, gain=0.0, **changes), samples)
+
+
+@pytest.mark.parametrize(("shared", "ranks"), [(True, {"a": 1, "b": 1}), (False, {"a": 1, "b": 2})])
+def test_items_that_share_a_box_count_once_for_a_front(store: Store, shared: bool, ranks: dict[str, int]):
+    kept, lost = [1.0] * 40, [0.0] * 3 + [1.0] * 37  # three boxes, lost in two tasks each: six items
+    for seed in (0, 1):
+        pairs(store, f"a{seed}", "a", {"push-v1": kept, "lift-v1": kept}, shared, seed=seed)
+        pairs(store, f"b{seed}", "b", {"push-v1": lost, "lift-v1": lost}, shared, seed=seed)
+    store.reconcile()
+    assert {entry.method: entry.rank for entry in table(store, "tiny-v1")} == ranks
+
+
+def test_retention_over_tasks_that_share_boxes_is_wider_than_if_they_did_not(store: Store):
+    lost = [0.0] * 10 + [1.0] * 30
+    for method, shared in (("together", True), ("apart", False)):
+        for seed in (0, 1):
+            pairs(store, f"{method}{seed}", method, {"push-v1": lost, "lift-v1": lost}, shared, seed=seed)
+    store.reconcile()
+    found = {entry.method: entry.retention for entry in table(store, "tiny-v1")}
+    assert found["together"].value == found["apart"].value == pytest.approx(-25.0)
+    assert found["together"].se == pytest.approx(2**0.5 * found["apart"].se)  # the same items twice tell nothing new
+    assert found["together"].low < found["apart"].low
 
 
 def test_what_is_made_step_by_step_is_what_a_rebuild_makes(tmp_path: Path):

@@ -1,6 +1,8 @@
 """Scoring: what a record says of a policy, by hand where it can be, and on the real track where it must."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from harness.rollout import Demonstrator, rollout
 from harness.run import Spec, adapt_into, begin, cost, run, score_folder, waypoints, window_mean
 from harness.score import Answers, Bench, drift_rows, evaluate, metric_means, samples, score_row
 from harness.settings import Settings, variant
-from harness.statistics import paired
+from harness.statistics import judged
 from harness.store import Store
 from harness.sweep import fingerprint, plan
 from harness.tracks import find_track
@@ -34,7 +36,7 @@ def answered(score, error=None, **metrics) -> Answers:
 
 def test_score_is_in_points_and_counts_the_unscored():
     base, adapted = answered([1.0, 0, 0, 1, NAN]), answered([1.0, 1, 1, NAN, 1])
-    row = score_row("sums-v1", "skills", base, adapted, paired(base.score, adapted.score))
+    row = score_row("sums-v1", "skills", base, adapted, *judged(base.score, adapted.score))
     assert (row.role, row.suite, row.n, row.unscored) == ("prior", "skills", 3, 2)
     assert (row.items, row.unscored_base, row.unscored_adapted) == (5, 1, 1)
     assert (row.base, row.adapted, row.difference) == pytest.approx((100 / 3, 100, 200 / 3))
@@ -65,6 +67,24 @@ def test_samples_put_base_beside_adapted_and_drift_on_the_new_task_alone():
     assert found["error"] == [None, "it crashed", None]
     np.testing.assert_equal(found["drift"], [0.5, NAN, NAN])
     np.testing.assert_equal(found["adapted"], [1, NAN, 0])
+    assert found["cluster"] == [None] * 3
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_retention_counts_what_prior_tasks_share_once(shared):
+    names = np.array([f"box {i}" for i in range(40)]) if shared else None
+    before = answered([1.0] * 40)
+    after = replace(before, score=np.repeat([0.0, 1.0], [10, 30]), cluster=names)
+    bench: Any = SimpleNamespace(priors={"push": None, "lift": None}, answers={"push": before, "lift": before})
+    one, _ = judged(before.score, after.score, names)
+    both = Bench.retention(bench, {"push": after, "lift": after}, {"push": one, "lift": one})
+    assert both.se == pytest.approx(one.se if shared else one.se / 2**0.5)
+
+
+def test_samples_name_what_items_share():
+    base = {"new-v1": answered([0.0, 1])}
+    adapted = {"new-v1": replace(base["new-v1"], cluster=np.array(["box 1", "box 2"]))}
+    assert samples(base, adapted, "new-v1", {})["cluster"] == ["box 1", "box 2"]
 
 
 def test_benchmark_that_owns_its_loop_is_evaluated_by_it():

@@ -10,7 +10,6 @@ from harness.statistics import (
     Estimate,
     avg_acc,
     backward_transfer,
-    beats,
     between_seeds,
     bootstrap_interval,
     combine,
@@ -19,14 +18,16 @@ from harness.statistics import (
     fronts,
     holm,
     jeffreys_interval,
+    judged,
     mcnemar,
     mean,
     minimum_detectable_effect,
     paired,
     paired_test,
-    pairwise_se,
+    shared,
     sign_flip,
     spread,
+    wins,
 )
 
 NAN = float("nan")
@@ -90,6 +91,34 @@ def test_copies_of_few_binary_items_do_not_narrow_their_posterior():
     assert (copied.low, copied.high) == pytest.approx((once.low, once.high), abs=1e-6)
 
 
+def test_an_item_whose_cluster_has_no_name_is_one_by_itself():
+    base, adapted = table(won=6, lost=3, n=40)
+    assert paired(base, adapted, np.full(40, None)) == paired(base, adapted)
+    names = np.array(["x", "x", *[None] * 38], object)
+    one, other = paired(base, adapted, names), paired(base, adapted, ["x", "x", *map(str, range(38))])
+    assert (one.low, one.high, one.n) == pytest.approx((other.low, other.high, 39))
+
+
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_the_first_item_that_changes_in_one_seed_does_not_narrow_the_interval(seeds):
+    none, one = paired(np.ones(150), np.ones(150)), paired(np.ones(150), np.r_[1 - 1 / seeds, np.ones(149)])
+    assert one.high - one.low > 0.9 * (none.high - none.low)
+
+
+def test_four_items_lost_in_one_seed_of_three_do_not_exclude_0():
+    estimate, p = judged(np.ones(150), np.repeat([2 / 3, 1], [4, 146]))
+    assert p == pytest.approx(0.125)
+    assert estimate.low < 0 <= estimate.high
+
+
+def test_p_is_not_below_5_percent_beside_an_interval_that_holds_0():
+    adapted = np.r_[1, np.full(12, 0.05), np.zeros(17)]  # all for the better, but one makes most of it
+    assert sign_flip(np.zeros(30), adapted) < 0.01
+    estimate, p = judged(np.zeros(30), adapted)
+    assert estimate.low < 0
+    assert p == paired_test(np.zeros(30), adapted) == 0.05
+
+
 def test_clusters_of_unequal_size_give_the_ratio_of_sums():
     estimate = paired([0, 0, 0, 0], [1, 1, 1, 0.5], ["a", "a", "a", "b"])
     assert estimate.value == pytest.approx(3.5 / 4)  # not (1 + 0.5) / 2
@@ -106,7 +135,7 @@ def test_few_continuous_items_get_the_t_interval_of_scipy():
 
 @pytest.mark.parametrize(("won", "lost", "n"), [(0, 0, 30), (5, 2, 30), (30, 0, 30), (3, 9, 1000), (1.5, 0.5, 12.5)])
 def test_the_dirichlet_interval_has_the_quantiles_of_a_sampled_posterior(won, lost, n):
-    cell = np.random.default_rng(0).dirichlet([won + 0.75, lost + 0.75, n - won - lost + 0.75], 400_000)
+    cell = np.random.default_rng(0).dirichlet([won + 0.85, lost + 0.85, n - won - lost + 0.85], 400_000)
     low, high, sd = dirichlet_interval(won, lost, n)
     expected = np.quantile(cell[:, 0] - cell[:, 1], [0.025, 0.975])
     raw, tolerance = (won - lost) / n, 0.01 * np.ptp(expected)
@@ -188,6 +217,38 @@ def test_combining_averages_the_values_and_adds_the_variances():
     assert both.low == pytest.approx(-0.1 - np.sqrt(0.1**2 + 0.4**2) / 2)
     assert both.high == pytest.approx(-0.1 + np.sqrt(0.3**2 + 0.1**2) / 2)
     assert (both.n, both.unscored) == (30, 3)
+
+
+def test_combining_what_goes_together_does_not_narrow():
+    one = Estimate(0.2, 0.1, 0.5, 0.03, 10)
+    both = combine([one, one], np.ones((2, 2)))
+    assert (both.value, both.low, both.high, both.se) == pytest.approx((one.value, one.low, one.high, one.se))
+    some = combine([one, one], [[1, 0.5], [0.5, 1]])
+    assert some.low == pytest.approx(0.2 - np.sqrt(0.1**2 + 0.1**2 + 2 * 0.5 * 0.1 * 0.1) / 2)
+
+
+def test_tasks_correlate_by_what_their_clusters_share():
+    names = np.array([f"box {i}" for i in range(100)], object)
+    change = np.repeat([-1.0, 0.0], [20, 80])
+    apart = np.roll(change, 50)
+    together = shared([change, change, change, apart], [names, names, None, names])
+    assert together is not None
+    assert together[0, 1] == pytest.approx(1)  # the same items
+    assert together[0, 2] == 0  # nothing is shared
+    assert together[0, 3] == 0  # each loses where the other does not: held at 0
+    half = shared([change, change], [names, np.array([f"box {i}" if i % 2 else None for i in range(100)])])
+    # Centred at −0.2: 16 in all, half of it on shared boxes, and one change made up, √(1/2) of it shared.
+    assert half is not None
+    assert half[0, 1] == pytest.approx((8 + 50 / 100) / 17)
+
+
+def test_tasks_without_a_change_count_as_one_where_they_share_all():
+    names = np.array(["a", "b", "c"], object)
+    together = shared([np.zeros(3), np.zeros(3)], [names, names])
+    assert together is not None
+    assert together.tolist() == [[1, 1], [1, 1]]
+    assert shared([np.zeros(3), np.zeros(3)], [names, np.array(["d", "e", None])]) is None
+    assert shared([np.zeros(3), np.zeros(3)], [names, None]) is None
 
 
 def test_combining_with_an_unknown_estimate_stays_unknown():
@@ -285,45 +346,94 @@ def test_holm_neither_counts_nor_changes_a_nan():
 # Fronts
 
 
-def test_pairwise_se_is_that_of_the_paired_difference():
-    scores = np.random.default_rng(0).random((4, 50))
-    se = pairwise_se(scores)(ALL)
-    for i in range(4):
-        for j in set(range(4)) - {i}:
-            assert se[i, j] == pytest.approx(stats.sem(scores[i] - scores[j]))
+def won(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether the first row beats the second."""
+    return bool(wins([np.array([first, second])])(ALL)[0, 1])
 
 
-def test_pairwise_se_uses_the_items_that_both_rows_scored():
-    scores = np.random.default_rng(0).random((3, 30))
-    scores[0, :7], scores[1, 5:9] = NAN, NAN
-    assert pairwise_se(scores)(ALL)[0, 1] == pytest.approx(stats.sem(scores[0] - scores[1], nan_policy="omit"))
+@pytest.mark.parametrize("size", [1, 1 / 3, 1 / 10])
+@pytest.mark.parametrize("n", [30, 100, 400, 1000])
+@pytest.mark.parametrize("k", range(3, 9))
+def test_rank_test_and_interval_agree_where_few_items_differ(k: int, n: int, size: float):
+    """What differs by 1/3 or 1/10 are means of three and of ten seeds; six of six are a difference, five are none."""
+    base, adapted = np.zeros(n), np.repeat([size, 0], [k, n - k])
+    estimate, p = judged(base, adapted)
+    assert p == sign_flip(base, adapted) == pytest.approx(2 / 2**k)
+    assert won(adapted, base) == (estimate.low > 0) == (p < 0.05) == (k >= 6)
+    assert not won(base, adapted)
+
+
+def test_a_binary_row_beats_another_when_mcnemar_says_so():
+    for more in range(25):
+        for less in range(more):
+            base, adapted = table(more, less, 100)
+            p = mcnemar(base, adapted)
+            assert won(adapted, base) == (p < (0.05 if more + less < 17 else 0.047)), (more, less)
+            assert won(adapted / 3, base / 3) == won(adapted, base)
+
+
+def test_a_binary_interval_excludes_0_when_mcnemar_says_so():
+    for more in range(16):
+        for less in range(more):
+            base, adapted = table(more, less, 100)
+            assert (paired(base, adapted).low > 0) == (mcnemar(base, adapted) < 0.05), (more, less)
+
+
+def test_fewer_than_six_differences_of_any_sizes_are_no_win():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        row = np.zeros(50)
+        row[:5] = rng.uniform(0, 1, 5) ** rng.uniform(0.1, 4)
+        assert not won(row, np.zeros(50))
+
+
+def test_a_win_is_one_of_the_sign_flip_test():
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(100):
+        first, second = np.round(3 * rng.random((2, 40))) / 3
+        first[:20] = np.maximum(first[:20], second[:20])
+        if won(first, second):
+            found += 1
+            assert sign_flip(second, first) < 0.05
+    assert 10 < found < 90
+
+
+def test_wins_use_the_items_that_both_rows_scored():
+    scores = np.random.default_rng(0).integers(0, 2, (3, 60)).astype(float)
+    scores[0, :30] = 1
+    gaps = scores.copy()
+    gaps[0, 50:], gaps[1, 45:52] = NAN, NAN
+    assert wins([gaps])(ALL)[0, 1] == won(scores[0, :45], scores[1, :45])
+    assert not wins([np.where([[True], [False]], 1.0, np.r_[0, np.full(59, NAN)])])(ALL).any()  # one item tells nothing
 
 
 @pytest.mark.parametrize("unscored", [0, 3])
-def test_pairwise_se_of_some_rows_is_that_of_all(unscored):
-    scores = np.random.default_rng(0).random((5, 30))
+def test_wins_of_some_rows_are_those_of_all(unscored):
+    scores = np.random.default_rng(0).random((5, 30)) + np.arange(5)[:, None] / 5
     scores[1, :unscored] = NAN
-    np.testing.assert_allclose(pairwise_se(scores)(slice(2, 5)), pairwise_se(scores)(ALL)[2:5], rtol=1e-12)
+    beaten = wins([scores, 2 * scores[:, :10]])
+    assert beaten(ALL).any()
+    np.testing.assert_array_equal(beaten(slice(2, 5)), beaten(ALL)[2:5])
 
 
-@pytest.mark.parametrize(("won", "beaten"), [(5, False), (6, True)])
-def test_a_binary_row_beats_another_when_mcnemar_says_so(won, beaten):
-    base, adapted = table(won, 0, 100)
-    gap, se = adapted.mean() - base.mean(), pairwise_se([adapted, base])(ALL)[0, 1]
-    assert (gap > 1.96 * se) == beaten == (mcnemar(base, adapted) < 0.05)
+def test_wins_over_blocks_are_those_over_one():
+    scores = np.random.default_rng(0).random((6, 40)) + np.arange(6)[:, None] / 8
+    whole = wins([scores])(ALL)
+    assert whole.any()
+    np.testing.assert_array_equal(wins([scores[:, :15], scores[:, 15:]])(ALL), whole)
 
 
 @pytest.mark.parametrize("third", [np.full(100, 1 / 3), np.full(100, NAN), np.zeros(100)])
 def test_what_a_third_row_holds_does_not_matter_to_the_other_two(third):
-    base, adapted = table(4, 0, 100)
-    alone = pairwise_se([adapted, base])(ALL)
-    np.testing.assert_allclose(pairwise_se([adapted, base, third])(ALL)[:2, :2], alone, rtol=1e-12)
+    for k in (5, 6):
+        base, adapted = table(k, 0, 100)
+        assert wins([[adapted, base, third]])(ALL)[0, 1] == (k == 6)
 
 
 def ranked(x, y, x_se, y_se) -> list[int]:
     """Fronts of points with the standard errors of their pairwise differences."""
     x, y = np.asarray(x, float), np.asarray(y, float)
-    on_x, on_y = (beats(values[:, None] - values, se) for values, se in ((x, x_se), (y, y_se)))
+    on_x, on_y = (values[:, None] - values > 1.96 * se for values, se in ((x, x_se), (y, y_se)))
     return fronts(on_x, on_y, ~np.isnan(x + y)).tolist()
 
 

@@ -83,6 +83,7 @@ def test_crash_ends_one_episode_only():
     episodes, _, _ = play([0, 1, 2], {1: "crash"})
     np.testing.assert_array_equal(episodes.reward, [1, 0, 1])
     assert errors(episodes) == [None, "ValueError: the simulator fell over", None]
+    assert episodes.outcome is not None
     assert episodes.outcome.failed.tolist() == [False, True, False]
 
 
