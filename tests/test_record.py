@@ -28,7 +28,7 @@ def make(id: str = "r1", **changes) -> Record:
         steps=100,
         checkpoint="ab" * 32,
         scores=(
-            Score("sums-v1", "new", "math", 4, 1, 25.0, 75.0, 50.0, 10.0, 90.0, 20.0, 0.5, 0.5, 56.0, "Student t"),
+            Score("sums-v1", "new", "math", 4, 0, 25.0, 75.0, 50.0, 10.0, 90.0, 20.0, 0.5, 0.5, 56.0, "Student t"),
             Score("copy-v1", "prior", "skills", 5, 0, 80.0, 60.0, -20.0, -50.0, 10.0, 15.0),
         ),
         gain=50.0,

@@ -81,8 +81,10 @@ def test_seeds_are_averaged_by_item_and_few_changes_keep_a_width(store: Store):
 
 def test_an_item_unscored_in_one_seed_counts_by_the_other_and_in_both_is_unscored(store: Store):
     nan = float("nan")
-    put(store, make("s0", seed=0), ([0, 0, 0], [1, nan, nan]), FLAT)
-    put(store, make("s1", seed=1), ([0, 0, 0], [0, 1, nan]), FLAT)
+    new, prior = make().scores
+    lost = [replace(new, unscored=1), prior]
+    put(store, make("s0", seed=0, scores=lost), ([0, 0, 0], [1, nan, nan]), FLAT)
+    put(store, make("s1", seed=1, scores=lost), ([0, 0, 0], [0, 1, nan]), FLAT)
     (entry,) = table(store, "tiny-v1")
     assert (entry.gain.value, entry.gain.n, entry.gain.unscored) == (pytest.approx(75.0), 2, 1)  # mean of 1/2 and 1
     assert entry.unscored == 2  # as the records say: one each
