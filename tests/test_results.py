@@ -1,6 +1,7 @@
 """Entries of a track with intervals over items, seeds apart, and ties that are ties."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
