@@ -4,7 +4,8 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from itertools import product
@@ -98,7 +99,7 @@ def sweep(
     )
     with pool:
         try:
-            going = {pool.submit(work, track.id, spec, home, server): spec for spec in missing}
+            going = {submit(pool, track.id, spec, home, server): spec for spec in missing}
             for future in as_completed(going):
                 error = future.exception()
                 if error is None:
@@ -114,6 +115,16 @@ def sweep(
 def fingerprint(method: str, settings: dict[str, Any], seed: int | None) -> str:
     """The same for two runs that must give the same result."""
     return json.dumps([method, lasting(settings), seed], sort_keys=True)
+
+
+def submit(pool: ProcessPoolExecutor, track: str, spec: Spec, home: Path, server: str | None) -> Future[Record]:
+    """One run, given to the workers; where one of them is dead already, a run that has failed."""
+    try:
+        return pool.submit(work, track, spec, home, server)
+    except BrokenProcessPool as error:
+        lost: Future[Record] = Future()
+        lost.set_exception(error)
+        return lost
 
 
 def work(track: str, spec: Spec, home: Path, server: str | None) -> Record:
