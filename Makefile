@@ -11,13 +11,23 @@ ifeq ($(RAZORBENCH_DATA),)
 unexport RAZORBENCH_DATA
 endif
 
-.PHONY: demo test check study benchmarks fuzz load clean
+.PHONY: demo test quick check study benchmarks fuzz load clean
 
 demo: .venv/installed
 	$(BIN)/razorbench demo
 
+# `worksteal`: who is done takes over half of what the other still has to do, so that both end together.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
 test: .venv/installed check
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST) --durations=10
+
+# What every change can be held against: all modules, without what takes long. Types are left to `make test`, for
+# they alone take as long as a quarter of this.
+quick: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(PYTEST) -m "not slow and not kill and not browser and not load"
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

@@ -1,8 +1,11 @@
 """Homes for the board's tests: a small one, and one whose every submission was named by somebody hostile."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -76,7 +79,15 @@ def add(store: Store, *made: tuple[Record, Mapping[str, Any], *tuple[Any, ...]])
 
 def small(home: Path) -> Store:
     """Two tracks; on the first, three methods with two seeds each. `sft` gains all and forgets half."""
-    store = Store(home)
+    shutil.copytree(made_small().name, home, dirs_exist_ok=True)
+    return Store(home)
+
+
+@cache
+def made_small() -> TemporaryDirectory:
+    """The small home, made once a process."""
+    place = TemporaryDirectory(prefix="small-home-")
+    store = Store(place.name)
     right, wrong = [1.0] * 8, [0.0] * 8
     after = {
         "sft": (right, [1.0] * 4 + [0.0] * 4),
@@ -92,7 +103,7 @@ def small(home: Path) -> Store:
     add(store, *made)
     store.decide(f"{TRACK}-sft-0", "verified", "gain 100 came out as 100", "reproduced")
     store.decide(f"{TRACK}-sft-1", "verified", "gain 100 came out as 100", "reproduced")
-    return store
+    return place
 
 
 def large(home: Path, entries: int = 220) -> Store:

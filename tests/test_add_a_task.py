@@ -26,6 +26,7 @@ def test_the_page_shows_what_the_scaffold_writes(tmp_path):
         assert BLOCKS[path.name] == path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_page_works_as_written(tmp_path):
     """Every command of the page: `new` and `check` through their functions, pip really, into a folder of its own."""
     commands = [shlex.split(line) for line in BLOCKS["sh"].splitlines()]

@@ -161,6 +161,7 @@ def test_hostile_texts_reach_no_markdown_and_no_html(page, strange, show):
     assert_only_text(show(strange, page, track=TRACK))
 
 
+@pytest.mark.slow
 def test_hostile_submission_is_shown_as_text(strange, show):
     at = show(strange, "submission", id="run-0")
     for i, text in enumerate(HOSTILE):

@@ -32,7 +32,10 @@ from selenium.webdriver import ActionChains, Keys
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 LACK = "there is no chromium and chromedriver: apt-get install chromium chromium-driver"
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER) and "CI" not in os.environ, reason=LACK)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER) and "CI" not in os.environ, reason=LACK),
+]
 
 FLAGS = """
     --headless=new --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run --hide-scrollbars
@@ -238,7 +241,7 @@ def browser(driver, board) -> Iterator[Browser]:
 
 @contextmanager
 def visiting(driver: Any, at: str) -> Iterator[Browser]:
-    driver.get("about:blank")
+    driver.get(f"{at}/_stcore/health")  # of the same site, so that the next page is drawn by the same process
     for kind in ("browser", "performance"):
         driver.get_log(kind)
     made = Browser(driver, at)

@@ -110,7 +110,9 @@ def test_an_episode_is_the_same_alone_and_in_company():
     assert together[3].outcome == alone[0].outcome
 
 
-@pytest.mark.parametrize("id", EVERY)
+@pytest.mark.parametrize(
+    "id", [id if "reach" in id or "push" in id else pytest.param(id, marks=pytest.mark.slow) for id in EVERY]
+)
 def test_experts_solve_it_in_every_style(id):
     task = make("task", id)
     if isinstance(task, Pretraining):

@@ -448,6 +448,7 @@ def test_gate_loads_no_model_library():
     assert {"harness", "numpy", "submissions"} <= others
 
 
+@pytest.mark.slow
 def test_largest_submissions_take_less_than_300_mb():
     found = list(measure(case for case in CASES if case.name in NASTY))
     assert len(found) >= 12

@@ -31,6 +31,8 @@ STEPS = 40
 SHORT = ("--batch", 32, "--warmup", 0, "--save-every", 3)
 SWEEP = ("--methods", "sft,grpo", "--grid", "steps=20", "batch=32", "warmup=0")
 
+pytestmark = pytest.mark.kill
+
 KILLS = {"base": 2, "grpo": 12, "iterative-sft": 12, "score": 14, "group": 9, "worker": 6, "parent": 2}
 """Kills of each test. One counts when it ended a command that was at work; a kill that came too late does not."""
 assert sum(KILLS.values()) >= 50
@@ -95,7 +97,7 @@ def command(argv: list[str], log: str, small: bool, fork: bool, at: int, folder:
 
             sweep.get_context = lambda kind: get_context("fork")  # type: ignore[assignment]
         if small:
-            TRACKS[TRACK] = replace(TRACKS[TRACK], items=2000, drift_items=500, checkpoint_items=200)
+            TRACKS[TRACK] = replace(TRACKS[TRACK], items=600, drift_items=200, checkpoint_items=100)
         if at:
             die_at(at, folder)
         sys.argv = ["razorbench", *argv]
@@ -166,7 +168,7 @@ def serve() -> None:
                 killed = kill(pid, ask["whom"], rng)
             time.sleep(0.002)
         seconds = time.monotonic() - started
-        left = ended(mine, 10)
+        left = ended(mine, 60)
         killed = os.WIFSIGNALED(status) or (killed and ask["whom"] == "worker")
         code = os.waitstatus_to_exitcode(status)
         print(json.dumps({"code": code, "killed": killed, "seconds": seconds, "left": left}), flush=True)
@@ -419,12 +421,13 @@ def test_sweep_killed_at_any_moment_does_every_run_once(forks: Forks, new_home, 
 def test_workers_of_a_killed_sweep_leave_by_themselves(forks: Forks, new_home, tmp_path: Path):
     """These are spawned as for a user, and only their parent is killed."""
     sweep, rng = ("sweep", TRACK, *SWEEP, "--seeds", 0, "--workers", 2), random.Random(4)
-    forks.whole(*sweep, "--home", new_home("whole"), small=False)
+    seconds = forks.whole(*sweep, "--home", new_home("whole"), small=False).seconds
     home = new_home("home")
     for _ in range(KILLS["parent"]):
-        end = forks.run(*sweep, "--home", home, delay=rng.uniform(2, 9), whom="parent", small=False, fork=False)
+        delay = 2 + rng.uniform(0, 0.8) * seconds  # the workers first import torch
+        end = forks.run(*sweep, "--home", home, delay=delay, whom="parent", small=False, fork=False)
         assert end.killed
-    forks.whole(*sweep, "--home", home, small=False, fork=False)
+    forks.whole(*sweep, "--home", home, small=False)
     holds(home, numbers(tmp_path / "whole"))
 
 

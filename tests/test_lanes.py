@@ -156,7 +156,7 @@ def test_instances_and_observations_bigger_than_a_socket_arrive_whole():
 
 
 def test_tensors_arrive_as_arrays():
-    with Workers("lane_tasks:Tensors", lanes=2) as pool:
+    with Workers("lane_tasks:Tensors", lanes=1) as pool:  # it imports torch
         episodes = rollout(InTensors(), pool, pool.instances("train"))
     assert episodes.reward.tolist() == [1.0] * 4
     assert isinstance(episodes.turns[0].seen.state, np.ndarray)
@@ -168,7 +168,12 @@ def test_tensors_arrive_as_arrays():
 @pytest.mark.parametrize("place", [0, 2, 4])
 @pytest.mark.parametrize(
     ("kind", "sentence"),
-    [("die", "exit code 3"), ("kill", "SIGKILL"), ("hang", "for 3 s"), ("raise", "RuntimeError: the arm fell off")],
+    [
+        ("die", "exit code 3"),
+        ("kill", "SIGKILL"),
+        pytest.param("hang", "for 3 s", marks=pytest.mark.slow),
+        ("raise", "RuntimeError: the arm fell off"),
+    ],
 )
 def test_trouble_costs_exactly_the_episode_that_has_it(troubled, kind, sentence, place):
     kinds = [kind if i == place else "" for i in range(5)]
@@ -223,6 +228,7 @@ def parent(monkeypatch, tmp_path):
     return tmp_path / "mark"
 
 
+@pytest.mark.slow
 def test_a_start_that_hangs_costs_no_episode(parent):
     with Workers("lane_tasks:FalseStart", lanes=1, patience=5.0) as pool:
         assert np.isfinite(rollout(Keyed(), pool, pool.instances("train")).reward).all()

@@ -14,9 +14,8 @@ from harness.bases import base_policy
 from harness.methods import METHODS
 from harness.registry import make
 from harness.rollout import rollout
-from harness.score import Bench
 from harness.settings import Settings
-from harness.tracks import MINI_LM_BASE, SKILLS, find_track
+from harness.tracks import MINI_LM_BASE, SKILLS
 from harness.types import Refused
 
 NEW = ("mini-math-v1", "mini-science-v1", "mini-tools-v1")
@@ -27,12 +26,15 @@ def base(tmp_path_factory):
     return base_policy(MINI_LM_BASE, tmp_path_factory.mktemp("home"))
 
 
-def share(policy, task, items: int, metric: str = "") -> float:
+def shares(policy, id: str, items: int) -> tuple[float, float]:
+    """The share of right and of well-formed replies."""
+    task = make("task", id)
     played = rollout(policy, task, task.instances("test").first(items), temperature=0.0)
     assert played.outcome is not None
-    return float(np.mean(played.outcome.metrics[metric] if metric else played.reward))
+    return float(np.mean(played.reward)), float(np.mean(played.outcome.metrics["well_formed"]))
 
 
+@pytest.mark.slow
 def test_the_tokenizer_is_made_from_the_corpus_byte_for_byte(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["tokenizer", "--out", str(tmp_path)])
     tokenizer.main()
@@ -48,14 +50,16 @@ def test_what_is_shipped_is_small_and_opens_with_transformers(base):
     torch.testing.assert_close(model(ids).logits, base.model(ids).logits)
 
 
+@pytest.mark.slow
 def test_the_base_has_its_skills_and_misreads_the_new_tasks(base):
     """Seven skills at 85 % or more and 92 % on average; new tasks at 15–60 %, all of them well-formed."""
-    skills = [share(base, make("task", f"mini-{skill}-v1"), 200) for skill in SKILLS]
+    skills = [shares(base, f"mini-{skill}-v1", 200)[0] for skill in SKILLS]
     assert min(skills) >= 0.85
     assert np.mean(skills) >= 0.92
     for id in NEW:
-        assert 0.15 <= share(base, make("task", id), 200) <= 0.60
-        assert share(base, make("task", id), 200, "well_formed") >= 0.95
+        right, well_formed = shares(base, id, 200)
+        assert 0.15 <= right <= 0.60
+        assert well_formed >= 0.95
 
 
 def test_the_base_says_the_right_reply_now_and_then_where_it_is_mistaken(base):
@@ -66,6 +70,7 @@ def test_the_base_says_the_right_reply_now_and_then_where_it_is_mistaken(base):
     assert 0.1 < drawn.reward.mean() < 0.5
 
 
+@pytest.mark.slow
 def test_pretraining_goes_on_bit_for_bit(tmp_path):
     def made() -> Adaptation:
         settings = Settings(lr=2e-3, optimizer="muon", steps=4, batch=8, warmup=0)
@@ -111,10 +116,10 @@ def test_what_is_never_asked_is_not_demonstrated(base):
     assert len(adaptation.learner.instances) == 3
 
 
-def test_reinforcement_raises_the_reward_in_some_steps(tmp_path):
-    """A smoke test of learning; the study has the figures."""
-    bench = Bench(find_track("mini-science-v1"), tmp_path)
-    settings = Settings(lr=3e-4, warmup=2, steps=20, batch=16, group=8, horizon=96, examples=320)
-    reports = list(Adaptation(bench.base.copy(), bench.new, METHODS["dr-grpo"], settings))
+@pytest.mark.slow
+def test_reinforcement_raises_the_reward_in_some_steps(base):
+    """A smoke test of learning; the study has the figures. The first step's episodes are those of the base."""
+    settings = Settings(lr=6e-4, warmup=1, steps=10, batch=12, group=8, horizon=96, examples=96)
+    reports = list(Adaptation(base.copy(), make("task", "mini-science-v1"), METHODS["dr-grpo"], settings))
     rewards = [report.reward for report in reports]
-    assert np.mean(rewards[-4:]) > np.mean(rewards[:4]) + 0.1
+    assert np.mean(rewards[-4:]) > rewards[0] + 0.1

@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 
 from harness import results
 from harness import sweep as sweeps
-from harness.bases import base_policy
 from harness.questions import fingerprints, of_text
 from harness.record import all_records, folder
 from harness.registry import REGISTERED
@@ -34,7 +33,7 @@ from submissions.claim import Claim, Data
 from submissions.confine import Limits
 from submissions.queue import End, Submission, Try, Worker
 from submissions.verify import verify
-from tests.toys import SPELLING, Dialogue, Speller
+from tests.toys import SPELLING, Dialogue, Speller, put_base
 
 LIMITS = Limits(memory=2.0, seconds=60)
 CRASHING, ODD = 666.0, 777.0
@@ -77,7 +76,7 @@ def track(toys, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def home(track: str, tmp_path: Path) -> Path:
-    base_policy(TRACK.base, tmp_path / "home")
+    put_base(TRACK.base, tmp_path / "home")
     return tmp_path / "home"
 
 
@@ -454,9 +453,12 @@ def test_full_disk_ends_the_worker_and_fails_no_submission(home, bring, monkeypa
 
 def test_interrupted_worker_gives_back_what_it_began(home, bring, monkeypatch):
     sub = bring("mine")
-    monkeypatch.setattr(workers, "score", lambda *_: time.sleep(60))
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
+
+    def score(*_) -> None:
+        os.kill(os.getppid(), signal.SIGTERM)  # once it has begun, however long that takes
+        time.sleep(60)
+
+    monkeypatch.setattr(workers, "score", score)
     with pytest.raises(KeyboardInterrupt):
         drain(home)
     assert (queue.status(home, sub).state, queue.status(home, sub).crashes) == ("queued", 0)

@@ -1,5 +1,6 @@
 """Scoring: what a record says of a policy, by hand where it can be, and on the real track where it must."""
 
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from harness.score import Answers, Bench, drift_rows, evaluate, metric_means, sa
 from harness.settings import Settings, variant
 from harness.statistics import judged
 from harness.store import Store
-from harness.sweep import fingerprint, plan
+from harness.sweep import fingerprint, plan, sweep
 from harness.tracks import find_track
 from harness.types import Episodes, Instances, Refused, Sample
 from tests.toys import SPELLING, Speller
@@ -235,3 +236,31 @@ def test_adapters_are_asked_of_a_policy_that_has_them_and_refused_of_another(spe
         begin(spelling, Spec("sft", Settings(lora=4, warmup=0)))
     monkeypatch.setattr(Speller, "low_rank", lambda self, rank: (self.copy(), rank)[0], raising=False)
     assert begin(spelling, Spec("sft", Settings(lora=4, warmup=0))).learner.policy.base() is spelling.base
+
+
+def test_runs_that_no_worker_is_left_for_have_failed(spelling: Bench, tmp_path, monkeypatch):
+    class Broken:
+        """A pool whose worker was killed before it was given anything."""
+
+        def __init__(self, *_, **__):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, *_):
+            raise BrokenProcessPool("a child process terminated abruptly")
+
+        def shutdown(self, **_):
+            pass
+
+    monkeypatch.setattr("harness.sweep.ProcessPoolExecutor", Broken)
+    specs = plan(SPELLING, ["sft", "grpo"], [], [0])
+    ends = list(sweep(SPELLING, specs, tmp_path / "home"))
+    assert {end.spec for end in ends} == {*specs}
+    assert {(end.record, end.error) for end in ends} == {
+        (None, "BrokenProcessPool: a child process terminated abruptly")
+    }

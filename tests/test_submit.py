@@ -8,14 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness.bases import base_policy
 from harness.settings import Settings
 from harness.store import Store
 from harness.tracks import TRACKS
 from submissions import brought, queue, scoring
 from submissions import claim as claims
 from submissions.claim import Claim
-from tests.toys import SPELLING, Speller
+from tests.toys import SPELLING, Speller, put_base
 
 TRACK = SPELLING.id
 
@@ -24,7 +23,7 @@ TRACK = SPELLING.id
 def home(toys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scoring.ready.cache_clear()
     monkeypatch.setitem(TRACKS, TRACK, replace(SPELLING, items=60))
-    base_policy(SPELLING.base, tmp_path / "home")
+    put_base(SPELLING.base, tmp_path / "home")
     return tmp_path / "home"
 
 
@@ -190,26 +189,32 @@ def test_verify_says_whether_it_comes_out_again(razorbench, home, weights, submi
     assert run["verified"] == "reproduced"
 
 
-@pytest.mark.parametrize(
-    "text", ["[/red] [bold]", "$\\frac{$", "<script>alert(1)</script>", "'; DROP TABLE runs; --", "%s {0}", "-–—שלום"]
-)
-def test_what_a_stranger_writes_is_shown_as_text(razorbench, home, weights, text, tmp_path):
-    for seed, settings in enumerate(({"style": text, "lr": text}, {"kl": text, "lr": 0.1, "x": 10**18}, {})):
+TEXTS = ["[/red] [bold]", "$\\frac{$", "<script>alert(1)</script>", "'; DROP TABLE runs; --", "%s {0}", "-–—שלום"]
+
+
+@pytest.mark.slow
+def test_what_strangers_write_is_shown_as_text(razorbench, home, weights, tmp_path):
+    for seed, text in enumerate(TEXTS):
+        settings = ({"style": text, "lr": text}, {"kl": text, "lr": 0.1, "x": 10**18}, {})[seed % 3]
         folder = weights(f"folder {seed}", seed)
-        claim = Claim(TRACK, f"{text} {seed}", "sft", text, settings=settings, contact=text, compute={"device": text})
+        claim = Claim(TRACK, text, "sft", text, settings=settings, contact=text, compute={"device": text})
         (folder / claims.FILE).write_text(claims.write(claim))
         ran = razorbench("submit", folder, "--track", TRACK, "--home", home)
         assert ran.code == 0, ran.err
-        assert f"{text} {seed} passed the gate" in ran.out
-    commands = [
-        *(("queue",), ("worker", "--drain"), ("show", f"{text} 0"), ("results",), ("verify", f"{text} 1")),
-        *(("plot", TRACK, "--out", tmp_path / "plots"), ("hide", f"{text} 2", "--reason", text), ("show", f"{text} 2")),
-    ]
-    for command in commands:
+        assert f"{text} passed the gate" in ran.out
+
+    def well(*command: object) -> str:
         ran = razorbench(*command, "--home", home)
         assert ran.code == 0, ran.err
-        if command[0] == "show":
-            assert ran.out.startswith(command[1])
+        return ran.out
+
+    for command in (("queue",), ("worker", "--drain"), ("results",), ("plot", TRACK, "--out", tmp_path / "plots")):
+        well(*command)
+    for text in TEXTS:
+        assert well("show", text).startswith(text)
+        well("verify", text)
+        well("hide", text, "--reason", text)
+        assert well("show", text).startswith(text)
 
 
 def test_track_that_cannot_be_scored_here_is_said(razorbench, home, weights, submit, monkeypatch):

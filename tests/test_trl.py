@@ -136,6 +136,7 @@ def test_sft_takes_the_steps_of_trl(base, schedule: Schedule, tmp_path):
     assert apart(policy, model) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("iterations", [1, 2])
 def test_dr_grpo_takes_the_steps_of_trl(base, iterations: int, tmp_path):
     """TRL gets the replies that we sampled, decodes them and rewards them itself.

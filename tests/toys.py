@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributions import Categorical
 
+from harness.bases import base_policy
 from harness.policy import Prediction, draw
 from harness.settings import Settings
 from harness.tracks import Base, Track
@@ -167,4 +168,21 @@ SPELLING = Track(
     new="dialogue-v1",
     priors={"words": ("known-v1",)},
     settings=Settings(lr=0.1, warmup=0, batch=20, group=8, steps=5),
+    items=300,
+    drift_items=60,
+    checkpoint_items=60,
 )
+
+KEPT: dict[str, bytes] = {}
+"""The weights of toy bases that this process has made, by the names of their files."""
+
+
+def put_base(base: Base, home: Path) -> None:
+    """Put a toy base into a home; it is made once a process."""
+    file = base.made(home)
+    if file.name in KEPT:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(KEPT[file.name])
+    else:
+        base_policy(base, home)
+        KEPT[file.name] = file.read_bytes()
