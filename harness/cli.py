@@ -365,7 +365,7 @@ def demo(*, tracks: tuple[str, ...] = (), home: Home = HOME, workers: int = 0) -
     out.print("Open the board in a browser:")
     command("razorbench board", home)
     for id, error in lacking.items():
-        out.print(f"{id} was left out: {error}.", highlight=False, soft_wrap=True)
+        out.print(f"{id} was left out: {error}; then the same command adds it.", highlight=False, soft_wrap=True)
     if failed:
         raise Failed(f"{failed} runs failed; the same command tries them again")
 

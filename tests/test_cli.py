@@ -288,7 +288,7 @@ def test_a_demo_in_a_file_tells_each_run_shows_each_track_and_leaves_out_what_la
     lines = ran.out.splitlines()
     assert lines[0].startswith("6 runs on 2 tracks; the first leaderboard comes")
     assert "spelling-v1: Two words" in lines[1]
-    assert lines[-1] == "far-v1 was left out: no dialogues at hand; set RAZORBENCH_DATA."
+    assert lines[-1] == "far-v1 was left out: no dialogues at hand; set RAZORBENCH_DATA; then the same command adds it."
     assert "razorbench board" in lines[-2]
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u2800-\u28ff━╸]", ran.err)  # no control characters, no bar
     before = {path: path.stat().st_mtime_ns for path in (home / "records").iterdir()}
