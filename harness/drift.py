@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Categorical
 
 from harness.policy import Policy, Prediction
 from harness.rollout import rollout
 from harness.types import Episodes, Instances, Task, occurrence
-from harness.vocabulary import joined, kl, rows
+from harness.vocabulary import Vocabulary, joined, kl, rows
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,22 @@ def elements(p: Policy, q: Policy, episodes: Episodes) -> list[tuple[Tensor, Ten
 
 
 @torch.no_grad()
-def floor(policy: Policy, episodes: Episodes) -> Divergence:
+def floor(policy: Policy, episodes: Episodes) -> Divergence | None:
     """KL of a policy to itself, computed once in its usual micro-batches and once with each episode alone.
 
-    The two differ by rounding only, so a drift that is not larger says nothing. Raises TypeError for distributions that
-    cannot be taken apart into rows.
+    The two differ by rounding only: a drift that is not larger says nothing. None where its distributions are over no
+    alphabet, or of several widths, and so cannot be taken apart into rows.
     """
     n, apart, starts = len(episodes), [], [0]
     for i in range(n):
         parts = [part.dist for part in policy.predict(episodes.take(np.array([i])))]
         apart += parts
         starts.append(starts[-1] + sum(dist.batch_shape[0] for dist in parts))
+    if (
+        not all(isinstance(dist, Categorical | Vocabulary) for dist in apart)
+        or len({d.batch_shape[1:] for d in apart}) > 1
+    ):
+        return None
     second = joined(apart)
     nats, seen = torch.zeros(n), np.zeros(n, np.int64)
     for part in policy.predict(episodes):

@@ -1,6 +1,8 @@
 """Drift on distributions whose divergence is known."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,21 +122,43 @@ def test_floor_is_what_another_order_of_computation_makes_of_a_policy_against_it
     task = make("task", "mini-math-v1")
     episodes = rollout(lm, task, task.instances("test").first(12))
     least = floor(lm, episodes)
+    assert least is not None
     assert least.nats.shape == (12,)
     assert (least.nats >= 0).all()
     assert 0 < float(least.nats.mean()) < 1e-6
     half = lm.copy()
     half.model.bfloat16()
-    assert float(floor(half, episodes).nats.mean()) > 100 * float(least.nats.mean())
+    coarse = floor(half, episodes)
+    assert coarse is not None
+    assert float(coarse.nats.mean()) > 100 * float(least.nats.mean())
 
 
 def test_floor_of_rows_of_several_elements_and_turns_pairs_each_with_itself():
     task = make("task", "fetch-reach-v1")
     robot = make("agent", "mini-robot-v1")
     episodes = rollout(robot, task, task.instances("test").first(3))
-    assert float(floor(robot, episodes).nats.max()) < 1e-6  # else rows were held against other rows
+    found = floor(robot, episodes)
+    assert found is not None
+    assert float(found.nats.max()) < 1e-6  # else rows were held against other rows
     spelt = rollout(table(1), Spell(), Spell().instances("test"))
-    assert float(floor(table(1), spelt).nats.max()) < 1e-9
+    found = floor(table(1), spelt)
+    assert found is not None
+    assert float(found.nats.max()) < 1e-9
+
+
+def test_policy_whose_rows_cannot_be_taken_apart_has_no_floor():
+    policy, task = table(1), Spell()
+    episodes = rollout(policy, task, task.instances("test"))
+    whole: Any = policy.predict
+
+    def ragged(some):  # each part as wide as its own longest answer
+        for part in whole(some):
+            width = int(part.mask.sum(1).max())
+            dist = Categorical(logits=part.dist.logits[:, :width], validate_args=False)
+            yield replace(part, dist=dist, code=part.code[:, :width], mask=part.mask[:, :width])
+
+    policy.predict = ragged  # type: ignore[method-assign]
+    assert floor(policy, episodes) is None
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
