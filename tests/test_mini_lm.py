@@ -88,7 +88,9 @@ def test_pretraining_goes_on_bit_for_bit(tmp_path):
 
 
 def test_muon_trains_the_projections_and_adamw_the_rest(base):
-    adaptation = Adaptation(base.copy(), make("task", NEW[0]), METHODS["sft"], Settings(optimizer="muon", steps=1))
+    adaptation = Adaptation(
+        base.copy(), make("task", NEW[0]), METHODS["sft"], Settings(optimizer="muon", steps=1, warmup=0)
+    )
     muon, adamw = adaptation.optimizers
     assert (type(muon).__name__, type(adamw).__name__) == ("Muon", "AdamW")
     shapes = [tuple(p.shape) for group in adamw.param_groups for p in group["params"]]
@@ -101,18 +103,18 @@ def test_muon_is_refused_for_a_policy_that_names_no_matrices(toys):
     from tests.toys import Spell, table
 
     with pytest.raises(Refused, match="names none; use adamw"):
-        Adaptation(table(), Spell(), METHODS["sft"], Settings(optimizer="muon", steps=1))
+        Adaptation(table(), Spell(), METHODS["sft"], Settings(optimizer="muon", steps=1, warmup=0))
 
 
 def test_only_the_first_examples_are_trained_on(base):
     task = make("task", NEW[0])
-    adaptation = Adaptation(base.copy(), task, METHODS["sft"], Settings(examples=4, steps=3, batch=2))
+    adaptation = Adaptation(base.copy(), task, METHODS["sft"], Settings(examples=4, steps=3, batch=2, warmup=0))
     assert set(adaptation.learner.instances.id) == set(task.instances("train").first(4).id)
     assert adaptation.steps_per_epoch == 2
 
 
 def test_what_is_never_asked_is_not_demonstrated(base):
-    adaptation = Adaptation(base.copy(), make("task", NEW[0]), METHODS["sft"], Settings(steps=1, batch=3))
+    adaptation = Adaptation(base.copy(), make("task", NEW[0]), METHODS["sft"], Settings(steps=1, batch=3, warmup=0))
     assert len(adaptation.learner.instances) == 3
 
 

@@ -30,7 +30,7 @@ from submissions import brought, queue, scoring
 from submissions import claim as claims
 from submissions import worker as workers
 from submissions.claim import Claim, Data
-from submissions.confine import Limits
+from submissions.confine import Limits, call
 from submissions.queue import End, Submission, Try, Worker
 from submissions.verify import verify
 from tests.toys import SPELLING, Dialogue, Speller, put_base
@@ -291,6 +291,12 @@ def test_worker_tells_what_it_begins_and_that_it_goes_on(home, bring, monkeypatc
     one, other = bring("one", logits(1)), bring("other", logits(2))
     said: list[str] = []
     monkeypatch.setattr(workers, "NEWS", -1.0)
+
+    def asked(*told, keep_on, **how):  # however fast the scoring is
+        assert keep_on()
+        return call(*told, keep_on=keep_on, **how)
+
+    monkeypatch.setattr(workers, "call", asked)
     drain(home, say=said.append)
     begun = [line for line in said if "begun" in line]
     assert begun == [f"one ({one.id}) is begun; 1 more wait", f"other ({other.id}) is begun; 0 more wait"]
@@ -425,7 +431,7 @@ from pathlib import Path
 big = torch.ones(600, 600)
 big @ big  # starts the pool of threads, whose forks wait for ever
 assert torch.get_num_threads() == 2
-scoring.Bench = lambda track, home: type("Ready", (), {{"answers": 0, "drawn": 0}})()
+scoring.Bench = lambda track, home: type("Ready", (), {{"answers": 0, "drawn": 0, "floor": 0, "data": 0}})()
 scoring.find_track = lambda id: id
 scoring.ready("x", Path("."))
 print(call(lambda: float((big @ big).sum()), limits=Limits(seconds=20), writable=[], log=Path({str(home / "log")!r})))
