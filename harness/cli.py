@@ -417,7 +417,7 @@ def ran(done: "Done") -> str:
     assert record is not None
     gain = interval(record.gain, record.gain_low, record.gain_high)
     retention = interval(record.retention, record.retention_low, record.retention_high)
-    drift = number(record.drifts[0].nats, ".3g") if record.drifts else "–"
+    drift = drifted(record.drifts[0].nats, record.drifts[0].floor, ".3g") if record.drifts else "–"
     seconds = record.cost.get("adapt_seconds", 0.0) + record.cost.get("score_seconds", 0.0)
     took = "done before" if done.before else f"{seconds:.0f} s"
     return f"gain {gain}, retention {retention}, drift {drift}; {took}"

@@ -209,6 +209,7 @@ def leaderboard(track: Track | None, id: str, entries: "Sequence[Entry]") -> Tab
     """The entries of one track as a table, best front first."""
     title = f"{id}: {track.title}" if track else id
     table = Table(title=title, caption="points and nats; [95 % interval over items]; ± spread between seeds")
+    lost = [name for name in ("unscored", "failed") if any(getattr(entry, name) for entry in entries)]
     for column, justify in (
         ("front", "right"),
         ("method", "left"),
@@ -217,6 +218,7 @@ def leaderboard(track: Track | None, id: str, entries: "Sequence[Entry]") -> Tab
         ("gain", "right"),
         ("retention", "right"),
         ("drift", "right"),
+        *((name, "right") for name in lost),
     ):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     default = asdict(track.settings) if track else {}
@@ -235,6 +237,7 @@ def leaderboard(track: Track | None, id: str, entries: "Sequence[Entry]") -> Tab
                 )
             ),
             drifted(entry.drift.value, entry.floor, ".3g"),
+            *(str(getattr(entry, name) or 0) for name in lost),
         )
     return table
 

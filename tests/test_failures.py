@@ -21,6 +21,7 @@ from harness.run import Spec, adapt_into, run
 from harness.score import Answers, Bench, evaluate, matched
 from harness.settings import lasting
 from harness.store import Store
+from harness.terminal import leaderboard
 from harness.tracks import Conditions, again
 from harness.types import (
     Actions,
@@ -35,6 +36,7 @@ from harness.types import (
     WorldFailed,
     each,
 )
+from leaderboard import frames
 from tests.toys import SPELLING, Speller
 
 CARD = Card("", "", "", "", 0.0)
@@ -266,6 +268,10 @@ def test_row_with_more_than_two_percent_unscored_has_no_rank_and_a_flag(bench, t
     assert (entry.rank == 1) is ranked
     assert bool(entry.unranked) is not ranked
     assert entry.uneven
+    shown = [column.header for column in leaderboard(SPELLING, SPELLING.id, [entry]).columns]
+    assert shown[-1] == "unscored"
+    assert frames.shown(store.choices(SPELLING.id)["lost"]).count("unscored") == 1
+    assert "unscored" not in frames.shown(False)
     assert any("were not measured alike" in flag for flag in flags(store.seeds(entry.id)))
 
 
