@@ -96,6 +96,7 @@ def test_page_of_a_small_home_draws(page, home, show):
     assert not at.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_page_of_a_large_home_draws(page, crowded, show):
     at = show(crowded, page)
@@ -156,6 +157,7 @@ def assert_only_text(at: AppTest) -> None:
             assert node.type in AS_TEXT, f"{node.type}: {proto}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_hostile_texts_reach_no_markdown_and_no_html(page, strange, show):
     assert_only_text(show(strange, page, track=TRACK))
@@ -171,6 +173,7 @@ def test_hostile_submission_is_shown_as_text(strange, show):
         assert words.legible(text, 200).strip() in [element.value for element in at.text]
 
 
+@pytest.mark.slow
 def test_hostile_names_stand_in_the_table_as_they_are(strange, show):
     pages = [rows(show(strange, "track", track=TRACK, columns="name", page=page)) for page in "12"]
     names = pd.concat(pages)["name"].tolist()
@@ -178,6 +181,7 @@ def test_hostile_names_stand_in_the_table_as_they_are(strange, show):
     assert HOSTILE[0] in names  # what is harmless to a reader is not touched
 
 
+@pytest.mark.slow
 def test_hostile_search_finds_what_has_it_and_changes_nothing(strange):
     before, state = strange.joinpath("published.duckdb").read_bytes(), State(strange)
     held = {entry.id: f"{entry.name} {entry.method} {entry.differs}".lower() for entry in table(state, TRACK)}
@@ -189,6 +193,7 @@ def test_hostile_search_finds_what_has_it_and_changes_nothing(strange):
     assert strange.joinpath("published.duckdb").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_hostile_search_on_the_page_finds_its_entry(strange, show):
     at = show(strange, "track", track=TRACK, columns="name")
     for text in SOME:
@@ -198,6 +203,7 @@ def test_hostile_search_on_the_page_finds_its_entry(strange, show):
         assert_only_text(at)
 
 
+@pytest.mark.slow
 def test_hostile_entries_are_compared(strange, show):
     found = [entry.id for entry in table(Store(strange), TRACK) if entry.name in SOME]
     at = show(strange, "compare", track=TRACK, ids=",".join(found))
@@ -205,6 +211,7 @@ def test_hostile_entries_are_compared(strange, show):
     assert not at.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["track", "submission", "compare", "samples"])
 def test_hostile_permalink_is_text(page, home, show):
     at = show(home, page)

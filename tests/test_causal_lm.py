@@ -235,6 +235,7 @@ def test_greedy_replies_are_those_of_generate(lm):
         assert said[0, prompt.shape[1] :].tolist() == episode.actions[-1].code
 
 
+@pytest.mark.slow
 def test_companions_and_order_change_nothing(exact, monkeypatch):
     every = codes(play(exact, np.repeat(np.arange(12), 4)))
     assert codes(play(exact, np.arange(12))) == every[::4]
@@ -629,6 +630,7 @@ def test_likeliest_tokens_are_those_of_a_categorical(pair):
     assert likeliest(p, 100).shape == (5, 3, 20)
 
 
+@pytest.mark.slow
 def test_a_vocabulary_of_150_000_is_never_held_whole():
     code = """
 import resource, torch, harness.vocabulary

@@ -27,6 +27,8 @@ from harness.statistics import (
     wins,
 )
 
+pytestmark = pytest.mark.slow
+
 SUBMISSIONS = 1000
 RATES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 

@@ -312,6 +312,7 @@ def pages(board: Store, strangers: Store) -> dict[str, Page]:
     return {"board": page(board), "strangers": page(strangers)}
 
 
+@pytest.mark.slow
 def test_what_strangers_wrote_is_text_and_nothing_else(pages: dict[str, Page]):
     found = pages["strangers"]
     assert not any(MARK in text for text in (*found.other, found.inside("script"), found.inside("style")))

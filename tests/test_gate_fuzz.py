@@ -33,6 +33,8 @@ from tests.gate_corpus import (
     weights,
 )
 
+pytestmark = pytest.mark.slow
+
 PROPERTIES = 9
 
 often = settings(

@@ -218,6 +218,7 @@ def limit(monkeypatch):
 HARD = (TOWER, "1000000000!", r"(x+y+z+w)^{400}")
 
 
+@pytest.mark.slow
 def test_a_hard_sum_is_not_the_same_and_ends_in_any_thread(limit):
     with ThreadPoolExecutor(2) as threads:
         for said in HARD:
@@ -287,6 +288,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("busy", [False, True])
 def test_the_child_does_not_outlive_a_parent_that_is_killed(busy):
     code = f"""
@@ -318,6 +320,7 @@ time.sleep(60)
     assert ended
 
 
+@pytest.mark.slow
 def test_a_forked_process_has_a_child_of_its_own():
     code = """
 import os
@@ -337,6 +340,7 @@ assert os.waitpid(pid, 0)[1] == 0
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_spawned_process_compares_too(tmp_path):
     script = tmp_path / "spawned.py"
     script.write_text("""
@@ -353,6 +357,7 @@ if __name__ == "__main__":
     assert (ran.stdout, ran.stderr) == ("True False\n", "")
 
 
+@pytest.mark.slow
 def test_a_confined_process_that_starts_no_other_compares_within_the_limit(limit, tmp_path):
     def verdicts() -> list[bool]:
         return [equal("3+5", "8"), equal(TOWER, "8"), equal("x+1", "1+x"), equal(r"\frac{" * 30, "8")]
@@ -361,6 +366,7 @@ def test_a_confined_process_that_starts_no_other_compares_within_the_limit(limit
     assert confined == [True, False, True, False]
 
 
+@pytest.mark.slow
 def test_a_thread_that_nothing_can_stop_gets_no_verdict(limit, monkeypatch):
     def refused(*_: object, **__: object) -> None:
         raise PermissionError("a scoring process starts no other")

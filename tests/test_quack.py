@@ -23,10 +23,13 @@ from harness.types import Refused
 from tests.test_record import columns, make
 from tests.test_store import WRITER, end, everything, put, start
 
-pytestmark = pytest.mark.skipif(
-    not all(importlib.util.find_spec(f"duckdb_extension_{name}") for name in ("quack", "httpfs")),
-    reason="duckdb-extension-quack and duckdb-extension-httpfs are not installed",
-)
+pytestmark = [
+    pytest.mark.slow,  # a server is started for nearly every test
+    pytest.mark.skipif(
+        not all(importlib.util.find_spec(f"duckdb_extension_{name}") for name in ("quack", "httpfs")),
+        reason="duckdb-extension-quack and duckdb-extension-httpfs are not installed",
+    ),
+]
 
 TOKEN = "0123456789abcdef-of-a-test"
 
