@@ -72,8 +72,8 @@ class Answers:
         )
 
     def first(self, items: int) -> "Answers":
-        """The first `items` of them; 0: all."""
-        return self.take(np.arange(min(items, len(self)))) if items else self
+        """The first `items` of them, without what was said; 0: all."""
+        return replace(self, played=None).take(np.arange(min(items, len(self)))) if items else self
 
 
 def evaluate(
@@ -287,7 +287,7 @@ def score_row(task: str, suite: str, base: Answers, adapted: Answers, e: Estimat
         p=p,
         mde=POINTS * statistics.minimum_detectable_effect(e.se),
         interval=e.method,
-        metrics=metric_means(base.take(np.flatnonzero(both)), adapted.take(np.flatnonzero(both))),
+        metrics=metric_means(base, adapted),
         items=len(base),
         unscored_base=base.unscored,
         unscored_adapted=adapted.unscored,
@@ -299,12 +299,13 @@ def score_row(task: str, suite: str, base: Answers, adapted: Answers, e: Estimat
 def metric_means(base: Answers, adapted: Answers) -> dict[str, list[float | None]]:
     """Means of what the task measures beside the score, by metric: of the base, then of the adapted.
 
-    They are paired as scores are: over the items for which both have it. Where none has it on both sides, each has its
-    own mean.
+    They are paired as scores are: over the items that both have scored and for which both have it. Where none has it on
+    both sides, each has its own mean.
     """
     found: dict[str, list[float | None]] = {}
+    scored = np.isfinite(base.score) & np.isfinite(adapted.score)
     for name in dict.fromkeys([*base.metrics, *adapted.metrics]):
-        sides = [side.metrics.get(name, np.full(len(side), np.nan)) for side in (base, adapted)]
+        sides = [side.metrics.get(name, np.full(len(side), np.nan))[scored] for side in (base, adapted)]
         both = np.isfinite(sides).all(0)
         means = [known_mean(side[both] if both.any() else side) for side in sides]
         found[name] = [None if np.isnan(mean) else mean for mean in means]
