@@ -330,8 +330,6 @@ class Outcomes:
 
     def failing(self, rows: np.ndarray, why: str) -> "Outcomes":
         """The same but that the agent failed the episodes `rows` [k], however they went on."""
-        if not len(rows):
-            return self
         reward, error = np.array(self.reward, np.float64), list(self.error or [None] * len(self))
         reward[rows] = 0.0
         for i in rows.tolist():
