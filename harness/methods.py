@@ -43,6 +43,9 @@ class Learner:
 
 Source = Callable[[Learner, np.ndarray, int], tuple[Episodes, np.ndarray]]
 
+READ: dict[Callable[..., Any], tuple[str, ...]] = {}
+"""Piece of a method → the settings that it reads, where others do not."""
+
 
 def demonstrated(learner: Learner, prompts: np.ndarray, seed: int) -> tuple[Episodes, np.ndarray]:
     """The expert's answers, one a prompt, drawn once for the whole adaptation."""
@@ -63,7 +66,7 @@ def sampled(actor: Callable[[Learner], Agent], *, once: bool = False, single: bo
         instances = learner.instances.take(prompts[group])
         return rollout(actor(learner), learner.task, instances, seed=learner.seed if once else seed), group
 
-    vars(source)["reads"] = (() if single else ("group",)) + (("teacher",) if actor is its_teacher else ())
+    READ[source] = (() if single else ("group",)) + (("teacher",) if actor is its_teacher else ())
     return source
 
 
@@ -234,7 +237,7 @@ def per_horizon(lengths: Tensor, weight: Tensor, settings: Settings) -> Tensor:
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
-READ: dict[Callable[..., Any], tuple[str, ...]] = {
+READ |= {
     demonstrated: ("style",),
     contrasted: ("style", "group"),
     margin_gap: ("margin",),
@@ -242,7 +245,6 @@ READ: dict[Callable[..., Any], tuple[str, ...]] = {
     clipped_ratio: ("clip",),
     per_horizon: ("horizon",),
 }
-"""The settings that a piece of a method reads, where others do not; sources that sample say so themselves."""
 OWN = ("style", "teacher", "group", "margin", "top_k", "clip", "horizon")
 """Settings that only some methods read."""
 
@@ -264,7 +266,7 @@ class Method:
     def reads(self) -> set[str]:
         """Which of the settings in `OWN` it reads."""
         pieces = (self.source, self.weight, self.surrogate, self.normaliser)
-        return {name for piece in pieces for name in READ.get(piece, getattr(piece, "reads", ()))}
+        return {name for piece in pieces for name in READ.get(piece, ())}
 
 
 METHODS: dict[str, Method] = {
