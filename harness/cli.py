@@ -29,7 +29,7 @@ from harness.terminal import (
     bar,
     busy,
     command,
-    drifted,
+    drift_or_floor,
     err,
     interval,
     leaderboard,
@@ -280,7 +280,7 @@ def score(
             store.decide(record.id, "renamed", "scored again under another name", name)
             called = name
     forward = record.drifts[0] if record.drifts else None
-    drift = f"{drifted(forward.nats, forward.floor, '.4g')} nats" if forward else "not known"
+    drift = f"{drift_or_floor(forward.nats, forward.floor, '.4g')} nats" if forward else "not known"
     row = {
         "id": record.id,
         "name": called,
@@ -417,7 +417,7 @@ def ran(done: "Done") -> str:
     assert record is not None
     gain = interval(record.gain, record.gain_low, record.gain_high)
     retention = interval(record.retention, record.retention_low, record.retention_high)
-    drift = drifted(record.drifts[0].nats, record.drifts[0].floor, ".3g") if record.drifts else "–"
+    drift = drift_or_floor(record.drifts[0].nats, record.drifts[0].floor, ".3g") if record.drifts else "–"
     seconds = record.cost.get("adapt_seconds", 0.0) + record.cost.get("score_seconds", 0.0)
     took = "done before" if done.before else f"{seconds:.0f} s"
     return f"gain {gain}, retention {retention}, drift {drift}; {took}"

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from harness.estimate import Estimate
+from harness.estimate import Estimate, below_floor
 from harness.record import folder
 from harness.sql import rows
 from harness.types import Refused
@@ -110,9 +110,9 @@ class Entry:
         return "gain or retention is not known"
 
     @property
-    def drifted(self) -> bool:
-        """Whether its drift is more than rounding makes of nothing."""
-        return not self.drift.value <= self.floor
+    def below_floor(self) -> bool:
+        """Whether its drift is no more than rounding makes of nothing."""
+        return below_floor(self.drift.value, self.floor)
 
     @property
     def submissions(self) -> str:

@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 
 
+def below_floor(nats: float | None, floor: float | None) -> bool:
+    """Whether a drift is no more than rounding makes of nothing; of what is not known, it is not said."""
+    return nats is not None and floor is not None and nats <= floor
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A value with its interval, in the unit of the scores that went in. What cannot be told is NaN."""

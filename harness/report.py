@@ -87,7 +87,7 @@ def _row(entry: Entry, fronts: Counter[int | None]) -> dict[str, Any]:
         "gain": _number(entry.gain, entry.gain_between, "+z.1f"),
         "retention": _number(entry.retention, entry.retention_between, "+z.1f"),
         "drift": _number(entry.drift, entry.drift_between, "z.3g")
-        | ({} if entry.drifted else {"interval": "below the floor"}),
+        | ({"interval": "below the floor"} if entry.below_floor else {}),
         "unscored": entry.unscored,
         "scored": f"{entry.scored_at:%Y-%m-%d}",
         "again": [

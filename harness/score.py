@@ -165,9 +165,9 @@ class Bench:
 
     def answer(self, agent: Agent, items: int) -> dict[str, Answers]:
         """The agent's answers on the first `items` of every task."""
-        return {id: self.asked(agent, id, items) for id in self.tasks}
+        return {id: self.answer_task(agent, id, items) for id in self.tasks}
 
-    def asked(self, agent: Agent, task: str, items: int) -> Answers:
+    def answer_task(self, agent: Agent, task: str, items: int) -> Answers:
         """The agent's answers on the first `items` of one task."""
         return evaluate(agent, self.tasks[task], items=items, conditions=self.track.conditions)
 

@@ -225,7 +225,7 @@ def ready(track: str, home: Path) -> tuple[str, dict[str, str], list[str]]:
 def answered(track: str, home: Path, task: str) -> bytes:
     """What the base says on a task, for all workers: they share the asking."""
     made = bench(track, home)
-    said = made.drawn if task == DRAWN else made.asked(made.base, task, made.track.items)
+    said = made.drawn if task == DRAWN else made.answer_task(made.base, task, made.track.items)
     return pickle.dumps(said)
 
 

@@ -27,6 +27,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from harness.estimate import below_floor
 from harness.settings import Settings, explained
 from harness.tracks import Track
 
@@ -165,9 +166,9 @@ def number(value: float | None, form: str) -> str:
     return "–" if value is None or value != value else format(value, form)
 
 
-def drifted(nats: float | None, floor: float | None, form: str) -> str:
+def drift_or_floor(nats: float | None, floor: float | None, form: str) -> str:
     """A drift in nats, or that rounding alone makes as much."""
-    if nats is not None and floor is not None and nats <= floor:
+    if below_floor(nats, floor):
         return f"below the floor ({floor:.1g})"
     return number(nats, form)
 
@@ -236,7 +237,7 @@ def leaderboard(track: Track | None, id: str, entries: "Sequence[Entry]") -> Tab
                     (entry.retention, entry.retention_between),
                 )
             ),
-            drifted(entry.drift.value, entry.floor, ".3g"),
+            drift_or_floor(entry.drift.value, entry.floor, ".3g"),
             *(str(getattr(entry, name) or 0) for name in lost),
         )
     return table

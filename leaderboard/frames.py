@@ -66,7 +66,7 @@ def board(entries: Sequence[Entry]) -> pd.DataFrame:
             row |= {f"{name} sd": getattr(entry, f"{name}_between")}
             row |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
         row |= {"seconds": entry.cost.get("adapt_seconds"), "episodes": entry.cost.get("episodes")}
-        if not entry.drifted:
+        if entry.below_floor:
             row["drift 95 %"] = "below the floor"
         row |= {
             "floor": entry.floor,

@@ -50,7 +50,7 @@ def test_old_home_opens_with_the_same_rows_and_rebuild_gives_them_again(old: Pat
     assert rows == before
     entries = table(store, "spelling-v1")
     assert {entry.id for entry in entries} == ENTRIES
-    assert all(entry.drifted and entry.failed is None and not entry.uneven for entry in entries)
+    assert all(not entry.below_floor and entry.failed is None and not entry.uneven for entry in entries)
     assert store.rebuild() == 5
     assert [tuple(row.values()) for row in store.rows(f"SELECT {COLUMNS} FROM runs ORDER BY id")] == before
     assert table(store, "spelling-v1") == entries

@@ -39,7 +39,7 @@ def estimates(entry: Entry) -> None:
         column.metric(f"{name} ({unit})", number(estimate.value, digits))
         between = number(getattr(entry, f"{name}_between"), digits)
         column.caption(f"95 %: {bounds(estimate, digits)}; between seeds: sd {between}")
-    if not entry.drifted:
+    if entry.below_floor:
         st.write(f"Its drift is below the floor: rounding alone makes {entry.floor:.2g} nats of nothing.")
     if "cannot be read" in entry.gain.method:
         st.text(f"Nothing is known over its seeds: {entry.gain.method}")
