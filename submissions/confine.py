@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import faulthandler
+import gc
 import json
 import os
 import resource
@@ -130,6 +131,7 @@ def _child(
     sender: Connection, function: Callable[..., Any], args: Sequence[Any], limits: Limits, writable: list[str], log: str
 ) -> None:
     told: tuple[str, Any]
+    gc.freeze()  # the parent's garbage is not freed in here: what it took would come on top of the limit
     try:
         os.setsid()
         _output(log)

@@ -1,5 +1,6 @@
 """What a confined call may do, and how its end is told."""
 
+import gc
 import os
 import resource
 import signal
@@ -88,6 +89,15 @@ def test_too_much_memory_is_told(confined):
         confined(lambda: len(bytearray(2 * 2**30)))
     with pytest.raises(Crashed, match="needed more than the 1 GiB of memory"):
         confined(lambda: float(torch.ones(2**29).sum()))
+
+
+def test_garbage_of_the_parent_makes_no_room(confined):
+    garbage = [bytearray(1200 * 2**20)]
+    garbage.append(garbage)
+    del garbage
+    with pytest.raises(Crashed, match="needed more than the 1 GiB of memory"):
+        confined(lambda: (gc.collect(), len(bytearray(2 * 2**30))))
+    gc.collect()
 
 
 def test_too_much_time_is_told(confined):
