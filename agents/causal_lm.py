@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
 
 from harness.policy import Prediction, draw
+from harness.runtime import AUTO, Runtime
 from harness.types import Actions, Asked, Column, Episodes, Refused, Reply, Turn, row
 from harness.vocabulary import Vocabulary, logits_of
 
@@ -32,6 +34,8 @@ ARCHITECTURES = ("llama", "qwen2", "qwen3")
 """Models whose logits are `lm_head` of what `model` returns, and whose layers all attend to everything before."""
 TAILS = 512
 """Tokens in a pack beyond twice its prompt: attention costs the square of a pack's length."""
+MICRO_BATCH = 8192
+"""Tokens of a micro-batch, unless a runtime says otherwise."""
 SLOTS = 2**17
 """Tokens whose keys are kept at once in decoding: rows × (prompt + limit)."""
 
@@ -341,20 +345,24 @@ def until(code: Sequence[int], ends: Sequence[int]) -> int:
 class CausalLM:
     """A policy whose action is a reply: token ids up to the end of the turn, or up to `limit` of them."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, limit: int = 96, tokens: int = 8192, prompt: str = ""):
-        """A transformers model and its tokenizer; `tokens` is the size of a micro-batch, `prompt` a system's words.
+    def __init__(self, model: Any, tokenizer: Any, *, limit: int = 96, prompt: str = "", runtime: Runtime = AUTO):
+        """A transformers model and its tokenizer; `prompt` is what the system says first.
 
-        An answer ends with the token that the chat template puts there, or with any that the model's generation config
-        names: Qwen2.5 says `<|im_end|>` and, at times, `<|endoftext|>`.
+        A micro-batch has 8,192 tokens unless the runtime says otherwise. An answer ends with the token that the chat
+        template puts there, or with any that the model's generation config names: Qwen2.5 says `<|im_end|>` and, at
+        times, `<|endoftext|>`.
         """
         kind, layers = model.config.model_type, getattr(model.config, "layer_types", None) or ()
         if kind not in ARCHITECTURES or "sliding_attention" in layers:
             known = ", ".join(ARCHITECTURES)
             raise Refused(f"this {kind} model is not supported; bring one of {known} without sliding windows")
-        self.model = model.eval()
+        self.runtime = runtime.otherwise(Runtime(micro_batch=MICRO_BATCH)).resolved()
+        self.model = model.eval().to(self.runtime.device)
         self.model.set_attn_implementation("razorbench")
+        if self.runtime.checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.chat = tokenizer if isinstance(tokenizer, Chat) else Chat(tokenizer, stops(model), prompt)
-        self.limit, self.tokens = limit, tokens
+        self.limit = limit
         self.reference: CausalLM | None = None
         self.lora: Lora | None = None
 
@@ -364,14 +372,13 @@ class CausalLM:
         source: str | Path,
         revision: str | None = None,
         *,
-        device: str = "cpu",
-        dtype: torch.dtype = torch.float32,
         limit: int = 96,
-        tokens: int = 8192,
         prompt: str = "",
+        runtime: Runtime = AUTO,
     ) -> "CausalLM":
         """A model from a folder, or from the Hugging Face hub at a commit `revision`; none of its code is run.
 
+        Its weights are kept in float32, whatever they are saved in: steps of AdamW are lost to the rounding of bf16.
         Refuses a hub id without a full commit hash, and what cannot be read.
         """
         local = Path(source).is_dir()
@@ -385,10 +392,12 @@ class CausalLM:
         )
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **where)
-            model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **where)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                source, dtype=torch.float32, use_safetensors=True, **where
+            )
         except (OSError, ValueError) as error:
             raise Refused(f"{source} cannot be read as a causal language model ({error})") from error
-        return cls(model.to(device), tokenizer, limit=limit, tokens=tokens, prompt=prompt)
+        return cls(model, tokenizer, limit=limit, prompt=prompt, runtime=runtime)
 
     @property
     def head(self) -> Tensor:
@@ -407,7 +416,8 @@ class CausalLM:
         codes: list[list[int]] = [[]] * len(prompts)
         for part in batches([len(prompts[i]) + self.limit for i in order], SLOTS):
             rows = order[part]
-            said = self.decode([prompts[i] for i in rows], u[rows], temperature)
+            with self.runtime.autocast():
+                said = self.decode([prompts[i] for i in rows], u[rows], temperature)
             for i, code in zip(rows, said, strict=True):
                 codes[i] = code
         finished = [code[-1] in self.chat.stops for code in codes]
@@ -477,12 +487,27 @@ class CausalLM:
 
     def predict(self, episodes: Episodes) -> Iterator[Prediction]:
         """Predictions of single tokens, [M, 1] a micro-batch; answers to one prompt share the work on it."""
-        packs = packed(self.chat.talks(episodes.turns, len(episodes)), self.tokens)
-        for part in batches([len(pack) for pack in packs], self.tokens):
+        budget = self.runtime.micro_batch
+        packs = packed(self.chat.talks(episodes.turns, len(episodes)), budget)
+        for part in batches([len(pack) for pack in packs], budget):
             laid = lay(packs[part])
-            hidden = self.hidden(laid).flatten(0, 1).index_select(0, self.tensor(laid.source))  # [M, D]
+            with self.runtime.autocast(), self.recomputing():
+                states = self.hidden(laid)
+            hidden = states.flatten(0, 1).index_select(0, self.tensor(laid.source))  # [M, D]
             dist = Vocabulary(hidden[:, None], self.head)
             yield Prediction(dist, self.tensor(laid.code)[:, None], None, self.tensor(laid.owner))
+
+    @contextmanager
+    def recomputing(self) -> Iterator[None]:
+        """Drops activations until the backward pass, where the runtime says so and gradients are wanted.
+
+        Transformers does that in training mode alone, which changes nothing else here: no model has dropout.
+        """
+        self.model.train(self.runtime.checkpointing and torch.is_grad_enabled())
+        try:
+            yield
+        finally:
+            self.model.eval()
 
     def hidden(self, laid: Laid) -> Tensor:
         """The last hidden states [B, L, D] of a batch of packs."""
@@ -523,7 +548,7 @@ class CausalLM:
     def twin(self, shared: Iterable[nn.Parameter]) -> "CausalLM":
         """A copy that reads the memory of the weights `shared`, which are frozen in it, and owns the others."""
         memo = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in shared}
-        twin = CausalLM(deepcopy(self.model, memo), self.chat, limit=self.limit, tokens=self.tokens)
+        twin = CausalLM(deepcopy(self.model, memo), self.chat, limit=self.limit, runtime=self.runtime)
         twin.reference, twin.lora = self.base(), self.lora
         return twin
 

@@ -7,6 +7,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from agents.causal_lm import CausalLM
+from harness.runtime import AUTO, Runtime
 
 FOLDER = Path(__file__).parent / "weights" / "mini-lm-v1"
 """The shipped tokenizer and config.json."""
@@ -20,7 +21,13 @@ TEMPLATE = (
 """ChatML, as Qwen2 writes it, without a system prompt of its own."""
 
 
-def mini_lm(seed: int = 0, folder: Path = FOLDER, *, prompt: str = "", limit: int = 96) -> CausalLM:
+SMALL = Runtime("cpu", "float32", micro_batch=1024)
+"""Small micro-batches of like lengths waste little on padding, and stay in a core's cache; a GPU would wait for us."""
+
+
+def mini_lm(
+    seed: int = 0, folder: Path = FOLDER, *, prompt: str = "", limit: int = 96, runtime: Runtime = AUTO
+) -> CausalLM:
     """The model that `folder`'s config.json describes, with random weights from `seed` and the folder's tokenizer.
 
     A reply has at most `limit` tokens; `prompt` is what the system says before a question.
@@ -28,8 +35,8 @@ def mini_lm(seed: int = 0, folder: Path = FOLDER, *, prompt: str = "", limit: in
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Qwen2ForCausalLM(Qwen2Config.from_pretrained(folder))
-    # Small micro-batches of like lengths waste little on padding, and stay in a core's cache.
-    return CausalLM(model, Qwen2Tokenizer.from_pretrained(folder), limit=limit, tokens=1024, prompt=prompt)
+    tokenizer = Qwen2Tokenizer.from_pretrained(folder)
+    return CausalLM(model, tokenizer, limit=limit, prompt=prompt, runtime=runtime.otherwise(SMALL))
 
 
 def train_tokenizer(texts: Iterable[str], folder: Path, vocab: int = 1024) -> None:

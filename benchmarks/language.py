@@ -173,7 +173,7 @@ def kl(policy: CausalLM, task: MiniTools, passes: int, pairs: int) -> Pairs:
     talks = sorted((t.opening + t.tail for t in policy.chat.talks(episodes.turns, ROWS)), key=len)
     parts = [
         nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in talks[part]], batch_first=True)
-        for part in batches([len(ids) for ids in talks], policy.tokens)
+        for part in batches([len(ids) for ids in talks], policy.runtime.micro_batch)
     ]
 
     def forward() -> None:

@@ -51,7 +51,8 @@ class Adaptation:
     ):
         """Train `policy` in place. `priors` are the tasks that elastic weight consolidation protects.
 
-        Refuses settings by which nothing would be learned, or not at the rate that they name.
+        Refuses settings by which nothing would be learned, or not at the rate that they name; and weights that are kept
+        in less than float32.
         """
         if settings.group < 2 and method.weight in (centred, standardised):
             raise Refused(
@@ -70,6 +71,11 @@ class Adaptation:
             instances = instances.take(order(seed, 0, instances)[: self.steps * settings.batch])
         self.learner = Learner(policy, task, settings, seed, instances, teacher)
         self.parameters = list(policy.parameters())
+        if coarse := next((p.dtype for p in self.parameters if p.dtype.itemsize < 4), None):
+            raise Refused(
+                f"weights in {str(coarse).removeprefix('torch.')} are too coarse for small steps, which are rounded "
+                "away; keep those that are trained in float32, and compute in bfloat16 with --dtype"
+            )
         self.optimizers = optimizers(policy, settings)
         self.anchor = [p.detach().clone() for p in self.parameters] if settings.ewc or settings.l2 else []
         self.fisher = fisher(policy, priors, seed) if settings.ewc else []

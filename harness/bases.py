@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import file_digest, sha256
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,28 @@ from harness.adapt import Adaptation
 from harness.checkpoint import Report
 from harness.methods import METHODS
 from harness.policy import Policy
-from harness.registry import make
+from harness.registry import find, make
+from harness.runtime import AUTO, Runtime
 from harness.tracks import Base
 from harness.types import Refused
 
 
-def base_policy(base: Base, home: Path, options: Mapping[str, Any] | None = None) -> Policy:
+def base_policy(base: Base, home: Path, options: Mapping[str, Any] | None = None, runtime: Runtime = AUTO) -> Policy:
     """The base with the weights that it is shipped with, or else made on first use and kept in `home`/bases.
 
     Its sha256 stands in each record, and adaptations of different bases are different entries. `options` are for the
-    agent's factory. Refused where the file is damaged, or the agent knows no such option.
+    agent's factory, and so is `runtime`, if it takes one. Refused where the file is damaged, or the agent knows no such
+    option.
     """
+    how: dict[str, Any] = {}
+    if "runtime" in signature(find("agent", base.agent)).parameters:
+        how = {"runtime": runtime}
+    elif runtime != AUTO:
+        raise Refused(
+            f"{base.agent} is computed in one way only; leave out device, dtype, micro-batch and checkpointing"
+        )
     try:
-        policy: Policy = make("agent", base.agent, seed=base.seed, **(options or {}))
+        policy: Policy = make("agent", base.agent, seed=base.seed, **(options or {}), **how)
     except TypeError as error:
         if not options:
             raise

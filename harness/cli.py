@@ -16,11 +16,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make sma
 import tyro
 from rich.text import Text
 
+from harness.runtime import AUTO, Runtime
 from harness.settings import Settings
 from harness.terminal import (
     HOME,
     UNCHANGED,
     Changes,
+    Computed,
     Failed,
     Home,
     Json,
@@ -215,6 +217,7 @@ def adapt(
     seed: int = 0,
     save_every: int = 100,
     settings: Changes = UNCHANGED,
+    runtime: Computed = AUTO,
     home: Home = HOME,
     json: Json = False,
 ) -> None:
@@ -227,6 +230,7 @@ def adapt(
         seed: Seed of everything random.
         save_every: Steps between saved states, from which a killed run goes on.
         settings: What is not named is as the track has it.
+        runtime: How the model is computed; it changes no result but for rounding.
     """
     chosen = find_track(track)
     if save_every < 1:
@@ -239,7 +243,7 @@ def adapt(
     spec.check(chosen.settings)
     with bar("adapting") as progress:
         line = progress.add_task(f"{method}, seed {seed}", total=None)
-        bench = Bench(chosen, home)
+        bench = Bench(chosen, home, runtime)
         made = adapt_into(
             out,
             bench,
@@ -253,7 +257,14 @@ def adapt(
 
 
 def score(
-    folder: Name, *, track: str, name: str = "", server: Server = None, home: Home = HOME, json: Json = False
+    folder: Name,
+    *,
+    track: str,
+    name: str = "",
+    runtime: Computed = AUTO,
+    server: Server = None,
+    home: Home = HOME,
+    json: Json = False,
 ) -> None:
     """Score a checkpoint folder for gain, retention and drift, and add its row.
 
@@ -261,6 +272,7 @@ def score(
         folder: Folder that holds model.safetensors, as `razorbench adapt` writes it.
         track: Id of the track to score it on.
         name: Name on the board; by default the folder's. A checkpoint that was scored before is renamed.
+        runtime: How the models are computed; it changes no result but for rounding.
     """
     chosen = find_track(track)
     from harness import checkpoint
@@ -273,7 +285,7 @@ def score(
         store = Store(home, server=server)
         store.reconcile()
         left_out(store.torn())
-        record, new = score_folder(Bench(chosen, home), found, home, name)
+        record, new = score_folder(Bench(chosen, home, runtime), found, home, name)
         store.add(record)
         called = store.submission(record.id)["name"]
         if name not in ("", called):
@@ -308,6 +320,7 @@ def sweep(
     grid: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (0,),
     workers: int = 0,
+    runtime: Computed = AUTO,
     server: Server = None,
     home: Home = HOME,
     json: Json = False,
@@ -320,12 +333,13 @@ def sweep(
         grid: Values to try, as in lr=1e-5,1e-4 schedule=constant,cosine.
         seeds: Seeds, as in 0 1 2.
         workers: Processes; 0: one a core.
+        runtime: How the models are computed; it changes no result but for rounding.
     """
     chosen = find_track(track)
     from harness.sweep import plan
 
     specs = plan(chosen, methods.split(","), grid, seeds)
-    failed = sweep_all([(chosen, specs)], home, workers, server)
+    failed = sweep_all([(chosen, specs)], home, workers, server, runtime=runtime)
     say({"runs": len(specs), "failed": failed}, json, f"{len(specs) - failed} of {len(specs)} runs are on the board:")
     if not json:
         command(f"razorbench results --track {track}", home)
@@ -382,6 +396,7 @@ def sweep_all(
     server: str | None = None,
     finished: Callable[[Track], Any] = lambda track: None,
     lacking: Callable[[Track, Missing], Any] | None = None,
+    runtime: Runtime = AUTO,
 ) -> int:
     """Run sweeps under progress bars; how many runs failed. `finished` is called with each track whose runs are done,
     `lacking` as in `sweeps`.
@@ -395,7 +410,7 @@ def sweep_all(
     failed, counts = 0, {track.id: 0 for track, _ in work}
     with bar("runs") as progress:
         lines = {track.id: progress.add_task(track.id, total=len(specs)) for track, specs in work}
-        for done in sweeps(work, home, workers, server, lacking):
+        for done in sweeps(work, home, workers, server, lacking, runtime):
             id, total = done.track.id, progress.tasks[lines[done.track.id]].total
             counts[id] += 1
             progress.advance(lines[id])

@@ -75,6 +75,11 @@ class Spec:
         return " ".join([self.method, *changed])
 
 
+def how(bench: Bench) -> dict[str, Any]:
+    """How the models of a bench are computed, as provenance tells it; nothing of those that have no say in it."""
+    return {"runtime": runtime} if (runtime := bench.runtime) else {}
+
+
 def begin(bench: Bench, spec: Spec) -> Adaptation:
     """The adaptation of a copy of the track's base, at step 0."""
     teacher = None
@@ -116,7 +121,9 @@ def adapt_into(
     The weights are the same, bit for bit, however often it was stopped. `tell(report, steps)` is called after each
     step. Refuses a folder that holds something else.
     """
-    manifest = Manifest(bench.track.id, spec.method, bench.base_id, spec.told, spec.seed, provenance=provenance())
+    manifest = Manifest(
+        bench.track.id, spec.method, bench.base_id, spec.told, spec.seed, provenance=provenance(**how(bench))
+    )
     weights, reports = folder / (ADAPTERS if spec.settings.lora else WEIGHTS), []
     adaptation = None if weights.exists() else begin(bench, spec)  # what is refused has left nothing behind
     claim(folder, manifest)
@@ -243,7 +250,7 @@ def run(bench: Bench, spec: Spec, home: Path) -> Record:
         spec.seed,
         adaptation.steps,
         cost(reports),
-        provenance(adapted_by="sweep"),
+        provenance(adapted_by="sweep", **how(bench)),
     )
     policy = adaptation.learner.policy
     checkpoint, name = policy_digest(policy), spec.label(bench.track.settings)
@@ -316,7 +323,7 @@ def keep(
         },
         provenance={
             "adapted": manifest.provenance,
-            "scored": provenance(),
+            "scored": provenance(**how(bench)),
             "parameters": sum(parameter.numel() for parameter in bench.base.parameters()),
             **({"submission": submission} if submission else {}),
         },

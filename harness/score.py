@@ -20,6 +20,7 @@ from harness.questions import data_digest
 from harness.record import SAMPLES, Drift, Point, Score
 from harness.registry import make
 from harness.rollout import rollout
+from harness.runtime import AUTO, Runtime
 from harness.tracks import Conditions, Track
 from harness.types import Agent, Benchmark, Clustered, Episodes, Outcome, Outcomes, Refused, Task
 
@@ -127,12 +128,15 @@ def matched(task: str, base: Answers, adapted: Answers) -> Answers:
 class Bench:
     """A track made ready to score on: its tasks, its base, and the base's own answers."""
 
-    def __init__(self, track: Track, home: Path):
-        """Loads the data, and makes the base if `home` has none. Raises Refused when data are missing."""
+    def __init__(self, track: Track, home: Path, runtime: Runtime = AUTO):
+        """Loads the data, and makes the base if `home` has none. `runtime` says how models are computed.
+
+        Raises Refused when data are missing, or the agent or this machine cannot do what `runtime` says.
+        """
         self.track = track
         self.new: Task = make("task", track.new)
         self.priors: dict[str, Task | Benchmark] = {id: make("task", id) for id in track.prior_tasks}
-        self.base = base_policy(track.base, home, track.conditions.options)
+        self.base = base_policy(track.base, home, track.conditions.options, runtime)
         self.base_id = policy_digest(self.base)
 
     @cached_property
@@ -162,6 +166,12 @@ class Bench:
         """Under which conditions items are answered, as a record tells it: with the agent's own limit."""
         told = asdict(self.track.conditions)
         return told | {"limit": told["limit"] or getattr(self.base, "limit", 0)}
+
+    @property
+    def runtime(self) -> dict[str, Any]:
+        """How the models are computed, as a record tells it; empty for an agent that has no say in it."""
+        runtime = getattr(self.base, "runtime", None)
+        return asdict(runtime) if isinstance(runtime, Runtime) else {}
 
     def answer(self, agent: Agent, items: int) -> dict[str, Answers]:
         """The agent's answers on the first `items` of every task."""

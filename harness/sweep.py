@@ -20,6 +20,7 @@ from harness import record as records
 from harness.record import Record, Torn
 from harness.registry import unknown
 from harness.run import Spec, run
+from harness.runtime import AUTO, Runtime
 from harness.score import Bench
 from harness.settings import Settings, lasting
 from harness.store import Store
@@ -80,10 +81,15 @@ def parsed(name: str, text: str) -> Any:
 
 
 def sweep(
-    track: Track, specs: Sequence[Spec], home: Path, workers: int = 0, server: str | None = None
+    track: Track,
+    specs: Sequence[Spec],
+    home: Path,
+    workers: int = 0,
+    server: str | None = None,
+    runtime: Runtime = AUTO,
 ) -> Iterator[Done]:
     """Do the runs of one track: see `sweeps`."""
-    return sweeps([(track, specs)], home, workers, server)
+    return sweeps([(track, specs)], home, workers, server, runtime=runtime)
 
 
 def sweeps(
@@ -92,6 +98,7 @@ def sweeps(
     workers: int = 0,
     server: str | None = None,
     lacking: Callable[[Track, Missing], Any] | None = None,
+    runtime: Runtime = AUTO,
 ) -> Iterator[Done]:
     """Do the runs that `home` has no record of, and yield each as it ends; `workers` 0: one a core.
 
@@ -104,7 +111,7 @@ def sweeps(
     """
     store, most = Store(home, server=server), workers or os.cpu_count() or 1
     store.reconcile()
-    courses = [Course(track, specs, store) for track, specs in work]
+    courses = [Course(track, specs, store, runtime) for track, specs in work]
     going: dict[Future, tuple[Course, Job]] = {}
     pool = ProcessPoolExecutor(most, get_context("spawn"), initializer=follow_parent)
     with pool:
@@ -135,10 +142,11 @@ Job = tuple[Any, ...]
 class Course:
     """A track in a sweep: it is made ready, then its base answers, then the runs; each stage needs all of the last."""
 
-    def __init__(self, track: Track, specs: Sequence[Spec], store: Store):
+    def __init__(self, track: Track, specs: Sequence[Spec], store: Store, runtime: Runtime):
         """The jobs that may be given to a worker now stand in `jobs`."""
         self.track, self.missing, self.store = track, list(specs), store
-        self.jobs: deque[Job] = deque([(ready, track.id, store.home)])
+        self.where = (track.id, store.home, runtime)
+        self.jobs: deque[Job] = deque([(ready, *self.where)])
         self.asked: list[str] = []
         self.said: dict[str, bytes] = {}
 
@@ -146,7 +154,7 @@ class Course:
         """Go on after a job: the runs that are done with it. Refused as the job was."""
         does, error = job[0], future.exception()
         if does is work:
-            yield self.run(job[2], future)
+            yield self.run(job[-1], future)
         elif isinstance(error, Refused):
             raise error
         elif error:
@@ -157,12 +165,11 @@ class Course:
             base, data, self.asked = future.result()
             yield from self.known(base, data)
             if self.missing:
-                self.jobs += [(answered, self.track.id, self.store.home, task) for task in self.asked]
+                self.jobs += [(answered, *self.where, task) for task in self.asked]
         else:
-            self.said[job[3]] = future.result()
+            self.said[job[-1]] = future.result()
             if len(self.said) == len(self.asked):
-                more = (self.store.home, self.store.server, self.said)
-                self.jobs += [(work, self.track.id, spec, *more) for spec in self.missing]
+                self.jobs += [(work, *self.where, self.store.server, self.said, spec) for spec in self.missing]
 
     def known(self, base: str, data: Mapping[str, str]) -> Iterator[Done]:
         """The runs that have a record, of this base and these data, and are not missing."""
@@ -216,22 +223,22 @@ def fingerprint(method: str, settings: Mapping[str, Any], seed: int | None) -> s
 # --- in a worker ------------------------------------------------------------------------------------------------------
 
 
-def ready(track: str, home: Path) -> tuple[str, dict[str, str], list[str]]:
+def ready(track: str, home: Path, runtime: Runtime) -> tuple[str, dict[str, str], list[str]]:
     """Make a track ready, and its base, once: the id of the base, foreign data, and what the base is to answer."""
-    made = bench(track, home)
+    made = bench(track, home, runtime)
     return made.base_id, records.foreign(made.data), [*made.tasks, DRAWN]
 
 
-def answered(track: str, home: Path, task: str) -> bytes:
+def answered(track: str, home: Path, runtime: Runtime, task: str) -> bytes:
     """What the base says on a task, for all workers: they share the asking."""
-    made = bench(track, home)
+    made = bench(track, home, runtime)
     said = made.drawn if task == DRAWN else made.answer_task(made.base, task, made.track.items)
     return pickle.dumps(said)
 
 
-def work(track: str, spec: Spec, home: Path, server: str | None, said: Mapping[str, bytes]) -> Record:
+def work(track: str, home: Path, runtime: Runtime, server: str | None, said: Mapping[str, bytes], spec: Spec) -> Record:
     """One run: adapt, score, write the files, add the row; `said` is what the base answers."""
-    made = bench(track, home)
+    made = bench(track, home, runtime)
     if "answers" not in vars(made):
         made.answers = {task: pickle.loads(said[task]) for task in made.tasks}
         made.drawn = pickle.loads(said[DRAWN])
@@ -241,9 +248,9 @@ def work(track: str, spec: Spec, home: Path, server: str | None, said: Mapping[s
 
 
 @cache
-def bench(track: str, home: Path) -> Bench:
+def bench(track: str, home: Path, runtime: Runtime) -> Bench:
     """The track made ready, once a process."""
-    return Bench(find_track(track), home)
+    return Bench(find_track(track), home, runtime)
 
 
 def follow_parent() -> None:

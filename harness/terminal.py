@@ -28,6 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.estimate import below_floor
+from harness.runtime import Runtime
 from harness.settings import Settings, explained
 from harness.tracks import Track
 
@@ -64,6 +65,8 @@ def flags() -> Any:
 
 Changes = Annotated[Settings | Mapping[str, Any], tyro.conf.arg(constructor=flags()), tyro.conf.OmitArgPrefixes]
 """Settings: all of them, or some by name, and then the others are the track's."""
+Computed = Annotated[Runtime, tyro.conf.OmitArgPrefixes]
+"""How models are computed."""
 UNCHANGED: dict[str, Any] = {}
 """Settings as the track has them."""
 

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from copy import copy, deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -171,7 +172,7 @@ def test_episodes_are_of_many_lengths(episodes):
 
 
 def test_packed_predictions_are_those_of_each_conversation_alone(exact, episodes):
-    packs = agents.causal_lm.packed(exact.chat.talks(episodes.turns, 48), exact.tokens)
+    packs = agents.causal_lm.packed(exact.chat.talks(episodes.turns, 48), exact.runtime.micro_batch)
     assert max(len(pack.talks) for pack in packs) == 4
     model = plain(exact)
     with torch.no_grad():
@@ -247,7 +248,7 @@ def test_companions_and_order_change_nothing(exact, monkeypatch):
 
 def test_size_of_micro_batches_changes_nothing(exact, episodes):
     small = exact.copy()
-    small.tokens = 64
+    small.runtime = replace(exact.runtime, micro_batch=64)
     assert len(list(small.predict(episodes))) > len(list(exact.predict(episodes)))
     found = log_probabilities(small, episodes)
     torch.testing.assert_close(found, log_probabilities(exact, episodes), rtol=0, atol=1e-5)
@@ -418,7 +419,7 @@ def test_saved_weights_serve_in_a_hugging_face_folder(other, episodes, tmp_path)
     other.save(tmp_path / "model.safetensors")
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((FOLDER / name).read_bytes())
-    read = CausalLM.read(tmp_path, tokens=other.tokens)
+    read = CausalLM.read(tmp_path, runtime=other.runtime)
     assert float(divergence(other, read, episodes).nats.abs().max()) == 0.0
 
 

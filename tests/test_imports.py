@@ -11,7 +11,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 OURS = ("harness", "tasks", "agents", "submissions", "leaderboard")
 TORCHLESS = (
-    *("harness.types", "harness.registry", "harness.rollout", "harness.settings", "harness.tracks", "harness.flags"),
+    *(
+        "harness.types",
+        "harness.registry",
+        "harness.rollout",
+        "harness.settings",
+        "harness.runtime",
+        "harness.tracks",
+        "harness.flags",
+    ),
     *(
         "harness.statistics",
         "harness.answers",
@@ -48,7 +56,8 @@ def allowed(package: str, name: str) -> bool:
     top = name.split(".")[0]
     return {
         "tasks": top == "tasks" or name in ("harness", "harness.types"),
-        "agents": top == "agents" or name in ("harness", "harness.types", "harness.policy", "harness.vocabulary"),
+        "agents": top == "agents"
+        or name in ("harness", "harness.types", "harness.policy", "harness.runtime", "harness.vocabulary"),
         "leaderboard": top in ("leaderboard", "harness") or name in ("submissions", "submissions.queue"),
         "submissions": top in ("submissions", "harness"),
         "harness": top == "harness",
