@@ -1,10 +1,12 @@
 """One run from a specification to a checkpoint folder or a record: adapt, measure on the way, score, keep."""
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -29,6 +31,8 @@ from harness.types import Refused, Task
 
 CURVE_ROWS = 64
 """Rows of the training curve that a record keeps; each is the mean over its share of the steps."""
+SAVE_SECONDS = 300.0
+"""Time between saved states, where no number of steps is given: a killed run of hours loses minutes."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +118,27 @@ def waypoints(steps: int, count: int) -> set[int]:
 
 
 def adapt_into(
-    folder: Path, bench: Bench, spec: Spec, *, save_every: int = 100, tell: Callable[[Report, int], Any] | None = None
+    folder: Path,
+    bench: Bench,
+    spec: Spec,
+    *,
+    save_every: int = 0,
+    tell: Callable[[Report, int], Any] | None = None,
+    **more: Any,
 ) -> Checkpoint:
     """Adapt into a checkpoint folder, or go on where a killed run of the same specification was.
 
-    The weights are the same, bit for bit, however often it was stopped. `tell(report, steps)` is called after each
-    step. Refuses a folder that holds something else.
+    The weights are the same, bit for bit, however often it was stopped. Its state is saved every `save_every` steps; 0:
+    every five minutes. `tell(report, steps)` is called after each step. What is given `more` goes into its provenance.
+    Refuses a folder that holds something else.
     """
     manifest = Manifest(
-        bench.track.id, spec.method, bench.base_id, spec.told, spec.seed, provenance=provenance(**how(bench))
+        bench.track.id,
+        spec.method,
+        bench.base_id,
+        spec.told,
+        spec.seed,
+        provenance=provenance(**how(bench), **more),
     )
     weights, reports = folder / (ADAPTERS if spec.settings.lora else WEIGHTS), []
     adaptation = None if weights.exists() else begin(bench, spec)  # what is refused has left nothing behind
@@ -132,14 +148,15 @@ def adapt_into(
         return checkpoints.read(folder)
     if adaptation.load(folder):
         reports = [report for report in Checkpoint(folder, manifest).curve() if report.step <= adaptation.step]
-    marks = waypoints(adaptation.steps, bench.track.checkpoints)
+    marks, saved = waypoints(adaptation.steps, bench.track.checkpoints), time.monotonic()
     for report in adaptation:
         reports.append(report)
         if report.step in marks:
             save_weights(adaptation.learner.policy, folder / WAYPOINTS / f"{report.step:08d}.safetensors")
-        if report.step % save_every == 0:
+        if report.step % save_every == 0 if save_every else time.monotonic() - saved >= SAVE_SECONDS:
             write_curve(folder, reports)
             adaptation.save(folder)
+            saved = time.monotonic()
         if tell:
             tell(report, adaptation.steps)
     write_curve(folder, reports)
@@ -235,28 +252,51 @@ def score_folder(bench: Bench, found: Checkpoint, home: Path, name: str = "") ->
 
 
 def run(bench: Bench, spec: Spec, home: Path) -> Record:
-    """Adapt in memory, measure on the way, score, and keep the record; nothing of a run that is cut off remains."""
-    adaptation, reports, points = begin(bench, spec), [], []
-    marks = waypoints(adaptation.steps, bench.track.checkpoints)
-    for report in adaptation:
-        reports.append(report)
-        if report.step in marks:
-            points.append(bench.point(adaptation.learner.policy, report.step))
-    manifest = Manifest(
-        bench.track.id,
-        spec.method,
-        bench.base_id,
-        spec.told,
-        spec.seed,
-        adaptation.steps,
-        cost(reports),
-        provenance(adapted_by="sweep", **how(bench)),
-    )
-    policy = adaptation.learner.policy
-    checkpoint, name = policy_digest(policy), spec.label(bench.track.settings)
-    return lookup(bench, checkpoint, manifest, home) or keep(
-        bench, policy, checkpoint, manifest, points, reports, home, name
-    )
+    """Adapt in a folder below `home`/runs, score, and keep the record; killed at any moment, it goes on there.
+
+    The folder goes when the record stands, or when the adaptation diverges. Who comes while another process is at the
+    same run waits for it.
+    """
+    folder = run_folder(home, bench.track.id, bench.base_id, spec)
+    with alone(folder):
+        try:
+            made = adapt_into(folder, bench, spec, adapted_by="sweep")
+            record, _ = score_folder(bench, made, home, spec.label(bench.track.settings))
+        except ArithmeticError:
+            shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)  # a sweep that found the record may be at it, too
+    return record
+
+
+def run_folder(home: Path, track: str, base: str, spec: Spec) -> Path:
+    """Where a run of a sweep is made; `base` is the digest of the base's weights."""
+    known = [track, base, spec.method, lasting(spec.told), spec.seed]
+    return home / "runs" / sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """The only process at a folder, which is made if need be and may be gone afterwards; waits for the others."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # who was here before has just removed it
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if standing(folder) == os.fstat(handle).st_ino:
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def standing(path: Path) -> int | None:
+    """The inode of what stands at a path; None where nothing does."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_ino
 
 
 def record_id(bench: Bench, checkpoint: str, manifest: Manifest, submission: Mapping[str, Any] | None = None) -> str:

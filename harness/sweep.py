@@ -5,6 +5,7 @@ run.
 import json
 import os
 import pickle
+import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import Any
 from harness import record as records
 from harness.record import Record, Torn
 from harness.registry import unknown
-from harness.run import Spec, run
+from harness.run import Spec, run, run_folder
 from harness.runtime import AUTO, Runtime
 from harness.score import Bench
 from harness.settings import Settings, lasting
@@ -188,6 +189,8 @@ class Course:
             if not id or not (folder := records.folder(self.store.home, id)).exists():
                 self.missing.append(spec)
                 continue
+            made = run_folder(self.store.home, self.track.id, base, spec)
+            shutil.rmtree(made, ignore_errors=True)  # of a run that was killed when its record stood
             try:
                 yield Done(self.track, spec, records.read(folder), before=True)
             except Torn as error:

@@ -89,7 +89,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Spec]:
             specs.extend(wanted)
         return iter(())
 
-    monkeypatch.setattr("harness.score.Bench", lambda track, home: None)
+    monkeypatch.setattr("harness.score.Bench", lambda *how: None)
     monkeypatch.setattr("harness.run.adapt_into", adapt_into)
     monkeypatch.setattr("harness.sweep.sweeps", sweeps)
     return specs
@@ -137,7 +137,7 @@ GRID = ("sweep", TRACK, "--methods", "sft", "--grid")
         ((*ADAPT, "sft", "--batch", "0"), "batch 0 cannot be; give a number that is at least 1"),
         ((*ADAPT, "sft", "--steps=-1"), "steps -1 cannot be; give a number that is at least 0"),
         ((*ADAPT, "sft", "--lr", "nan"), "lr nan cannot be; give a number that is at least 0"),
-        ((*ADAPT, "sft", "--save-every", "0"), "save-every 0 cannot be; give a number that is at least 1"),
+        ((*ADAPT, "sft", "--save-every", "-1"), "save-every -1 cannot be; give a number that is at least 0"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_cure(razorbench, home: Path, tmp_path: Path, argv: tuple, sentence: str):

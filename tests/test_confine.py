@@ -92,7 +92,7 @@ def test_too_much_memory_is_told(confined):
 
 
 def test_garbage_of_the_parent_makes_no_room(confined):
-    garbage = [bytearray(1200 * 2**20)]
+    garbage: list[object] = [bytearray(1200 * 2**20)]
     garbage.append(garbage)
     del garbage
     with pytest.raises(Crashed, match="needed more than the 1 GiB of memory"):

@@ -33,7 +33,7 @@ SWEEP = ("--methods", "sft,grpo", "--grid", "steps=20", "batch=32", "warmup=0")
 
 pytestmark = pytest.mark.kill
 
-KILLS = {"base": 2, "grpo": 12, "iterative-sft": 12, "score": 14, "group": 9, "worker": 6, "parent": 2}
+KILLS = {"base": 2, "grpo": 11, "iterative-sft": 11, "score": 10, "group": 9, "worker": 6, "parent": 2}
 """Kills of each test. One counts when it ended a command that was at work; a kill that came too late does not."""
 assert sum(KILLS.values()) >= 50
 
@@ -142,11 +142,13 @@ def kill(pid: int, whom: str, rng: random.Random) -> bool:
 
 def serve() -> None:
     """Answer each line of standard input: fork a command, kill it after `delay` seconds, say how it ended."""
-    import pandas  # noqa: F401  # the store and the optimiser import these two when first used, which takes seconds
+    import pandas  # noqa: F401  # the store and the optimiser import these when first used, which takes seconds
+    import pyarrow.dataset  # noqa: F401
+    import scipy.linalg  # noqa: F401
     import torch
     import torch._dynamo
 
-    from harness import cli, sweep  # noqa: F401
+    from harness import cli, derive, sweep  # noqa: F401
     from harness.provenance import commit
     from tasks.idx import load
 
@@ -296,6 +298,7 @@ def holds(home: Path, expected: dict[str, Any]) -> None:
     assert len(before["scores"]) == 2 * len(expected)
     assert Store(home).rebuild() == len(expected)
     assert rows(home) == before
+    assert not (home / "runs").exists() or not list((home / "runs").iterdir())
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +16,7 @@ from harness.drift import Divergence
 from harness.lanes import Workers
 from harness.methods import METHODS
 from harness.rollout import Demonstrator, rollout
-from harness.run import Spec, adapt_into, begin, cost, run, score_folder, waypoints, window_mean
+from harness.run import Spec, adapt_into, alone, begin, cost, run, score_folder, waypoints, window_mean
 from harness.score import Answers, Bench, drift_rows, evaluate, metric_means, samples, score_row
 from harness.settings import Settings, variant
 from harness.statistics import judged
@@ -164,6 +166,59 @@ def test_methods_that_give_the_same_weights_are_two_rows(bench: Bench, tmp_path)
 
 def test_run_that_is_made_again_is_the_same_record(bench: Bench, tmp_path):
     assert run(bench, Spec("sft", QUICK), tmp_path) == run(bench, Spec("sft", QUICK), tmp_path)
+
+
+def test_run_that_was_stopped_goes_on_and_leaves_nothing_but_its_record(bench: Bench, tmp_path, monkeypatch):
+    spec, steps, stop = Spec("grpo", QUICK), [], [2]
+    whole = run(bench, spec, tmp_path / "whole")
+    advance = Adaptation.advance
+
+    def stopped(self: Adaptation) -> Any:
+        if self.step in stop:
+            stop.clear()
+            raise KeyboardInterrupt
+        steps.append(self.step)
+        return advance(self)
+
+    monkeypatch.setattr(Adaptation, "advance", stopped)
+    monkeypatch.setattr("harness.run.SAVE_SECONDS", 0.0)
+    home = tmp_path / "home"
+    with pytest.raises(KeyboardInterrupt):
+        run(bench, spec, home)
+    assert len(list((home / "runs").iterdir())) == 1
+    again = run(bench, spec, home)
+    assert steps == [0, 1, 2]
+    assert not list((home / "runs").iterdir())
+    assert again.id == whole.id
+    assert again.curve == whole.curve
+
+
+def test_run_that_diverges_leaves_nothing(bench: Bench, tmp_path, monkeypatch):
+    def diverge(self: Adaptation) -> Any:
+        raise ArithmeticError("the loss is not finite at step 1")
+
+    monkeypatch.setattr(Adaptation, "advance", diverge)
+    with pytest.raises(ArithmeticError):
+        run(bench, Spec("sft", QUICK), tmp_path)
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_who_comes_while_a_run_is_going_waits_for_it(tmp_path):
+    folder, order = tmp_path / "runs" / "one", []
+    with alone(folder):
+        waiting = Thread(target=lambda: wait_for(folder, order))
+        waiting.start()
+        waiting.join(0.2)
+        order.append("first")
+        folder.rmdir()  # done: what the other waits for is gone
+    waiting.join(10)
+    assert order == ["first", "second"]
+    assert folder.exists()
+
+
+def wait_for(folder: Path, order: list[str]) -> None:
+    with alone(folder):
+        order.append("second")
 
 
 def test_checkpoint_of_another_base_is_refused(bench: Bench, tmp_path):
