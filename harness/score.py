@@ -1,11 +1,11 @@
 """Score an adapted policy on a track: gain, retention and drift against the base, on the same items and seeds."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch
 from harness import statistics
 from harness.answers import Tokens, answer_rows, flipped
 from harness.bases import base_policy, policy_digest
+from harness.cache import code_digest, kept
 from harness.drift import Divergence, divergence, elements, floor, reverse_kl
 from harness.estimate import Estimate
 from harness.policy import Policy, Worded
@@ -22,7 +23,9 @@ from harness.registry import make
 from harness.rollout import rollout
 from harness.runtime import AUTO, Runtime
 from harness.tracks import Conditions, Track
-from harness.types import Agent, Benchmark, Clustered, Episodes, Outcome, Outcomes, Refused, Task
+from harness.types import Agent, Benchmark, Clustered, Episodes, Instances, Outcome, Outcomes, Refused, Task
+
+T = TypeVar("T")
 
 POINTS = 100.0
 """Scores are fractions in the engine and points on the board."""
@@ -85,11 +88,7 @@ def evaluate(
         samples = task.evaluate(agent, items or None)
         outcome = Outcomes.stack([Outcome(sample.score, sample.metrics, sample.error) for sample in samples])
         return answers([str(sample.id) for sample in samples], outcome)
-    instances = task.instances("test").first(items)
-    names, repeats = [str(id) for id in instances.id], conditions.samples
-    if repeats > 1:
-        instances = instances.take(np.repeat(np.arange(len(instances)), repeats))
-        names = [f"{name}#{repeat}" for name in names for repeat in range(repeats)]
+    instances, names = questions(task, items, conditions)
     with torch.no_grad():
         played = rollout(agent, task, instances, seed=seed, temperature=conditions.temperature)
     assert played.outcome is not None
@@ -97,8 +96,23 @@ def evaluate(
     if isinstance(task, Clustered):
         return replace(found, cluster=task.clusters(instances))
     kind = f"{type(task).__module__}.{type(task).__qualname__}"
-    shared = np.array([f"{kind} {id}" for id in instances.id]) if repeats > 1 else None
+    shared = np.array([f"{kind} {id}" for id in instances.id]) if conditions.samples > 1 else None
     return replace(found, cluster=shared)
+
+
+def questions(task: Task, items: int, conditions: Conditions) -> tuple[Instances, list[str]]:
+    """The first `items` test instances of a task (0: all), each as often as it is answered, and the items' names."""
+    instances, repeats = task.instances("test").first(items), conditions.samples
+    names = [str(id) for id in instances.id]
+    if repeats == 1:
+        return instances, names
+    some = instances.take(np.repeat(np.arange(len(instances)), repeats))
+    return some, [f"{name}#{repeat}" for name in names for repeat in range(repeats)]
+
+
+def bare(played: Episodes) -> Episodes:
+    """Episodes without the data of their instances, which the task has: only whom they are of."""
+    return replace(played, instances=Instances(played.instances.id))
 
 
 def answers(id: list[str], outcome: Outcomes) -> Answers:
@@ -133,22 +147,64 @@ class Bench:
 
         Raises Refused when data are missing, or the agent or this machine cannot do what `runtime` says.
         """
-        self.track = track
+        self.track, self.home = track, home
         self.new: Task = make("task", track.new)
         self.priors: dict[str, Task | Benchmark] = {id: make("task", id) for id in track.prior_tasks}
         self.base = base_policy(track.base, home, track.conditions.options, runtime)
         self.base_id = policy_digest(self.base)
+        self.digests: dict[tuple[str, int], str] = {}
 
     @cached_property
     def answers(self) -> dict[str, Answers]:
         """The base's answers, by task; the new task first."""
-        return self.answer(self.base, self.track.items)
+        return {id: self.base_answers(id) for id in self.tasks}
+
+    def base_answers(self, task: str) -> Answers:
+        """The base's answers on one task, from `home`/answers if they were given before."""
+        asked = self.tasks[task]
+
+        def make() -> Answers:
+            found = self.answer_task(self.base, task, self.track.items)
+            return replace(found, played=found.played and bare(found.played))
+
+        found = self.once("answers", task, self.track.items, make, lambda answers: not answers.unscored)
+        if found.played is None or not isinstance(asked, Task):
+            return found
+        instances, _ = questions(asked, self.track.items, self.track.conditions)
+        return replace(found, played=replace(found.played, instances=instances))
 
     @cached_property
     def drawn(self) -> Episodes:
         """Episodes that the base sampled on the new task, along which forward drift is measured."""
-        with torch.no_grad():
-            return rollout(self.base, self.new, self.new.instances("test").first(self.track.drift_items))
+        instances = self.new.instances("test").first(self.track.drift_items)
+
+        def make() -> Episodes:
+            with torch.no_grad():
+                return bare(rollout(self.base, self.new, instances))
+
+        def scored(drawn: Episodes) -> bool:
+            return not np.isnan(drawn.reward).any()
+
+        found = self.once("drawn", self.track.new, self.track.drift_items, make, scored)
+        return replace(found, instances=instances)
+
+    def once(self, what: str, task: str, items: int, make: Callable[[], T], lasting: Callable[[T], bool]) -> T:
+        """What the base does on a task, computed once for all who use this home; see `harness.cache`.
+
+        What the world has failed in is not `lasting`: it is asked again.
+        """
+        key = {
+            "what": what,
+            "task": task,
+            "items": items,
+            "base": self.base_id,
+            "conditions": self.conditions,
+            "data": self.asked(task, items),
+            "runtime": self.runtime,
+            "code": code_digest(type(self.tasks[task]), type(self.base)),
+            "torch": [torch.__version__, torch.backends.cpu.get_cpu_capability()],
+        }
+        return kept(self.home / "answers", key, make, lasting)
 
     @cached_property
     def floor(self) -> Divergence | None:
@@ -158,8 +214,15 @@ class Bench:
     @cached_property
     def data(self) -> dict[str, str]:
         """What is asked, by task: a digest of the ids and data of the items that are scored."""
-        played = {id: task for id, task in self.tasks.items() if isinstance(task, Task)}
-        return {id: data_digest(task.instances("test").first(self.track.items)) for id, task in played.items()}
+        return {id: self.asked(id, self.track.items) for id, task in self.tasks.items() if isinstance(task, Task)}
+
+    def asked(self, task: str, items: int) -> str:
+        """A digest of the first `items` test instances of a task; empty of a benchmark that owns its loop."""
+        if (task, items) not in self.digests:
+            played = self.tasks[task]
+            some = played.instances("test").first(items) if isinstance(played, Task) else None
+            self.digests[task, items] = "" if some is None else data_digest(some)
+        return self.digests[task, items]
 
     @property
     def conditions(self) -> dict[str, Any]:

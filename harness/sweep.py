@@ -4,7 +4,6 @@ run.
 
 import json
 import os
-import pickle
 import shutil
 import threading
 from collections import deque
@@ -149,7 +148,6 @@ class Course:
         self.where = (track.id, store.home, runtime)
         self.jobs: deque[Job] = deque([(ready, *self.where)])
         self.asked: list[str] = []
-        self.said: dict[str, bytes] = {}
 
     def ended(self, job: Job, future: Future) -> Iterator[Done]:
         """Go on after a job: the runs that are done with it. Refused as the job was."""
@@ -168,9 +166,9 @@ class Course:
             if self.missing:
                 self.jobs += [(answered, *self.where, task) for task in self.asked]
         else:
-            self.said[job[-1]] = future.result()
-            if len(self.said) == len(self.asked):
-                self.jobs += [(work, *self.where, self.store.server, self.said, spec) for spec in self.missing]
+            self.asked.remove(job[-1])
+            if not self.asked:
+                self.jobs += [(work, *self.where, self.store.server, spec) for spec in self.missing]
 
     def known(self, base: str, data: Mapping[str, str]) -> Iterator[Done]:
         """The runs that have a record, of this base and these data, and are not missing."""
@@ -232,20 +230,15 @@ def ready(track: str, home: Path, runtime: Runtime) -> tuple[str, dict[str, str]
     return made.base_id, records.foreign(made.data), [*made.tasks, DRAWN]
 
 
-def answered(track: str, home: Path, runtime: Runtime, task: str) -> bytes:
-    """What the base says on a task, for all workers: they share the asking."""
+def answered(track: str, home: Path, runtime: Runtime, task: str) -> None:
+    """Have the base answer a task, for all workers: they share the asking, and find what it said in the home."""
     made = bench(track, home, runtime)
-    said = made.drawn if task == DRAWN else made.answer_task(made.base, task, made.track.items)
-    return pickle.dumps(said)
+    _ = made.drawn if task == DRAWN else made.base_answers(task)
 
 
-def work(track: str, home: Path, runtime: Runtime, server: str | None, said: Mapping[str, bytes], spec: Spec) -> Record:
-    """One run: adapt, score, write the files, add the row; `said` is what the base answers."""
-    made = bench(track, home, runtime)
-    if "answers" not in vars(made):
-        made.answers = {task: pickle.loads(said[task]) for task in made.tasks}
-        made.drawn = pickle.loads(said[DRAWN])
-    record = run(made, spec, home)
+def work(track: str, home: Path, runtime: Runtime, server: str | None, spec: Spec) -> Record:
+    """One run: adapt, score, write the files, add the row."""
+    record = run(bench(track, home, runtime), spec, home)
     Store(home, server=server).add(record)
     return record
 
