@@ -11,7 +11,7 @@ ifeq ($(RAZORBENCH_DATA),)
 unexport RAZORBENCH_DATA
 endif
 
-.PHONY: demo test quick check study benchmarks fuzz load clean
+.PHONY: demo test quick apart check study benchmarks fuzz load clean
 
 demo: .venv/installed
 	$(BIN)/razorbench demo
@@ -20,14 +20,18 @@ demo: .venv/installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: .venv/installed check
-	$(PYTEST) --durations=10
+	$(PYTEST) -m "not apart" --durations=10
+
+# What is tried in an environment of its own: the package as a wheel.
+apart: .venv/installed
+	$(BIN)/python -m pytest -m apart
 
 # What every change can be held against: all modules, without what takes long. Types are left to `make test`, for
 # they alone take as long as a quarter of this.
 quick: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(PYTEST) -m "not slow and not kill and not browser and not load"
+	$(PYTEST) -m "not slow and not kill and not browser and not load and not apart"
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

@@ -21,7 +21,7 @@ needs_data = pytest.mark.skipif(
 )
 
 
-LONG = ("slow", "kill", "browser", "load")
+LONG = ("slow", "kill", "browser", "load", "apart")
 """Marks of what takes long, as pyproject.toml explains them."""
 
 

@@ -401,7 +401,7 @@ def test_page_outlives_writers_and_what_befalls_the_file(driver, tmp_path):
     hidden = f"{TRACK}-grpo-0", f"{TRACK}-grpo-1"
 
     def write() -> None:
-        while not done.wait(0.1):
+        while not done.wait(0.5):
             for kind in ("hidden", "unhidden"):
                 for id in hidden:
                     store.decide(id, kind, "to write")
@@ -411,7 +411,7 @@ def test_page_outlives_writers_and_what_befalls_the_file(driver, tmp_path):
         writer = threading.Thread(target=write)
         writer.start()
         try:
-            for _ in range(5):
+            for _ in range(3):
                 browser.driver.refresh()
                 assert [row for row in browser.rows() if row != ["grpo"]] == [["sft"], ["dr-grpo"]]
                 browser.assert_well()

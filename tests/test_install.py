@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("harness", "tasks", "agents", "submissions", "leaderboard")
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.apart
 
 
 def ran(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
