@@ -21,14 +21,18 @@ needs_data = pytest.mark.skipif(
 )
 
 
-LONG = ("slow", "kill", "browser", "load", "apart")
-"""Marks of what takes long, as pyproject.toml explains them."""
+LONG = {"slow": 2, "kill": 60, "browser": 60, "load": 60, "apart": 60}
+"""Marks of what takes long, as pyproject.toml explains them, and about how many seconds; or a mark says them itself."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules that hold something long come first, each in one piece, so that no core waits for a long test at last."""
-    long = {item.path for item in items if any(map(item.get_closest_marker, LONG))}
-    items.sort(key=lambda item: item.path not in long)
+    """Modules that hold the longest come first, each in one piece, so that no core waits for a long test at last."""
+    longest: dict[Path, float] = {}
+    for item in items:
+        marks = [mark for mark in item.iter_markers() if mark.name in LONG]
+        seconds = max((mark.kwargs.get("seconds", LONG[mark.name]) for mark in marks), default=0)
+        longest[item.path] = max(seconds, longest.get(item.path, 0))
+    items.sort(key=lambda item: -longest[item.path])
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,7 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(method):
         assert not torch.equal(weights(first), weights(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sft", "self-sft", "reinforce", "1-0-reinforce", "grpo", "dr-grpo"])
 def test_method_learns_to_spell(method):
     made = adaptation(method, lr=0.1, steps=60, batch=4, group=16)

@@ -183,6 +183,7 @@ def test_pieces_of_a_language_model_read_as_its_reply():
     assert " +" in found
 
 
+@pytest.mark.slow
 def test_language_model_is_scored_with_what_it_said(tmp_path):
     track = find_track("mini-math-v1")
     bench = Bench(replace(track, priors={"skills": ("mini-sorting-v1",)}, items=6, drift_items=3), tmp_path)
@@ -205,6 +206,7 @@ def test_language_model_is_scored_with_what_it_said(tmp_path):
         assert sum(token["nats"] for token in row["tokens"]) == pytest.approx(nats, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_classifier_is_scored_with_the_images(bench: Bench, tmp_path):
     adapted = bench.base.copy()
     with torch.no_grad():
@@ -318,6 +320,7 @@ class Still:
         return Actions(np.zeros((len(asked), 4), np.float32))
 
 
+@pytest.mark.slow
 def test_kept_motions_are_filmed_as_they_were_played(tmp_path, razorbench):
     try:
         with studio(PICK):
@@ -411,6 +414,7 @@ def test_flips_are_searched_and_paged_by_the_link(tmp_path, show):
     assert {each.proto.query_param_key for each in (*at.selectbox, *at.text_input)} == {"task", "search"}
 
 
+@pytest.mark.slow
 def test_hostile_answers_reach_text_alone(strange, show):
     at = show(strange, id="run-0", task=PRIOR)
     for text in SOME:

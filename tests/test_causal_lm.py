@@ -365,6 +365,7 @@ def test_divergence_from_itself_is_zero(lm, episodes):
     assert float(found.log_ratio.abs().max()) == 0.0
 
 
+@pytest.mark.slow
 def test_exact_divergence_is_the_mean_of_the_sampled_log_ratio(lm, other):
     found = divergence(lm, other, play(lm, np.repeat(np.arange(12), 16)))
     away = found.log_ratio - found.nats

@@ -277,6 +277,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(TRACKS, id, track)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toys", "forked", "shown")
 def test_a_demo_in_a_file_tells_each_run_shows_each_track_and_leaves_out_what_lacks_data(razorbench, home: Path):
     ran = razorbench("demo", "--workers", 2, "--home", home)
@@ -306,6 +307,7 @@ def test_a_demo_of_a_track_that_has_none_is_refused(razorbench, home: Path):
     assert (ran.code, ran.sentence[:48]) == (2, "refused: parity-mnist-anew-v1 has no demo; choos")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toys", "forked", "shown")
 def test_what_a_sweep_has_is_what_one_run_alone_gives(home: Path, tmp_path: Path):
     spec = Spec("sft", SPELLING.settings)
@@ -464,6 +466,7 @@ def test_missing_data_are_named_with_their_place_and_cure(razorbench, home: Path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_damaged_data_are_refused(razorbench, home: Path, own_data: Path, tmp_path: Path):
     file = own_data / "mnist" / "train-labels-idx1-ubyte.gz"
     good = file.read_bytes()
@@ -482,6 +485,7 @@ def test_damaged_data_are_refused(razorbench, home: Path, own_data: Path, tmp_pa
         assert re.search(sentence, ran.sentence), ran.sentence
 
 
+@pytest.mark.slow
 def test_without_data_and_without_the_hub_the_cure_is_one_sentence(tmp_path: Path):
     environment = {name: value for name, value in os.environ.items() if name != "RAZORBENCH_DATA"}
     adapt = ("adapt", TRACK, "--method", "sft", "--out", tmp_path / "out", "--home", tmp_path / "home")
@@ -502,6 +506,7 @@ def test_without_data_and_without_the_hub_the_cure_is_one_sentence(tmp_path: Pat
 # --- the store and the disk -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_torn_database_exits_with_1_and_rebuild_cures_it(razorbench, scored: str, adapted: Path, home: Path):
     before = razorbench("results", "--home", home, "--json").json
     for file in (home / "razorbench.duckdb", home / "published.duckdb"):
@@ -522,6 +527,7 @@ def test_a_torn_record_is_named(razorbench, scored: str, home: Path):
     assert re.search(f"{scored}/record.json is torn .*: restore it from a copy or remove its folder", ran.sentence)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toys", "forked")
 def test_a_torn_record_of_another_track_holds_up_no_command(razorbench, home: Path, tmp_path: Path):
     torn = home / "records" / "0123456789abcdef" / "record.json"
@@ -549,6 +555,7 @@ def test_a_torn_record_of_another_track_holds_up_no_command(razorbench, home: Pa
         assert razorbench(*argv, "--home", home).code == 0, argv
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("indexed", [True, False])  # its row tells whose it is, or else making it again does
 @pytest.mark.usefixtures("toys", "forked")
 def test_a_sweep_whose_own_record_is_torn_says_so_and_does_the_others(razorbench, home: Path, indexed: bool):
@@ -569,6 +576,7 @@ def test_a_sweep_whose_own_record_is_torn_says_so_and_does_the_others(razorbench
     assert json.loads((record / "record.json").read_text())["gain"] == json.loads(whole)["gain"]
 
 
+@pytest.mark.slow
 def test_a_store_in_use_is_named_after_a_while(razorbench, scored: str, adapted: Path, home: Path, monkeypatch):
     monkeypatch.setattr("harness.store.Store", partial(Store, wait=0.1))
     score = ("score", adapted, "--track", TRACK, "--home", home)
@@ -725,6 +733,7 @@ def test_an_empty_board_says_how_to_fill_it(razorbench, home: Path):
     assert "razorbench sweep parity-mnist-v1 --methods" in ran.out
 
 
+@pytest.mark.slow
 def test_adapt_score_results_show_rebuild_and_plot_are_one_walk(razorbench, based: Path, tmp_path: Path):
     out, at = tmp_path / "out", ("--home", based)
     ran = razorbench("adapt", TRACK, "--method", "grpo", *SHORT, "--seed", 3, "--out", out, *at)

@@ -91,6 +91,7 @@ def test_too_much_memory_is_told(confined):
         confined(lambda: float(torch.ones(2**29).sum()))
 
 
+@pytest.mark.slow
 def test_garbage_of_the_parent_makes_no_room(confined):
     garbage: list[object] = [bytearray(1200 * 2**20)]
     garbage.append(garbage)

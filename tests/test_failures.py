@@ -340,6 +340,7 @@ def test_agent_that_knows_no_prompt_is_refused(toys, tmp_path):
 # --- identity is content ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_teacher_stands_in_ids_by_its_weights_and_not_by_its_folder(bench: Bench, tmp_path):
     for place in ("here", "there"):
         adapt_into(tmp_path / place, bench, Spec("sft", SPELLING.settings))

@@ -222,6 +222,7 @@ class Killer:
         return Still().act(asked)
 
 
+@pytest.mark.slow
 def test_a_dead_simulator_costs_one_episode_unscored():
     with Workers("fetch-reach-v1", lanes=2) as pool:
         killer = Killer(pool)

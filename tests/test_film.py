@@ -32,6 +32,7 @@ def task():
         pytest.skip(str(refused))
 
 
+@pytest.mark.slow
 def test_film_shows_both_agents_from_the_same_state(task, tmp_path):
     id = int(task.instances("test").id[1])
     steps = len(demonstrations(task, task.instances("test").take(np.array([1])))[0].actions)

@@ -62,6 +62,7 @@ def test_the_base_has_its_skills_and_misreads_the_new_tasks(base):
         assert well_formed >= 0.95
 
 
+@pytest.mark.slow
 def test_the_base_says_the_right_reply_now_and_then_where_it_is_mistaken(base):
     task = make("task", "mini-science-v1")
     asked = task.instances("test").first(100)

@@ -88,6 +88,7 @@ def keys(figure: Figure) -> list[str]:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_track_is_drawn_as_three_png_files_of_sensible_size(store: Store, tmp_path: Path):
     paths = draw(store, TRACK, tmp_path / "new" / "folder")
     assert [path.name for path in paths] == ["gain-retention.png", "law.png", "curves.png"]

@@ -146,6 +146,7 @@ def test_score_is_that_of_the_same_weights_scored_by_hand(home, bring):
     assert score["adapted"] == pytest.approx(100 * share)
 
 
+@pytest.mark.slow
 def test_seeds_of_a_submission_are_one_entry(home, bring):
     bring("mine", logits(1), logits(2), logits(3))
     bring("theirs", logits(4))
@@ -422,6 +423,7 @@ def test_row_that_comes_a_moment_after_the_retraction_is_retracted(home, bring, 
     assert [run["retracted"] for run in Store(home).runs(TRACK.id, all=True)] == [True]
 
 
+@pytest.mark.slow
 def test_child_computes_though_its_parent_had_threads(home, bring):
     script = f"""
 import torch
@@ -509,6 +511,7 @@ def test_start_is_estimated_from_the_workers_that_live(home, bring):
     assert queue.live(home) == []
 
 
+@pytest.mark.slow
 def test_verified_result_comes_out_again(home, bring):
     sub = bring("mine", logits(1), logits(2))
     drain(home)

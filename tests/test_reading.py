@@ -95,6 +95,7 @@ def test_nothing_to_show_says_how_to_get_it(tmp_path: Path):
         Shelf(tmp_path).latest()
 
 
+@pytest.mark.slow
 def test_pages_are_answered_while_workers_write(store: Store):
     shelf, done, seen = Shelf(store.home), threading.Event(), []
 

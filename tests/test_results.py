@@ -117,6 +117,7 @@ def test_entries_that_answered_other_items_are_held_against_each_other_on_those_
     assert ranks == {"a": 1, "b": 2, "c": 1}  # two items do not tell c from a
 
 
+@pytest.mark.slow
 def test_four_items_lost_in_one_seed_of_three_are_no_loss_and_lose_no_rank(store: Store):
     kept, lost = [1.0] * 150, [0.0] * 4 + [1.0] * 146
     for seed in range(3):
@@ -171,6 +172,7 @@ def test_retention_over_tasks_that_share_boxes_is_wider_than_if_they_did_not(sto
     assert found["together"].low < found["apart"].low
 
 
+@pytest.mark.slow
 def test_what_is_made_step_by_step_is_what_a_rebuild_makes(tmp_path: Path):
     store = small(tmp_path)
     for id, kind, value in (

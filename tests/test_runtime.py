@@ -124,6 +124,7 @@ def test_computing_in_bf16_samples_and_scores_alike_down_to_its_floor(base, epis
     assert abs(float(rounded.mean() - exact.mean())) < 0.02 * float(exact.mean())
 
 
+@pytest.mark.slow
 def test_fifty_steps_in_bf16_end_near_those_in_float32(base, task, episodes, tmp_path):
     """Weights: a tenth of the way that they went. Loss: 0.02 at every step. KL from the base: 5 %."""
     settings = Settings(lr=3e-4, warmup=0, batch=8, steps=50, examples=400)
@@ -139,6 +140,7 @@ def test_fifty_steps_in_bf16_end_near_those_in_float32(base, task, episodes, tmp
     assert float(divergence(exact, rounded, episodes).nats.mean()) < 0.01 * far
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", [AUTO, BF16], ids=["float32", "bfloat16"])
 def test_a_small_learning_rate_moves_weights_as_far_as_it_says(base, task, tmp_path, runtime):
     policy = mini(tmp_path, runtime).copy()

@@ -158,6 +158,7 @@ def test_record_holds_what_was_measured_on_the_way(bench: Bench, tmp_path):
     assert record.provenance["parameters"] == sum(weights.numel() for weights in bench.base.parameters()) > 0
 
 
+@pytest.mark.slow
 def test_methods_that_give_the_same_weights_are_two_rows(bench: Bench, tmp_path):
     one, other = (run(bench, Spec(method, QUICK), tmp_path) for method in ("reinforce", "dr-grpo"))
     assert one.checkpoint == other.checkpoint
@@ -168,6 +169,7 @@ def test_run_that_is_made_again_is_the_same_record(bench: Bench, tmp_path):
     assert run(bench, Spec("sft", QUICK), tmp_path) == run(bench, Spec("sft", QUICK), tmp_path)
 
 
+@pytest.mark.slow
 def test_run_that_was_stopped_goes_on_and_leaves_nothing_but_its_record(bench: Bench, tmp_path, monkeypatch):
     spec, steps, stop = Spec("grpo", QUICK), [], [2]
     whole = run(bench, spec, tmp_path / "whole")
@@ -268,6 +270,7 @@ def test_metrics_are_means_of_base_and_adapted_over_the_items_that_have_them():
     assert adapted.first(1).metrics["steps"].shape == (1,)
 
 
+@pytest.mark.slow
 def test_record_and_store_keep_the_metrics_of_a_task(spelling: Bench, tmp_path):
     record = run(spelling, Spec("sft", replace(SPELLING.settings, steps=60)), tmp_path / "home")
     Store(tmp_path / "home").add(record)

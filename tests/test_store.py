@@ -411,6 +411,7 @@ def test_rebuild_gives_equal_rows_and_keeps_events(store: Store):
     assert [run["id"] for run in store.runs("tiny-v1") if run["id"] == "r2"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("befalls", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:99])])
 def test_lost_samples_hold_up_nobody(store: Store, befalls):
     put(store, make("r1"), make("r2", seed=2), make("alone", method="simpo"), make("well", method="sft"))
@@ -522,6 +523,7 @@ def test_rebuild_names_the_record_that_is_torn_and_keeps_the_old_database(store:
     assert len(store.runs("tiny-v1")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [50_000, 1_500_000])  # bytes a file: the log does not fit, or only the database
 def test_a_full_disk_is_one_sentence_and_leaves_the_old_state(store: Store, room: int):
     put(store, *(make(f"r{i}") for i in range(3)))

@@ -53,6 +53,7 @@ def submit(razorbench, home: Path):
     return submit
 
 
+@pytest.mark.slow
 def test_submit_worker_show_and_results_are_one_walk(razorbench, home, weights):
     ran = razorbench("submit", weights(), "--track", TRACK, "--method", "sft", "--home", home)
     assert "mine passed the gate (full weights) and is queued as" in ran.out
@@ -151,6 +152,7 @@ def test_retracted_out_of_the_queue_is_not_scored(razorbench, home, weights, sub
     assert "is retracted; only what stands on the board" in ran.sentence
 
 
+@pytest.mark.slow
 def test_decisions_are_rows_and_every_seed_has_one(razorbench, home, weights, submit):
     for seed in (0, 1):
         folder = weights("mine", seed, f"seed-{seed}")
