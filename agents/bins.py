@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from harness.policy import Prediction, draw, load_exactly
+from harness.policy import Prediction, draw, drawn_with, load_exactly
 from harness.types import Actions, Asked, Column, Episodes, Observations, Turn
 
 ELEMENTS, BINS = 4, 256
@@ -121,12 +121,13 @@ class Bins:
         u = asked.uniform(ELEMENTS)
         with torch.no_grad():
             hidden = self.net.trunk(inputs(asked.now))
-            code = torch.empty(len(asked), 0, dtype=torch.int64)
+            code, logp = torch.empty(len(asked), 0, dtype=torch.int64), []
             for k in range(ELEMENTS):
                 dist = categorical(self.net.element(k, hidden, code)[:, None])
                 chosen = draw(dist, u[:, k : k + 1], temperature)  # [n, 1]
                 code = torch.cat([code, chosen], 1)
-        return Actions(CENTRES[code].numpy(), code)
+                logp.append(drawn_with(dist, chosen, temperature))
+        return Actions(CENTRES[code].numpy(), code, torch.cat(logp, 1))
 
     def encode(self, values: Column) -> Tensor:
         """Codes [n, 4] of motions [n, 4]: the bins that they lie in, the outermost ones beyond −1…1."""

@@ -21,7 +21,7 @@ from torch.distributions import Categorical
 from torch.nn import functional as F
 from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
 
-from harness.policy import Prediction, draw
+from harness.policy import Prediction, draw, drawn_with
 from harness.runtime import AUTO, Runtime
 from harness.types import Actions, Asked, Column, Episodes, Refused, Reply, Turn, row
 from harness.vocabulary import Vocabulary, logits_of
@@ -414,19 +414,23 @@ class CausalLM:
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
         u = asked.uniform(self.limit)
         codes: list[list[int]] = [[]] * len(prompts)
+        logp: list[list[float]] = [[]] * len(prompts)
         for part in batches([len(prompts[i]) + self.limit for i in order], SLOTS):
             rows = order[part]
             with self.runtime.autocast():
                 said = self.decode([prompts[i] for i in rows], u[rows], temperature)
-            for i, code in zip(rows, said, strict=True):
-                codes[i] = code
+            for i, (code, nats) in zip(rows, said, strict=True):
+                codes[i], logp[i] = code, nats
         finished = [code[-1] in self.chat.stops for code in codes]
         words = [code[:-1] if end else code for code, end in zip(codes, finished, strict=True)]
         texts = self.chat.tokenizer.batch_decode(words, skip_special_tokens=True)
-        return Actions([Reply(text, end) for text, end in zip(texts, finished, strict=True)], codes)
+        return Actions([Reply(text, end) for text, end in zip(texts, finished, strict=True)], codes, logp)
 
-    def decode(self, prompts: list[list[int]], u: np.ndarray, temperature: float) -> list[list[int]]:
-        """Token ids that follow prompts (in order of length), drawn with `u` [n, limit] at a temperature.
+    def decode(
+        self, prompts: list[list[int]], u: np.ndarray, temperature: float
+    ) -> list[tuple[list[int], list[float]]]:
+        """Token ids that follow prompts (in order of length), drawn with `u` [n, limit] at a temperature; and the
+        log-probability of each.
 
         Equal neighbours are read once. Raises Refused where the model cannot read so much.
         """
@@ -450,12 +454,13 @@ class CausalLM:
         hole = (column >= length[:, None]) & (column < width)  # [n, S + limit]
         mask = torch.zeros_like(hole, dtype=head.dtype).masked_fill_(hole, -math.inf)[:, None, None]
         drawn = torch.full((len(prompts), self.limit), stop, device=device)  # [n, limit]
+        nats = torch.zeros(drawn.shape, device=device)  # [n, limit]
         live = torch.arange(len(prompts), device=device)  # rows that are still in the batch
         going = torch.ones(len(prompts), dtype=torch.bool, device=device)  # which of them have not ended
         for t in range(self.limit):
             dist = Categorical(logits=logits_of(hidden, head)[:, None], validate_args=False)  # [n, 1]
             code = draw(dist, u[live.cpu(), t : t + 1], temperature)[:, 0]
-            drawn[live, t] = code
+            drawn[live, t], nats[live, t] = code, drawn_with(dist, code[:, None], temperature)[:, 0].float()
             going &= ~torch.isin(code, stops)
             left = int(going.sum())
             if not left or t + 1 == self.limit:
@@ -472,7 +477,8 @@ class CausalLM:
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[:, 0]
-        return [code[: until(code, self.chat.stops)] for code in drawn.tolist()]
+        ends = [until(code, self.chat.stops) for code in drawn.tolist()]
+        return [(code[:end], logp[:end]) for code, logp, end in zip(drawn.tolist(), nats.tolist(), ends, strict=True)]
 
     def encode(self, values: Column) -> list[list[int]]:
         """Token ids of replies, the end of the turn included where a reply is finished."""

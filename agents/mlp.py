@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from harness.policy import Prediction, draw, load_exactly
+from harness.policy import Prediction, draw, drawn_with, load_exactly
 from harness.types import Actions, Asked, Column, Episodes, Observations, take
 
 SIZES = (785, 512, 256, 10)
@@ -71,7 +71,8 @@ class Mlp:
             self.latest = (asked.now, self.version(), dist)
         with torch.no_grad():
             code = draw(dist, asked.uniform(1), temperature)  # [n, 1]
-        return Actions(code[:, 0].numpy(), code)
+            logp = drawn_with(dist, code, temperature)
+        return Actions(code[:, 0].numpy(), code, logp)
 
     def version(self) -> tuple[int, ...]:
         """Changes whenever a weight does."""

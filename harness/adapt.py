@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harness.checkpoint import Report
+from harness.measures import of_samples, sampled_nats
 from harness.methods import Batch, Learner, Method, centred, standardised
 from harness.policy import Layered, Policy, Prediction, log_probabilities
 from harness.rollout import rollout
@@ -80,6 +81,8 @@ class Adaptation:
         self.anchor = [p.detach().clone() for p in self.parameters] if settings.ewc or settings.l2 else []
         self.fisher = fisher(policy, priors, seed) if settings.ewc else []
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self.silent = 0
+        """Steps in a row in which no answer carried a weight."""
 
     def __iter__(self) -> Iterator[Report]:
         while self.step < self.steps:
@@ -100,7 +103,7 @@ class Adaptation:
         seed = int(mix(learner.seed, self.step) >> np.uint64(1))
         reseed(seed)
         episodes, group = self.method.source(learner, self.prompts(), seed)
-        lr, loss, norm = learning_rate(settings, self.step, self.steps), 0.0, 0.0
+        lr, loss, norm, told = learning_rate(settings, self.step, self.steps), 0.0, 0.0, dict[str, float]()
         reward = torch.from_numpy(episodes.reward)  # double: the spread of rewards near 100 is lost in single precision
         lengths = torch.from_numpy(episodes.lengths()).float()
         if len(episodes):
@@ -108,8 +111,16 @@ class Adaptation:
                 reward, torch.from_numpy(group), settings, lambda: log_probabilities(learner.policy, episodes).cpu()
             )
             old: list[Tensor] = []
+            if self.method.on_policy:
+                told |= of_samples(episodes, reward.numpy(), group)
+            weight = torch.empty(0)
             for _ in range(settings.iterations):
-                loss, norm = self.update(episodes, self.method.weight(batch).float(), lengths, lr, old)
+                weight = self.method.weight(batch).float()
+                loss, norm, more = self.update(episodes, weight, lengths, lr, old)
+                told |= more
+            if self.method.on_policy:
+                self.silent = 0 if bool((weight != 0).any()) else self.silent + 1
+                told["silent"] = self.silent
         self.step += 1
         return Report(
             self.step,
@@ -120,12 +131,13 @@ class Adaptation:
             len(episodes),
             int(lengths.sum()),
             time.perf_counter() - started,
+            told,
         )
 
     def update(
         self, episodes: Episodes, weight: Tensor, lengths: Tensor, lr: float, old: list[Tensor]
-    ) -> tuple[float, float]:
-        """One optimiser update over the micro-batches of the episodes; the loss and the norm of its gradient.
+    ) -> tuple[float, float, dict[str, float]]:
+        """One optimiser update over the micro-batches of the episodes; the loss, the norm of its gradient, measures.
 
         `old` keeps the log-probabilities of the first update, one tensor [N, T] a micro-batch, for later ones.
         """
@@ -138,6 +150,7 @@ class Adaptation:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         base = policy.base().predict(episodes) if settings.kl else None
+        elements, clipped, apart, nats = 0, 0, 0.0, torch.zeros(len(episodes))
         for i, part in enumerate(policy.predict(episodes)):
             if first and settings.iterations > 1:
                 old.append(part.logp.detach())
@@ -145,8 +158,17 @@ class Adaptation:
             mine = (weight[owner][:, None]).to(part.logp.device)  # [n, 1]
             gained = self.method.surrogate(part, mine, old[i] if old else None, settings)  # [n, T]
             objective = part.masked(gained).sum(-1) @ scale[owner].to(gained)
+            with torch.no_grad():
+                logp = part.logp.detach()
+                elements += logp.numel() if part.mask is None else int(part.mask.sum())
+                nats += part.per_episode(logp, len(episodes)).cpu()
+                if not first:
+                    ratio = part.masked((logp - old[i]).expm1())
+                    clipped += int((ratio.abs() > settings.clip).sum())
             if base is not None:
-                objective = objective - settings.kl * (kl_to(base, part) @ even[owner].to(gained))
+                away = kl_to(base, part)
+                apart += float(away.detach().sum())
+                objective = objective - settings.kl * (away @ even[owner].to(gained))
             (-objective).backward()
             loss -= float(objective.detach())
         if not len(episodes):  # a gradient of zeros, not none: the optimiser goes on by its momentum
@@ -160,7 +182,15 @@ class Adaptation:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.step()
-        return loss, float(norm)
+        told: dict[str, float] = {}
+        if elements and settings.kl:
+            told["kl"] = apart / elements
+        if elements and not first:
+            told["clipped"] = clipped / elements
+        if elements and first and self.method.on_policy:
+            away = np.abs(nats.double().numpy() - sampled_nats(episodes))
+            told |= {} if np.isnan(away).any() else {"mismatch": float(away.mean())}
+        return loss, float(norm), told
 
     def penalise(self) -> float:
         """Add the gradients of the weight penalties to the parameters; their value.
@@ -194,7 +224,7 @@ class Adaptation:
             for i, state in optimizer.state_dict()["state"].items()
             for name, value in state.items()
         }
-        save_file(moments, fresh / "optimizer.safetensors")
+        save_file(moments, fresh / "optimizer.safetensors", {"silent": str(self.silent)})
         os.replace(fresh, final)
         for other in {*folder.glob("state-*"), *folder.glob(".state-*")} - {final}:
             shutil.rmtree(other, ignore_errors=True)
@@ -223,6 +253,8 @@ class Adaptation:
         for optimizer, moment in zip(self.optimizers, moments, strict=True):
             optimizer.load_state_dict({**optimizer.state_dict(), "state": moment})
         self.step = int(state.name.removeprefix("state-"))
+        with safe_open(state / "optimizer.safetensors", "pt") as file:
+            self.silent = int((file.metadata() or {}).get("silent", 0))
 
 
 def optimizers(policy: Policy, settings: Settings) -> list[torch.optim.Optimizer]:

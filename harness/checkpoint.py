@@ -53,6 +53,8 @@ class Report:
     elements: int
     """Elements (tokens, bins, classes) that the loss was taken over."""
     seconds: float
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """What else was measured, by the names of `harness.measures`."""
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make small models many times slower
 
 import tyro
+from rich.progress import TaskID
 from rich.text import Text
 
+from harness.flags import SILENCE
 from harness.runtime import AUTO, Runtime
 from harness.settings import Settings
 from harness.terminal import (
     HOME,
     UNCHANGED,
+    Bar,
     Changes,
     Computed,
     Failed,
@@ -46,6 +49,7 @@ from harness.types import Missing, Refused, Task
 from submissions.commands import hide, queue, retract, submit, told, unhide, verify, worker
 
 if TYPE_CHECKING:  # it loads torch
+    from harness.checkpoint import Report
     from harness.sweep import Done
 
 # --- what there is ----------------------------------------------------------------------------------------------------
@@ -249,11 +253,24 @@ def adapt(
             bench,
             spec,
             save_every=save_every,
-            tell=lambda report, steps: progress.update(line, completed=report.step, total=steps),
+            tell=lambda report, steps: told_step(progress, line, report, steps),
         )
     say({"checkpoint": str(made.folder), "track": track}, json, f"{out} holds the adapted checkpoint. Score it:")
     if not json:
         command(f"razorbench score {out} --track {track}", home)
+
+
+def told_step(progress: Bar, line: TaskID, report: "Report", steps: int) -> None:
+    """Move the bar of an adaptation; and say when it has had nothing to learn from for a while."""
+    progress.update(line, completed=report.step, total=steps)
+    if report.measures.get("silent") == SILENCE:
+        err.print(
+            f"No answer carried a signal in the last {SILENCE} steps (step {report.step}): all of a group earn the "
+            "same, or none is right. Nothing is learned so; a lower learning rate, larger groups or an easier task may "
+            "help.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def score(

@@ -56,7 +56,8 @@ def refresh(con: duckdb.DuckDBPyConnection, home: Path) -> None:
         INSERT INTO runs BY NAME SELECT
             * EXCLUDE (provenance),
             provenance -> '$.submission' AS brought,
-            TRY_CAST(provenance ->> '$.parameters' AS BIGINT) AS parameters
+            TRY_CAST(provenance ->> '$.parameters' AS BIGINT) AS parameters,
+            (SELECT max(value) FROM measures WHERE submission = runs_now.id AND name = 'silent')::BIGINT AS silent
         FROM runs_now WHERE entry IN (SELECT entry FROM stale)"""
     )
     con.execute("INSERT INTO law BY NAME FROM law_now WHERE entry IN (SELECT entry FROM stale)")

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+SILENCE = 10
+"""Steps in a row without a signal from which on a run says so."""
 NUMBERS = {"gain": "points", "retention": "points", "drift": "nats"}
 FAR = 3.0
 """Standard errors between a number and what its maker reports, from which it is flagged; and at least `NEAR`."""
@@ -17,7 +19,7 @@ def flags(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     What its maker says is held against what was measured only where somebody submitted it: the commands of other rows
     are known.
     """
-    found = unscored(runs)
+    found = unscored(runs) + silent(runs)
     told = runs[0]["brought"] if runs else None
     if not told:
         return found
@@ -60,6 +62,14 @@ def unscored(runs: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{failed} items score 0 because the adapted agent gave no answer that could be judged (the base: {lost})."
         )
     return found
+
+
+def silent(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whether a run went on for long without anything to learn from."""
+    most = max((run["silent"] or 0 for run in runs), default=0)
+    if most < SILENCE:
+        return []
+    return [f"For {most} steps in a row no answer carried a signal, so nothing was learned there."]
 
 
 def mean(numbers: np.ndarray) -> float:

@@ -45,6 +45,8 @@ Source = Callable[[Learner, np.ndarray, int], tuple[Episodes, np.ndarray]]
 
 READ: dict[Callable[..., Any], tuple[str, ...]] = {}
 """Piece of a method → the settings that it reads, where others do not."""
+ON_POLICY: set[Source] = set()
+"""Sources of what the policy itself says as it is."""
 
 
 def demonstrated(learner: Learner, prompts: np.ndarray, seed: int) -> tuple[Episodes, np.ndarray]:
@@ -67,6 +69,8 @@ def sampled(actor: Callable[[Learner], Agent], *, once: bool = False, single: bo
         return rollout(actor(learner), learner.task, instances, seed=learner.seed if once else seed), group
 
     READ[source] = (() if single else ("group",)) + (("teacher",) if actor is its_teacher else ())
+    if actor is itself:
+        ON_POLICY.add(source)
     return source
 
 
@@ -261,6 +265,11 @@ class Method:
     normaliser: Callable[[Tensor, Tensor, Settings], Tensor]
     renews_each_epoch: bool = False
     """Whether the source reads `Learner.epoch_start`."""
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether it learns from what the policy says as it is."""
+        return self.source in ON_POLICY
 
     @property
     def reads(self) -> set[str]:

@@ -139,6 +139,14 @@ def draw(dist: Distribution, u: np.ndarray, temperature: float = 1.0) -> Tensor:
     return torch.searchsorted(cdf, at[..., None], right=True)[..., 0]
 
 
+def drawn_with(dist: Categorical, code: Tensor, temperature: float = 1.0) -> Tensor:
+    """The log-probabilities [n, T] with which `draw` took `code` [n, T], nats; 0 at temperature 0, where it is sure."""
+    if temperature == 0:
+        return torch.zeros(code.shape, device=code.device)
+    logits = dist.logits if temperature == 1 else (dist.logits / temperature).log_softmax(-1)
+    return logits.gather(-1, code[..., None])[..., 0]
+
+
 def log_probabilities(policy: Policy, episodes: Episodes) -> Tensor:
     """Log-probability of each episode's actions under the policy, [N] nats, without gradient."""
     total = torch.zeros(len(episodes))

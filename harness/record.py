@@ -131,6 +131,17 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """What was measured on the way beside the curve (`harness.measures`), over some steps up to `step`."""
+
+    step: int
+    name: str
+    value: float | None
+    se: float | None = None
+    """Standard error over the steps; None: of one step, or not a mean."""
+
+
+@dataclass(frozen=True)
 class Record:
     """All that is known of one scored checkpoint but its samples. Gain, retention and their bounds in points."""
 
@@ -167,6 +178,8 @@ class Record:
     """How items were answered (`harness.tracks.Conditions`); empty in records of schema 1: greedily, by razorbench."""
     data: Mapping[str, str] = field(default_factory=dict)
     """Digests of the items of each task that was played; empty in records of schema 1."""
+    measures: Sequence[Measure] = ()
+    """What was measured on the way; empty in records of schema 1."""
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -211,8 +224,9 @@ def to_json(record: Record) -> str:
 
 def from_dict(row: Mapping[str, Any]) -> Record:
     """The record of a parsed record.json. TypeError, KeyError or ValueError if it lacks something."""
-    parts = {"scores": Score, "drifts": Drift, "curve": Point}
-    return Record(**{**row, **{name: tuple(part(**each) for each in row[name]) for name, part in parts.items()}})
+    parts = {"scores": Score, "drifts": Drift, "curve": Point, "measures": Measure}
+    made = {name: tuple(part(**each) for each in row[name]) for name, part in parts.items() if name in row}
+    return Record(**{**row, **made})
 
 
 def folder(home: Path, id: str) -> Path:

@@ -84,8 +84,9 @@ def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
 
 
 def show(store: Store, key: str) -> dict[str, Any]:
-    """All of one submission, by id or name: its run, scores, drifts, curve and events, and the folder of its files."""
+    """All of one submission, by id or name: run, scores, drifts, curve, measures, events, the folder of its files."""
     run = store.submission(key)
     id = run["id"]
     parts = {"scores": store.scores(id), "drifts": store.drifts(id), "curve": store.curve(id)}
+    parts["measures"] = store.measures(id)
     return {"run": run, **parts, "events": store.events(id), "folder": str(folder(store.home, id))}

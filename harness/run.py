@@ -23,7 +23,7 @@ from harness.checkpoint import ADAPTERS, CURVE, MANIFEST, WAYPOINTS, WEIGHTS, Ch
 from harness.methods import METHODS, OWN
 from harness.policy import LowRank, Policy
 from harness.provenance import provenance
-from harness.record import Point, Record
+from harness.record import Measure, Point, Record
 from harness.registry import unknown
 from harness.score import POINTS, Bench, Scored
 from harness.settings import Settings, lasting
@@ -370,6 +370,7 @@ def keep(
         scored_at=datetime.now(UTC).isoformat(timespec="seconds"),
         conditions=bench.conditions,
         data=bench.data,
+        measures=measured(reports),
     )
     with suppress(Refused):  # another process may have scored the same checkpoint meanwhile; its record stands
         records.write(home, record, scored.samples, scored.answers)
@@ -379,9 +380,8 @@ def keep(
 def curve(bench: Bench, points: list[Point], reports: list[Report], scored: Scored, steps: int | None) -> list[Point]:
     """The training curve: the base at step 0, means over windows of steps, measured checkpoints, and the end."""
     rows = {0: bench.point(bench.base, 0)}
-    for window in np.array_split(np.arange(len(reports)), min(CURVE_ROWS, len(reports)) or 1):
-        if len(window):
-            rows[reports[window[-1]].step] = window_mean([reports[i] for i in window])
+    for window in windows(reports):
+        rows[window[-1].step] = window_mean(window)
     for point in points:
         if point.step < 1:
             continue  # that place is the base's
@@ -397,6 +397,26 @@ def curve(bench: Bench, points: list[Point], reports: list[Report], scored: Scor
             drift=scored.drifts[0].nats if scored.drifts else None,
         )
     return [rows[step] for step in sorted(rows)]
+
+
+def measured(reports: list[Report]) -> list[Measure]:
+    """What was measured beside the loss, over the same windows of steps as the curve: the mean, its standard error over
+    the steps, and of `silent` the most.
+    """
+    found = []
+    for window in windows(reports):
+        for name in sorted({name for report in window for name in report.measures}):
+            values = np.array([report.measures[name] for report in window if name in report.measures])
+            value = values.max() if name == "silent" else values.mean()
+            se = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 and name != "silent" else None
+            found.append(Measure(window[-1].step, name, float(value), se))
+    return found
+
+
+def windows(reports: list[Report]) -> list[list[Report]]:
+    """The reports in at most `CURVE_ROWS` runs of steps."""
+    parts = np.array_split(np.arange(len(reports)), min(CURVE_ROWS, len(reports)) or 1)
+    return [[reports[i] for i in part] for part in parts if len(part)]
 
 
 def window_mean(reports: list[Report]) -> Point:

@@ -434,6 +434,11 @@ class Store:
         """The training curves of submissions: columns of `harness.record.Point` and submission."""
         return self.rows("FROM curve WHERE submission IN (SELECT unnest($ids)) ORDER BY submission, step", ids=ids)
 
+    def measures(self, *ids: str) -> list[dict[str, Any]]:
+        """What was measured of runs on the way: columns of `harness.record.Measure` and submission."""
+        sql = "FROM measures WHERE submission IN (SELECT unnest($ids)) ORDER BY submission, name, step"
+        return self.rows(sql, ids=ids)
+
     def law_points(
         self, track: str, end: bool | None = None, entries: Sequence[str] | None = None
     ) -> list[dict[str, Any]]:
@@ -526,7 +531,7 @@ def _insert(con: duckdb.DuckDBPyConnection, records: Sequence[Record]) -> None:
     made = [plain(record) | {"entry": record.entry} for record in records]
     for row in made:
         row["scores"] = [score | {"metrics": json.dumps(score["metrics"])} for score in row["scores"]]
-    for table in ("scores", "drifts", "curve"):
+    for table in ("scores", "drifts", "curve", "measures"):
         append(con, table, [{"submission": row["id"], **part} for row in made for part in row.pop(table)])
     for row in made:
         row |= {name: json.dumps(row[name]) for name in ("settings", "cost", "provenance", "conditions", "data")}

@@ -259,10 +259,14 @@ class Action:
 
 @dataclass(frozen=True)
 class Actions:
-    """Columns of actions. `code` is an array or tensor [n, T, …], or a list of n sequences of unequal length."""
+    """Columns of actions. `code` is an array or tensor [n, T, …], or a list of n sequences of unequal length.
+
+    `logp` are the log-probabilities with which the sampler drew the elements, nats, in the same shape; None: not told.
+    """
 
     value: Column
     code: Column = None
+    logp: Column = None
 
     def __len__(self) -> int:
         return length(self.value)
@@ -272,7 +276,7 @@ class Actions:
 
     def take(self, index: np.ndarray) -> "Actions":
         """The actions at `index` [k]."""
-        return Actions(take(self.value, index), take(self.code, index))
+        return Actions(take(self.value, index), take(self.code, index), take(self.logp, index))
 
     def lengths(self) -> np.ndarray:
         """How many elements each action has, [n]: tokens, bins, 1 for a class."""

@@ -7,6 +7,7 @@ import pandas as pd
 
 from harness import results
 from harness.entries import Entry, Query
+from harness.measures import MEASURES
 from harness.results import Comparison
 from harness.store import Store
 from leaderboard import charts, frames
@@ -71,6 +72,18 @@ def curves(
     points = state.curve(*(id for id, _, _ in runs))
     found = [(title, frames.curve(runs, points, name)) for name, title in MEASURED.items() if name in measured]
     return [(title, charts.curves(frame, title), frame) for title, frame in found if len(frame)]
+
+
+def measures(
+    state: State, runs: tuple[tuple[str, str, int | None], ...]
+) -> list[tuple[str, charts.Spec, pd.DataFrame]]:
+    """What was measured of runs on the way: of each of `MEASURES` that is known, its name, chart and numbers."""
+    rows, found = state.measures(*(id for id, _, _ in runs)), []
+    for name in MEASURES:
+        points = [{**row, name: row["value"]} for row in rows if row["name"] == name]
+        frame = frames.curve(runs, points, name)
+        found += [(name, charts.curves(frame, name), frame)] if len(frame) else []
+    return found
 
 
 def comparison(state: State, first: str, second: str) -> list[Comparison]:

@@ -1,6 +1,7 @@
 """A policy that is a table and a task that is a lookup: small enough to work out by hand."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from harness.bases import base_policy
-from harness.policy import Prediction, draw
+from harness.policy import Prediction, draw, drawn_with
 from harness.settings import Settings
 from harness.tracks import Base, Track
 from harness.types import (
@@ -44,7 +45,10 @@ class Table:
         with torch.no_grad():
             dist = self._dist(question)
             code = draw(dist, asked.uniform(self.logits.shape[1]), temperature)
-        return self._actions([row[: self.lengths[q]] for row, q in zip(code.tolist(), question, strict=True)])
+            logp = drawn_with(dist, code, temperature)
+        ends = [self.lengths[q] for q in question]
+        codes, nats = ([row[:end] for row, end in zip(x.tolist(), ends, strict=True)] for x in (code, logp))
+        return replace(self._actions(codes), logp=nats)
 
     def _actions(self, codes: list[list[int]]) -> Actions:
         return Actions(["".join("abcd"[letter] for letter in code) for code in codes], codes)

@@ -9,6 +9,7 @@ import streamlit as st
 
 from harness.entries import Entry
 from harness.flags import flags
+from harness.measures import MEASURES
 from harness.store import Store
 from harness.tracks import TRACKS, again, differs
 from leaderboard import charts, content, frames
@@ -89,6 +90,15 @@ def training(entry: Entry) -> None:
     for column, (title, chart, table) in zip(st.columns(len(drawn)), drawn, strict=True):
         with column:
             picture(chart, table, f"{title} over training; shaded: all seeds.")
+    measured = ask(content.measures, runs_of([entry]))
+    if not measured:
+        return
+    with st.expander("More of the training"):
+        for start in range(0, len(measured), 2):
+            for column, (name, chart, table) in zip(st.columns(2), measured[start : start + 2], strict=False):
+                with column:
+                    st.caption(MEASURES[name])
+                    picture(chart, table, f"{name} over training; shaded: all seeds.")
 
 
 def reported(run: Mapping[str, Any], entry: Entry | None) -> None:
