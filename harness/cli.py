@@ -44,7 +44,7 @@ from harness.terminal import (
     out,
     say,
 )
-from harness.tracks import TRACKS, Track, find_base, find_track, settings_for
+from harness.tracks import TRACKS, Track, all_tracks, find_base, find_track, known_track, settings_for
 from harness.types import Missing, Refused, Task
 from submissions.commands import hide, queue, retract, submit, told, unhide, verify, worker
 
@@ -67,7 +67,7 @@ def tracks(*, home: Home = HOME, json: Json = False) -> None:
                 "new": track.new,
                 "priors": track.prior_tasks,
             }
-            for track in TRACKS.values()
+            for track in all_tracks().values()
         ],
         json,
         ("track", "question"),
@@ -90,8 +90,10 @@ def agents(*, home: Home = HOME, json: Json = False) -> None:
 
 def methods(*, home: Home = HOME, json: Json = False) -> None:
     """List the methods of adaptation."""
-    from harness.methods import METHODS
+    from harness.methods import METHODS, find_method
+    from harness.registry import ids
 
+    names = [*METHODS, *(id for id in ids("method") if id not in METHODS)]
     rows = [
         {
             "method": name,
@@ -100,7 +102,7 @@ def methods(*, home: Home = HOME, json: Json = False) -> None:
             "surrogate": method.surrogate.__name__,
             "normaliser": method.normaliser.__name__,
         }
-        for name, method in METHODS.items()
+        for name, method in zip(names, map(find_method, names), strict=True)
     ]
     listing(rows, json, ("method", "about"))
 
@@ -484,7 +486,7 @@ def results(*, track: str | None = None, home: Home = HOME, json: Json = False) 
         )
     else:
         for id in dict.fromkeys(entry.track for entry in entries):
-            out.print(leaderboard(TRACKS.get(id), id, [entry for entry in entries if entry.track == id]))
+            out.print(leaderboard(known_track(id), id, [entry for entry in entries if entry.track == id]))
 
 
 def export(track: Name = "", *, format: str, out: Path, home: Home = HOME, json: Json = False) -> None:

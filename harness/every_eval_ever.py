@@ -22,7 +22,7 @@ from harness.estimate import Estimate
 from harness.legible import legible
 from harness.record import Drift, Record, Score, folder, plain, read, samples_of
 from harness.registry import find
-from harness.tracks import TRACKS
+from harness.tracks import known_track
 from harness.types import Refused
 
 VERSION = "0.3.0"
@@ -83,7 +83,7 @@ def aggregate(record: Record, name: str, samples: pa.Table, now: datetime) -> Js
             "additional_details": {
                 "deployment_type": "self_deployed",
                 "model_availability": "unknown",
-                **texts(base_name=TRACKS[record.track].base.id if record.track in TRACKS else None, base=record.base),
+                **texts(base_name=known.base.id if (known := known_track(record.track)) else None, base=record.base),
                 **texts(agent=record.agent, method=record.method, settings=record.settings),
                 **texts(seed=record.seed, steps=record.steps, weights_sha256=record.checkpoint, cost=record.cost),
             },

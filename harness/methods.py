@@ -14,6 +14,7 @@ from torch import Tensor
 
 from harness.oracle import Projection
 from harness.policy import Enumerable, Policy, Prediction, encoded
+from harness.registry import find
 from harness.rollout import demonstrations, rollout
 from harness.settings import Settings
 from harness.types import Agent, Episodes, Instances, Refused, Task
@@ -276,6 +277,14 @@ class Method:
         """Which of the settings in `OWN` it reads."""
         pieces = (self.source, self.weight, self.surrogate, self.normaliser)
         return {name for piece in pieces for name in READ.get(piece, ())}
+
+
+def find_method(id: str) -> Method:
+    """The method of that id: ours, a script's, or another package's. Refuses an unknown one and names the nearest."""
+    found = find("method", id)
+    if not isinstance(found, Method):
+        raise Refused(f"what is registered as the method {id!r} is not one: it should be a Method")
+    return found
 
 
 METHODS: dict[str, Method] = {

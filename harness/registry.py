@@ -1,11 +1,12 @@
-"""Find tasks and agents by their versioned ids, and import a module only when it is asked for.
+"""Find tasks, agents, tracks, bases and methods by their ids, and import a module only when it is asked for.
 
-Three ways in: our own ids stand in the tables below; another package names its class under the entry-point group
-`razorbench.tasks` (or `razorbench.agents`); a script puts `@register("task", "my-task-v1")` over its class.
+Three ways in: our own ids stand in tables; another package names what it brings under the entry-point group
+`razorbench.tasks` (`.agents`, `.tracks`, `.bases`, `.methods`); a script puts `@register("task", "my-task-v1")` over
+its class, or calls `register("method", "mine")(METHOD)`.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -54,10 +55,15 @@ OURS: dict[str, dict[str, str]] = {
 }
 """Our own ids: kind → id → "module:attribute". What changes a score changes the id's version; old ids stay."""
 
-REGISTERED: dict[str, dict[str, Any]] = {"task": {}, "agent": {}}
+TABLES = {"track": "harness.tracks:TRACKS", "base": "harness.tracks:BASES", "method": "harness.methods:METHODS"}
+"""Where our own stand of the kinds that are values: kind → "module:table"."""
+KINDS = (*OURS, *TABLES)
+
+REGISTERED: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
 """What `@register` has put in, by kind and id."""
 
-ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-v[1-9][0-9]*")
+WORDS = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+ID = re.compile(WORDS.pattern + r"-v[1-9][0-9]*")
 
 
 def register(kind: str, id: str) -> Callable[[T], T]:
@@ -74,23 +80,33 @@ def register(kind: str, id: str) -> Callable[[T], T]:
 
 
 def check_id(kind: str, id: str) -> None:
-    """Refuse an id that is not lower-case words with a version at the end."""
-    if not ID.fullmatch(id):
+    """Refuse an id that is not lower-case words; of all but methods, with a version at the end."""
+    if kind == "method" and not WORDS.fullmatch(id):
+        raise Refused(f"method id {id!r} should be lower-case words, such as 'my-method'")
+    if kind != "method" and not ID.fullmatch(id):
         raise Refused(f"{kind} id {id!r} should be lower-case words and a version, such as 'word-sums-v1'")
 
 
 @cache
 def installed(kind: str) -> dict[str, list[EntryPoint]]:
-    """Entry points of other packages, by id; the group is `razorbench.tasks` or `razorbench.agents`."""
+    """Entry points of other packages, by id; the group is `razorbench.tasks`, and so on."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=f"razorbench.{kind}s"):
-        if ID.fullmatch(point.name):  # what has no version cannot be asked for
+        if (WORDS if kind == "method" else ID).fullmatch(point.name):  # what has no version cannot be asked for
             found.setdefault(point.name, []).append(point)
     return found
 
 
+def own(kind: str) -> Mapping[str, Any]:
+    """Our own of a kind, by id: what is found, or of tasks and agents where it stands."""
+    if kind in OURS:
+        return OURS[kind]
+    module, _, table = TABLES[kind].partition(":")
+    return getattr(import_module(module), table)
+
+
 def load(kind: str, id: str) -> Any:
-    """The class of another package. Refused when two packages claim the id, or when its module cannot be imported."""
+    """What another package brings. Refused when two packages claim the id, or its module cannot be imported."""
     points = installed(kind)[id]
     if len({point.value for point in points}) > 1:
         packages = " and ".join(sorted(point.dist.name if point.dist else point.value for point in points))
@@ -104,13 +120,21 @@ def load(kind: str, id: str) -> Any:
 
 def ids(kind: str) -> list[str]:
     """All ids of a kind, sorted."""
-    return sorted({*OURS[kind], *REGISTERED[kind], *installed(kind)})
+    return sorted({*own(kind), *REGISTERED[kind], *installed(kind)})
+
+
+def known(kind: str, id: str) -> bool:
+    """Whether there is something of that id; loads nothing of others."""
+    return id in own(kind) or id in REGISTERED[kind] or id in installed(kind)
 
 
 def find(kind: str, id: str) -> Any:
-    """The class (or factory) behind an id. Refuses an unknown id and names the nearest ones."""
-    if id in OURS[kind]:  # ours come first: an installed package cannot take one of our ids over
-        module, _, attribute = OURS[kind][id].partition(":")
+    """The class, factory or value behind an id. Refuses an unknown id and names the nearest ones."""
+    ours = own(kind)
+    if id in ours:  # ours come first: an installed package cannot take one of our ids over
+        if kind in TABLES:
+            return ours[id]
+        module, _, attribute = ours[id].partition(":")
         return getattr(import_module(module), attribute)
     if id in REGISTERED[kind]:
         return REGISTERED[kind][id]

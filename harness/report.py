@@ -26,7 +26,7 @@ from harness.plots import by_seed, chosen, figures, plain_text
 from harness.record import Record, folder, read
 from harness.store import Store
 from harness.terminal import number
-from harness.tracks import TRACKS, again
+from harness.tracks import again, known_track
 
 ALTERNATIVES = {
     "gain-retention": "Every entry's gain on the new task against its retention of the prior tasks, with 95 % "
@@ -42,7 +42,7 @@ VERSIONS = ("torch", "numpy", "transformers", "peft", "mujoco")
 
 def report(store: Store, entries: Sequence[Entry], now: datetime) -> str:
     """The page of the track that these are all entries of, at least one; `now` is when it is made."""
-    track = TRACKS.get(entries[0].track)
+    track = known_track(entries[0].track)
     fronts = Counter(entry.rank for entry in entries)
     priors = list(dict.fromkeys(effect.task for entry in entries for effect in entry.effects if effect.role == "prior"))
     script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")

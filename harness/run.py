@@ -20,11 +20,10 @@ from harness import record as records
 from harness.adapt import Adaptation
 from harness.bases import file_sha256, policy_digest
 from harness.checkpoint import ADAPTERS, CURVE, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest, Report
-from harness.methods import METHODS, OWN
+from harness.methods import OWN, find_method
 from harness.policy import LowRank, Policy
 from harness.provenance import provenance
 from harness.record import Measure, Point, Record
-from harness.registry import unknown
 from harness.score import POINTS, Bench, Scored
 from harness.settings import Settings, lasting
 from harness.types import Refused, Task
@@ -44,8 +43,7 @@ class Spec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise Refused(unknown("method", self.method, list(METHODS)))
+        find_method(self.method)
         if not self.settings.lr:
             raise Refused("a learning rate of 0 gives the base back; give lr a number above 0")
 
@@ -53,7 +51,7 @@ class Spec:
         """Refuses what was set, and not as `usual`, the track's settings, and would do nothing."""
         here, there = vars(self.settings), vars(usual)
         changed = {name for name, value in here.items() if value != there[name]}
-        if idle := sorted(changed & {*OWN} - METHODS[self.method].reads):
+        if idle := sorted(changed & {*OWN} - find_method(self.method).reads):
             what, they, it = (", ".join(idle), "they do", "them") if idle[1:] else (idle[0], "it does", "it")
             raise Refused(f"{self.method} does not read {what}, so {they} nothing here; leave {it} out")
         if "clip" in changed and self.settings.iterations == 1:
@@ -94,7 +92,7 @@ def begin(bench: Bench, spec: Spec) -> Adaptation:
     return Adaptation(
         adapters(bench.base, spec.settings.lora) if spec.settings.lora else bench.base.copy(),
         bench.new,
-        METHODS[spec.method],
+        find_method(spec.method),
         spec.settings,
         seed=spec.seed,
         teacher=teacher,

@@ -3,13 +3,14 @@
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from harness.registry import unknown
+from harness.registry import find, ids, known, unknown
 from harness.settings import Settings, lasting, variant
 from harness.types import Refused
 
@@ -272,29 +273,45 @@ BASES: dict[str, Base] = {track.base.id: track.base for track in TRACKS.values()
 """The bases of all tracks; of two versions the newer stands later."""
 
 
+def all_tracks() -> dict[str, Track]:
+    """All tracks by id: ours, then those that scripts and other packages bring, but for what cannot be loaded."""
+    found = dict(TRACKS)
+    for id in ids("track"):
+        with suppress(Refused):
+            found.setdefault(id, find_track(id))
+    return found
+
+
 def find_track(id: str) -> Track:
-    """The track of that id. Refuses an unknown one and names the nearest."""
-    if id not in TRACKS:
-        raise Refused(unknown("track", id, list(TRACKS)))
-    return TRACKS[id]
+    """The track of that id. Refuses an unknown one and names the nearest, or what is no track of that id."""
+    found = find("track", id)
+    if not isinstance(found, Track) or found.id != id:
+        raise Refused(f"what is registered as the track {id!r} is not one: it should be a Track of that id")
+    return found
+
+
+def known_track(id: str) -> Track | None:
+    """The track of that id; None of one that nobody here knows, as in the home of others."""
+    with suppress(Refused):
+        return find_track(id) if known("track", id) else None
 
 
 def find_base(id: str) -> Base:
     """The base of that id; without its version, the newest. Refuses an unknown one and names the nearest."""
-    named = [base for known, base in BASES.items() if id in (known, re.sub(r"-v\d+$", "", known))]
-    if not named:
-        raise Refused(unknown("base", id, list(BASES)))
-    return named[-1]
+    named = [name for name in BASES if id in (name, re.sub(r"-v\d+$", "", name))]
+    return find("base", named[-1] if named else id)
 
 
 def competitor(track: str, method: str, settings: Mapping[str, object]) -> str:
     """What competes on a track, over all learning rates: the method, and what changes its objective there."""
-    return variant(method, settings, TRACKS[track].settings if track in TRACKS else None)
+    found = known_track(track)
+    return variant(method, settings, found and found.settings)
 
 
 def changed(track: str, settings: Mapping[str, object]) -> dict[str, object]:
     """The settings of a run that are not its track's."""
-    usual = vars(TRACKS[track].settings) if track in TRACKS else {}
+    found = known_track(track)
+    usual = vars(found.settings) if found else {}
     told = {name: value for name, value in settings.items() if name != "teacher_sha256"}  # that is no setting
     return {name: value for name, value in told.items() if name not in usual or usual[name] != value}
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from harness.entries import Entry, Query
 from harness.store import Store
-from harness.tracks import TRACKS
+from harness.tracks import known_track
 from leaderboard import frames
 from leaderboard.charts import Spec
 from leaderboard.content import MOST
@@ -24,7 +24,7 @@ ARROW = ":material/arrow_forward:"
 def choose_track() -> str:
     """The track that the URL names, or that is chosen; its title and question."""
     track = st.selectbox("Track", tracks(), key="track", bind="query-params")
-    if known := TRACKS.get(track):
+    if known := known_track(track):
         st.subheader(known.title)
         st.write(known.question)
     else:

@@ -18,7 +18,7 @@ import streamlit as st
 
 from harness.orders import CONFIG, StoreError
 from harness.store import Store, told
-from harness.tracks import TRACKS
+from harness.tracks import all_tracks
 from harness.types import Refused
 
 T = TypeVar("T")
@@ -177,5 +177,6 @@ def tracks() -> list[str]:
         shown = ask(Store.tracks)
     except Empty:
         shown = []
-    known = [track for track in TRACKS if track in shown]
-    return [*known, *(track for track in shown if track not in TRACKS), *(t for t in TRACKS if t not in shown)]
+    tracks = all_tracks()
+    known = [track for track in tracks if track in shown]
+    return [*known, *(track for track in shown if track not in tracks), *(t for t in tracks if t not in shown)]

@@ -1,19 +1,24 @@
-"""Finding tasks and agents by id: ours, registered, installed."""
+"""Finding tasks, agents, tracks, bases and methods by id: ours, registered, installed."""
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness import registry
+from harness.methods import METHODS, find_method
+from harness.run import Spec
+from harness.settings import Settings
+from harness.tracks import BASES, TRACKS, all_tracks, find_base, find_track, known_track
 from harness.types import Refused
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch):
     """Each test has its own registrations and looks at the installed packages anew."""
-    monkeypatch.setattr(registry, "REGISTERED", {"task": {}, "agent": {}})
+    monkeypatch.setattr(registry, "REGISTERED", {kind: {} for kind in registry.KINDS})
     registry.installed.cache_clear()
     yield
     registry.installed.cache_clear()
@@ -23,12 +28,12 @@ def clean(monkeypatch):
 def plugin(tmp_path, monkeypatch):
     """Put a package with these entry points of `razorbench.tasks` on sys.path, as pip would install it."""
 
-    def install(points: str, code: str = "class Dice:\n    sides = 6\n"):
+    def install(points: str, code: str = "class Dice:\n    sides = 6\n", kinds: str = "tasks"):
         (tmp_path / "plugin_of_test.py").write_text(code)
         info = tmp_path / "plugin_of_test-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin-of-test\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[razorbench.tasks]\n{points}\n")
+        (info / "entry_points.txt").write_text(f"[razorbench.{kinds}]\n{points}\n")
         monkeypatch.syspath_prepend(str(tmp_path))
         monkeypatch.delitem(sys.modules, "plugin_of_test", raising=False)
 
@@ -127,3 +132,60 @@ def test_importing_the_registry_imports_neither_torch_nor_a_task_nor_an_agent():
     root = Path(registry.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# --- tracks, bases and methods, which are values ----------------------------------------------------------------------
+
+
+def test_a_method_of_a_script_is_found_and_used():
+    mine = replace(METHODS["grpo"], about="Mine.")
+    registry.register("method", "mine")(mine)
+    assert find_method("mine") is mine
+    assert "mine" in registry.ids("method")
+    assert Spec("mine", Settings()).method == "mine"
+    with pytest.raises(Refused, match="unknown method 'min'; did you mean 'mine'"):
+        Spec("min", Settings())
+    with pytest.raises(Refused, match="is taken"):
+        registry.register("method", "grpo")(mine)
+    with pytest.raises(Refused, match="should be lower-case words, such as 'my-method'"):
+        registry.register("method", "My Method")(mine)
+
+
+def test_a_track_of_a_script_is_listed_and_found(razorbench):
+    mine = replace(TRACKS["mini-math-v1"], id="mine-v1", title="Mine")
+    registry.register("track", "mine-v1")(mine)
+    assert find_track("mine-v1") is mine
+    assert list(all_tracks())[-1] == "mine-v1"
+    assert "mine-v1" in [row["track"] for row in razorbench("tracks", "--json").json]
+    assert known_track("nobodys-v1") is None
+
+
+def test_a_base_of_a_script_is_found():
+    mine = replace(BASES["mini-lm-v1"], id="mine-v1")
+    registry.register("base", "mine-v1")(mine)
+    assert find_base("mine-v1") is mine
+    assert find_base("mini-lm").id == "mini-lm-v1"
+
+
+def test_what_is_none_is_refused_and_holds_up_no_list():
+    registry.register("track", "wrong-v1")(replace(TRACKS["mini-math-v1"], id="other-v1"))
+    registry.register("method", "wrong")(print)
+    with pytest.raises(Refused, match="registered as the track 'wrong-v1' is not one"):
+        find_track("wrong-v1")
+    with pytest.raises(Refused, match="registered as the method 'wrong' is not one"):
+        find_method("wrong")
+    assert "wrong-v1" not in all_tracks()
+
+
+def test_tracks_of_another_package_are_found_and_broken_ones_hold_up_nobody(plugin):
+    code = (
+        "from dataclasses import replace\n"
+        "from harness.tracks import TRACKS\n"
+        "MINE = replace(TRACKS['mini-math-v1'], id='mine-v1')\n"
+    )
+    plugin("mine-v1 = plugin_of_test:MINE\nbroken-v1 = plugin_of_test:NOTHING", code, "tracks")
+    assert find_track("mine-v1").new == "mini-math-v1"
+    assert list(all_tracks())[-1] == "mine-v1"
+    with pytest.raises(Refused, match="cannot be loaded"):
+        find_track("broken-v1")
+    assert known_track("broken-v1") is None

@@ -7,7 +7,7 @@ import streamlit as st
 
 from harness.entries import Entry
 from harness.store import Store
-from harness.tracks import TRACKS
+from harness.tracks import known_track
 from leaderboard.content import leaders
 from leaderboard.frames import link
 from leaderboard.parts import ARROW, columns, commands
@@ -20,7 +20,7 @@ LEADERS, NEWEST, WAITING = 3, 10, 50  # rows that each table shows at most
 
 def card(track: str, row: dict[str, Any], leaders: list[Entry]) -> None:
     """What a track asks, and who leads."""
-    if known := TRACKS.get(track):
+    if known := known_track(track):
         st.subheader(known.title)
         st.write(known.question)
     else:

@@ -11,7 +11,7 @@ from harness.entries import Entry
 from harness.flags import flags
 from harness.measures import MEASURES
 from harness.store import Store
-from harness.tracks import TRACKS, again, differs
+from harness.tracks import again, differs, known_track
 from leaderboard import charts, content, frames
 from leaderboard.parts import ARROW, choose_submission, columns, commands, picture
 from leaderboard.reading import ask
@@ -183,7 +183,7 @@ def page() -> None:
         training(entry)
     st.subheader("Make it again")
     commands(*again(run["track"], run["method"], run["settings"], run))
-    if run["track"] not in TRACKS:
+    if known_track(run["track"]) is None:
         st.caption("Its track is not played any more: take the version of razorbench that its provenance names.")
     reported(run, entry)
     history(run["id"])

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from harness.tracks import TRACKS
+from harness.tracks import all_tracks
 from leaderboard.parts import commands
 
 TOML = """track = "{track}"
@@ -24,7 +24,8 @@ def step(words: str, *lines: str) -> None:
 def page() -> None:
     """Draw the page."""
     st.title("Submit")
-    track = TRACKS[st.selectbox("Track", list(TRACKS), key="track", bind="query-params")]
+    tracks = all_tracks()
+    track = tracks[st.selectbox("Track", list(tracks), key="track", bind="query-params")]
     st.write(track.question)
     st.subheader("With our methods")
     step(

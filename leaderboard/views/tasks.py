@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from harness.tracks import TRACKS
+from harness.tracks import all_tracks
 from leaderboard import cards
 from leaderboard.parts import ARROW, columns
 
@@ -47,7 +47,7 @@ def page() -> None:
         if example := left[id].get("example"):
             st.caption("example")
             st.code(example, language=None, wrap_lines=True)
-    asked = [track for track in TRACKS.values() if id in (track.new, *track.prior_tasks)]
+    asked = [track for track in all_tracks().values() if id in (track.new, *track.prior_tasks)]
     if not asked:
         return
     scored = [min(track.items or items or 0, items or track.items) for track in asked]
