@@ -52,7 +52,7 @@ def kept(folder: Path, key: Mapping[str, Any], make: Callable[[], T], lasting: C
 
 def read(path: Path) -> Any:
     """What a file keeps. Raises UnpicklingError where it is torn, or holds what we do not make; OSError without one."""
-    found, content = path.read_bytes().split(b"\n", 1) if path.stat().st_size else (b"", b"")
+    found, _, content = path.read_bytes().partition(b"\n")
     if sha256(content).hexdigest().encode() != found:
         raise pickle.UnpicklingError(f"{path} is torn")
     try:

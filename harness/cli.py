@@ -7,6 +7,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -93,7 +94,10 @@ def methods(*, home: Home = HOME, json: Json = False) -> None:
     from harness.methods import METHODS, find_method
     from harness.registry import ids
 
-    names = [*METHODS, *(id for id in ids("method") if id not in METHODS)]
+    found = dict(METHODS)
+    for id in ids("method"):
+        with suppress(Refused):  # what another package brings and cannot be loaded
+            found.setdefault(id, find_method(id))
     rows = [
         {
             "method": name,
@@ -102,7 +106,7 @@ def methods(*, home: Home = HOME, json: Json = False) -> None:
             "surrogate": method.surrogate.__name__,
             "normaliser": method.normaliser.__name__,
         }
-        for name, method in zip(names, map(find_method, names), strict=True)
+        for name, method in found.items()
     ]
     listing(rows, json, ("method", "about"))
 

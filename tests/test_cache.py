@@ -133,12 +133,12 @@ def test_what_the_world_failed_in_is_asked_again(tmp_path):
     assert last == 1.0
 
 
-@pytest.mark.parametrize("harm", ["cut", "changed", "emptied"])
+@pytest.mark.parametrize("harm", ["cut", "changed", "emptied", "other"])
 def test_a_torn_file_is_made_again(tmp_path, asked, harm):
     one = Bench(SPELLING, tmp_path).answers["dialogue-v1"].score
     for file in (tmp_path / "answers").iterdir():
         content = file.read_bytes()
-        file.write_bytes({"cut": content[:-9], "changed": content[:-9] + b"x" * 9, "emptied": b""}[harm])
+        file.write_bytes({"cut": content[:-9], "changed": content[:-9] + b"x" * 9, "emptied": b"", "other": b"x"}[harm])
     asked.clear()
     assert np.array_equal(Bench(SPELLING, tmp_path).answers["dialogue-v1"].score, one)
     assert len(asked) == 2
