@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harness.checkpoint import Report
-from harness.measures import of_samples, sampled_nats
+from harness.engine import LOCAL, Engine, share, summed
+from harness.measures import Sampled, sampled_nats
 from harness.methods import Batch, Learner, Method, centred, standardised
 from harness.policy import Layered, Policy, Prediction, log_probabilities
 from harness.rollout import rollout
@@ -49,8 +50,11 @@ class Adaptation:
         seed: int = 0,
         teacher: Agent | None = None,
         priors: Sequence[Task] = (),
+        engine: Engine = LOCAL,
     ):
         """Train `policy` in place. `priors` are the tasks that elastic weight consolidation protects.
+
+        Of an `engine` of several processes each has such a policy, with the same weights, and ends with the same.
 
         Refuses settings by which nothing would be learned, or not at the rate that they name; and weights that are kept
         in less than float32.
@@ -60,7 +64,7 @@ class Adaptation:
                 f"a group of {settings.group} has no other answer to compare with, so nothing would be learned"
             )
         instances = task.instances("train").first(settings.examples)
-        self.method, self.settings, self.step = method, settings, 0
+        self.method, self.settings, self.engine, self.step = method, settings, engine, 0
         self.steps = total_steps(settings, len(instances))
         if settings.warmup > self.steps:
             raise Refused(
@@ -97,84 +101,91 @@ class Adaptation:
 
     def advance(self) -> Report:
         """One step: episodes, weights, and one or more updates on them."""
-        started, learner, settings = time.perf_counter(), self.learner, self.settings
+        started, learner, settings, engine = time.perf_counter(), self.learner, self.settings, self.engine
         if self.method.renews_each_epoch and self.step % self.steps_per_epoch == 0:
             learner.epoch_start = learner.policy.copy()
         seed = int(mix(learner.seed, self.step) >> np.uint64(1))
         reseed(seed)
-        episodes, group = self.method.source(learner, self.prompts(), seed)
+        episodes, group = self.method.source(learner, share(engine, self.prompts()), seed)
         lr, loss, norm, told = learning_rate(settings, self.step, self.steps), 0.0, 0.0, dict[str, float]()
         reward = torch.from_numpy(episodes.reward)  # double: the spread of rewards near 100 is lost in single precision
-        lengths = torch.from_numpy(episodes.lengths()).float()
-        if len(episodes):
+        drawn = engine.gathered(Sampled.of(episodes, group))
+        everyone = Sampled.join(drawn)
+        if len(everyone.length):
             batch = Batch(
                 reward, torch.from_numpy(group), settings, lambda: log_probabilities(learner.policy, episodes).cpu()
             )
             old: list[Tensor] = []
-            if self.method.on_policy:
-                told |= of_samples(episodes, reward.numpy(), group)
-            weight = torch.empty(0)
-            for _ in range(settings.iterations):
-                weight = self.method.weight(batch).float()
-                loss, norm, more = self.update(episodes, weight, lengths, lr, old)
+            signal = False
+            for iteration in range(settings.iterations):
+                weight = self.method.weight(batch).float() if len(episodes) else torch.empty(0)
+                weights = engine.gathered(weight)
+                loss, norm, more = self.update(episodes, weights, drawn, lr, old, iteration)
+                signal = any(bool((weight != 0).any()) for weight in weights)
                 told |= more
             if self.method.on_policy:
-                self.silent = 0 if bool((weight != 0).any()) else self.silent + 1
-                told["silent"] = self.silent
+                self.silent = 0 if signal else self.silent + 1
+                told |= {**everyone.measures(), "silent": self.silent}
         self.step += 1
         return Report(
             self.step,
             lr,
             loss,
-            float(reward.nanmean()),
+            float(torch.from_numpy(everyone.reward).nanmean()),
             norm,
-            len(episodes),
-            int(lengths.sum()),
+            len(everyone.length),
+            int(everyone.length.sum()),
             time.perf_counter() - started,
             told,
         )
 
     def update(
-        self, episodes: Episodes, weight: Tensor, lengths: Tensor, lr: float, old: list[Tensor]
+        self,
+        episodes: Episodes,
+        weights: Sequence[Tensor],
+        drawn: Sequence[Sampled],
+        lr: float,
+        old: list[Tensor],
+        iteration: int,
     ) -> tuple[float, float, dict[str, float]]:
         """One optimiser update over the micro-batches of the episodes; the loss, the norm of its gradient, measures.
 
-        `old` keeps the log-probabilities of the first update, one tensor [N, T] a micro-batch, for later ones.
+        `weights` [N] and `drawn` are those of every process, by rank. `old` keeps the log-probabilities of the first
+        update, one tensor [N, T] a micro-batch, for later ones.
         """
-        settings, policy, first, loss = self.settings, self.learner.policy, not old, 0.0
-        scale = self.method.normaliser(lengths, weight, settings)  # [N]
-        even = self.method.normaliser(lengths, torch.ones_like(weight), settings) if settings.kl else scale  # [N]
+        settings, policy, engine, weight = self.settings, self.learner.policy, self.engine, weights[self.engine.rank]
+        scale, even = self.scales(weights, drawn)
         counted = (weight != 0).nonzero()[:, 0]
         if not settings.kl and len(counted) < len(weight):  # what adds nothing to the gradient costs no pass
             episodes, weight, scale = episodes.take(counted.numpy()), weight[counted], scale[counted]
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         base = policy.base().predict(episodes) if settings.kl else None
-        elements, clipped, apart, nats = 0, 0, 0.0, torch.zeros(len(episodes))
-        for i, part in enumerate(policy.predict(episodes)):
-            if first and settings.iterations > 1:
+        sums, nats = dict.fromkeys(("loss", "elements", "clipped", "kl"), 0.0), torch.zeros(len(episodes))
+        for i, part in enumerate(policy.predict(episodes) if len(episodes) else ()):
+            if not iteration and settings.iterations > 1:
                 old.append(part.logp.detach())
-            owner = part.owner.cpu()
-            mine = (weight[owner][:, None]).to(part.logp.device)  # [n, 1]
+            owner, logp = part.owner.cpu(), part.logp.detach()
+            mine = (weight[owner][:, None]).to(logp.device)  # [n, 1]
             gained = self.method.surrogate(part, mine, old[i] if old else None, settings)  # [n, T]
             objective = part.masked(gained).sum(-1) @ scale[owner].to(gained)
-            with torch.no_grad():
-                logp = part.logp.detach()
-                elements += logp.numel() if part.mask is None else int(part.mask.sum())
-                nats += part.per_episode(logp, len(episodes)).cpu()
-                if not first:
-                    ratio = part.masked((logp - old[i]).expm1())
-                    clipped += int((ratio.abs() > settings.clip).sum())
             if base is not None:
                 away = kl_to(base, part)
-                apart += float(away.detach().sum())
+                sums["kl"] += float(away.detach().sum())
                 objective = objective - settings.kl * (away @ even[owner].to(gained))
             (-objective).backward()
-            loss -= float(objective.detach())
+            sums["loss"] -= float(objective.detach())
+            sums["elements"] += logp.numel() if part.mask is None else int(part.mask.sum())
+            nats += part.per_episode(logp, len(episodes)).cpu()
+            if iteration:
+                sums["clipped"] += int((part.masked((logp - old[i]).expm1()).abs() > settings.clip).sum())
         if not len(episodes):  # a gradient of zeros, not none: the optimiser goes on by its momentum
             for parameter in self.parameters:
                 parameter.grad = torch.zeros_like(parameter)
-        loss += self.penalise()
+        engine.add_up([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        far = np.abs(nats.double().numpy() - sampled_nats(episodes)) if len(episodes) else np.empty(0)
+        sums = summed(engine, {**sums, "episodes": len(episodes), "mismatch": float(far.sum())})
+        loss = sums["loss"] + self.penalise()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm)
         if not math.isfinite(loss + float(norm)):
             raise ArithmeticError(f"the loss is not finite at step {self.step + 1}; try a lower learning rate")
@@ -182,15 +193,31 @@ class Adaptation:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.step()
-        told: dict[str, float] = {}
-        if elements and settings.kl:
-            told["kl"] = apart / elements
-        if elements and not first:
-            told["clipped"] = clipped / elements
-        if elements and first and self.method.on_policy:
-            away = np.abs(nats.double().numpy() - sampled_nats(episodes))
-            told |= {} if np.isnan(away).any() else {"mismatch": float(away.mean())}
-        return loss, float(norm), told
+        return loss, float(norm), self.measured(sums, iteration)
+
+    def scales(self, weights: Sequence[Tensor], drawn: Sequence[Sampled]) -> tuple[Tensor, Tensor]:
+        """By what an episode's sum of elements is multiplied, [N] of this process: with its weight, and without any.
+
+        The normaliser sees the episodes of all processes.
+        """
+        weight = torch.cat(list(weights))
+        lengths = torch.cat([torch.from_numpy(each.length).float() for each in drawn])
+        scale = self.method.normaliser(lengths, weight, self.settings)
+        even = self.method.normaliser(lengths, torch.ones_like(weight), self.settings) if self.settings.kl else scale
+        start = sum(len(each) for each in weights[: self.engine.rank])
+        mine = slice(start, start + len(weights[self.engine.rank]))
+        return scale[mine], even[mine]
+
+    def measured(self, sums: Mapping[str, float], iteration: int) -> dict[str, float]:
+        """What an update measures, of its sums over all processes."""
+        found, elements = {}, sums["elements"]
+        if elements and self.settings.kl:
+            found["kl"] = sums["kl"] / elements
+        if elements and iteration:
+            found["clipped"] = sums["clipped"] / elements
+        if sums["episodes"] and not iteration and self.method.on_policy and not math.isnan(sums["mismatch"]):
+            found["mismatch"] = sums["mismatch"] / sums["episodes"]
+        return found
 
     def penalise(self) -> float:
         """Add the gradients of the weight penalties to the parameters; their value.

@@ -245,12 +245,17 @@ def adapt(
     chosen = find_track(track)
     if save_every < 0:
         raise Refused(f"save-every {save_every} cannot be; give a number that is at least 0")
+    from harness.engine import started
     from harness.run import Spec, adapt_into
     from harness.score import Bench
 
     whole = settings if isinstance(settings, Settings) else settings_for(chosen, **settings)
     spec = Spec(method, whole, seed)
     spec.check(chosen.settings)
+    engine = started()
+    if engine.rank:  # the first process tells
+        adapt_into(out, Bench(chosen, home, runtime), spec, save_every=save_every, engine=engine)
+        return
     with bar("adapting") as progress:
         line = progress.add_task(f"{method}, seed {seed}", total=None)
         bench = Bench(chosen, home, runtime)
@@ -260,6 +265,7 @@ def adapt(
             spec,
             save_every=save_every,
             tell=lambda report, steps: told_step(progress, line, report, steps),
+            engine=engine,
         )
     say({"checkpoint": str(made.folder), "track": track}, json, f"{out} holds the adapted checkpoint. Score it:")
     if not json:

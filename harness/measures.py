@@ -1,6 +1,7 @@
 """What is measured of an adaptation beside its loss: the curves that say whether it learns, and from what."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,29 +20,60 @@ MEASURES: Mapping[str, str] = {
 """Name of a measure → what it is."""
 
 
-def of_samples(episodes: Episodes, reward: np.ndarray, group: np.ndarray) -> dict[str, float]:
-    """Measures of what a policy has sampled: of N episodes with their rewards [N] (NaN: unscored) and groups [N]."""
-    elements = int(episodes.lengths().sum())
-    found = {"length": elements / len(episodes)}
-    nats = sampled_nats(episodes)
-    if elements and not np.isnan(nats).any():
-        found["entropy"] = -float(nats.sum()) / elements
-    cut, worded = np.zeros(len(episodes), bool), False
-    for turn in episodes.turns:
-        values = turn.done.value if turn.done is not None else None
-        if isinstance(values, list) and values and isinstance(values[0], Reply):
-            worded = True
-            cut[turn.rows] |= [not getattr(value, "finished", True) for value in values]
-    if worded:
-        found["cut"] = float(cut.mean())
-    scored = ~np.isnan(reward)
-    low, high = np.full(group.max() + 1, np.inf), np.full(group.max() + 1, -np.inf)
-    np.minimum.at(low, group[scored], reward[scored])
-    np.maximum.at(high, group[scored], reward[scored])
-    several = np.bincount(group[scored], minlength=len(low)) > 1
-    if several.any():
-        found["equal_groups"] = float((low == high)[several].mean())
-    return found
+@dataclass(frozen=True)
+class Sampled:
+    """What is measured of N answers that a policy has drawn, one number an answer."""
+
+    length: np.ndarray
+    """Elements."""
+    nats: np.ndarray
+    """Log-probability with which it was drawn; NaN: not told."""
+    cut: np.ndarray
+    """Whether it was cut off: 1, 0, or NaN of what is no text."""
+    reward: np.ndarray
+    """NaN: unscored."""
+    group: np.ndarray
+    """Those who answer the same prompt share a number."""
+
+    @staticmethod
+    def of(episodes: Episodes, group: np.ndarray) -> "Sampled":
+        """Of sampled episodes and their groups [N]."""
+        cut = np.full(len(episodes), np.nan)
+        for turn in episodes.turns:
+            values = turn.done.value if turn.done is not None else None
+            if isinstance(values, list) and values and isinstance(values[0], Reply):
+                ended = np.array([getattr(value, "finished", True) for value in values])
+                cut[turn.rows] = np.fmax(cut[turn.rows], ~ended)
+        return Sampled(episodes.lengths(), sampled_nats(episodes), cut, episodes.reward, group)
+
+    @staticmethod
+    def join(parts: Sequence["Sampled"]) -> "Sampled":
+        """Several as one; their groups are different ones."""
+        start = np.cumsum([0, *(part.group.max(initial=-1) + 1 for part in parts)])
+        group = np.concatenate([part.group + first for part, first in zip(parts, start, strict=False)])
+        length, nats, cut, reward = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("length", "nats", "cut", "reward")
+        )
+        return Sampled(length, nats, cut, reward, group)
+
+    def measures(self) -> dict[str, float]:
+        """Those of `MEASURES` that are known."""
+        if not len(self.length):
+            return {}
+        elements = int(self.length.sum())
+        found = {"length": elements / len(self.length)}
+        if elements and not np.isnan(self.nats).any():
+            found["entropy"] = -float(self.nats.sum()) / elements
+        if not np.isnan(self.cut).any():
+            found["cut"] = float(self.cut.mean())
+        scored = ~np.isnan(self.reward)
+        low, high = (np.full(self.group.max() + 1, end) for end in (np.inf, -np.inf))
+        np.minimum.at(low, self.group[scored], self.reward[scored])
+        np.maximum.at(high, self.group[scored], self.reward[scored])
+        several = np.bincount(self.group[scored], minlength=len(low)) > 1
+        if several.any():
+            found["equal_groups"] = float((low == high)[several].mean())
+        return found
 
 
 def sampled_nats(episodes: Episodes) -> np.ndarray:

@@ -20,6 +20,7 @@ from harness import record as records
 from harness.adapt import Adaptation
 from harness.bases import file_sha256, policy_digest
 from harness.checkpoint import ADAPTERS, CURVE, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest, Report
+from harness.engine import LOCAL, Engine, first_does
 from harness.methods import OWN, find_method
 from harness.policy import LowRank, Policy
 from harness.provenance import provenance
@@ -82,8 +83,8 @@ def how(bench: Bench) -> dict[str, Any]:
     return {"runtime": runtime} if (runtime := bench.runtime) else {}
 
 
-def begin(bench: Bench, spec: Spec) -> Adaptation:
-    """The adaptation of a copy of the track's base, at step 0."""
+def begin(bench: Bench, spec: Spec, engine: Engine = LOCAL) -> Adaptation:
+    """The adaptation of a copy of the track's base, at step 0, by the processes of an engine."""
     teacher = None
     if spec.settings.teacher:
         teacher = bench.base.copy()
@@ -97,6 +98,7 @@ def begin(bench: Bench, spec: Spec) -> Adaptation:
         seed=spec.seed,
         teacher=teacher,
         priors=priors,
+        engine=engine,
     )
 
 
@@ -122,14 +124,17 @@ def adapt_into(
     *,
     save_every: int = 0,
     tell: Callable[[Report, int], Any] | None = None,
+    engine: Engine = LOCAL,
     **more: Any,
 ) -> Checkpoint:
     """Adapt into a checkpoint folder, or go on where a killed run of the same specification was.
 
     The weights are the same, bit for bit, however often it was stopped. Its state is saved every `save_every` steps; 0:
     every five minutes. `tell(report, steps)` is called after each step. What is given `more` goes into its provenance.
+    Of an `engine` of several processes all call this; the first writes, and the folder is one that all of them see.
     Refuses a folder that holds something else.
     """
+    more |= {"processes": engine.size} if engine.size > 1 else {}
     manifest = Manifest(
         bench.track.id,
         spec.method,
@@ -139,29 +144,37 @@ def adapt_into(
         provenance=provenance(**how(bench), **more),
     )
     weights, reports = folder / (ADAPTERS if spec.settings.lora else WEIGHTS), []
-    adaptation = None if weights.exists() else begin(bench, spec)  # what is refused has left nothing behind
-    claim(folder, manifest)
+    adaptation = None if weights.exists() else begin(bench, spec, engine)  # what is refused has left nothing behind
+    first_does(engine, lambda: claim(folder, manifest))
     if adaptation is None:
-        tidy(folder)
+        first_does(engine, lambda: tidy(folder))
         return checkpoints.read(folder)
-    if adaptation.load(folder):
+    gone_on = adaptation.load(folder)
+    if len({*engine.gathered(adaptation.step)}) > 1:
+        raise Refused(f"the processes do not see the same {folder}; give a folder that is shared by all of them")
+    if gone_on:
         reports = [report for report in Checkpoint(folder, manifest).curve() if report.step <= adaptation.step]
     marks, saved = waypoints(adaptation.steps, bench.track.checkpoints), time.monotonic()
     for report in adaptation:
         reports.append(report)
-        if report.step in marks:
+        if engine.rank == 0 and report.step in marks:
             save_weights(adaptation.learner.policy, folder / WAYPOINTS / f"{report.step:08d}.safetensors")
-        if report.step % save_every == 0 if save_every else time.monotonic() - saved >= SAVE_SECONDS:
+        due = report.step % save_every == 0 if save_every else time.monotonic() - saved >= SAVE_SECONDS
+        if engine.rank == 0 and due:
             write_curve(folder, reports)
             adaptation.save(folder)
             saved = time.monotonic()
         if tell:
             tell(report, adaptation.steps)
-    write_curve(folder, reports)
     done = replace(manifest, steps=adaptation.steps, cost=cost(reports))
-    checkpoints.write_json(folder / MANIFEST, done)
-    save_weights(adaptation.learner.policy, weights)
-    tidy(folder)
+
+    def finish() -> None:
+        write_curve(folder, reports)
+        checkpoints.write_json(folder / MANIFEST, done)
+        save_weights(adaptation.learner.policy, weights)
+        tidy(folder)
+
+    first_does(engine, finish)
     return Checkpoint(folder, done)
 
 

@@ -3,6 +3,7 @@
 A result must not depend on it beyond the floor that a record keeps beside its drift.
 """
 
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -48,6 +49,8 @@ class Runtime:
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cuda" and "LOCAL_RANK" in os.environ:  # each of several processes has a GPU of its own
+            device = f"cuda:{os.environ['LOCAL_RANK']}"
         kind, _, number = device.partition(":")
         count = {"cpu": 1, "cuda": torch.cuda.device_count()}.get(kind, 0)
         if not (number.isdecimal() or device == kind) or int(number or 0) >= count:

@@ -10,7 +10,7 @@ import torch
 from harness.adapt import Adaptation
 from harness.checkpoint import Report
 from harness.flags import SILENCE, flags
-from harness.measures import MEASURES, of_samples, sampled_nats
+from harness.measures import MEASURES, Sampled, sampled_nats
 from harness.methods import METHODS
 from harness.registry import make
 from harness.rollout import rollout
@@ -36,14 +36,18 @@ def test_measures_of_samples_by_hand():
     replies = [Reply("a"), Reply("b", False), Reply("c"), Reply("d"), Reply("e"), Reply("f")]
     logp = [[-1.0], [-1.0, -3.0], [-0.5], [-0.5], [-1.0], [-1.0]]
     reward = np.array([1.0, 0.0, 1.0, 1.0, 0.0, NAN])
-    found = of_samples(said(replies, logp, reward.tolist()), reward, np.array([0, 0, 1, 1, 2, 2]))
-    assert found == pytest.approx({"length": 7 / 6, "entropy": 8 / 7, "cut": 1 / 6, "equal_groups": 1 / 2})
+    whole = Sampled.of(said(replies, logp, reward.tolist()), np.array([0, 0, 1, 1, 2, 2]))
+    halves = [
+        Sampled.of(said(replies[:2], logp[:2], reward[:2].tolist()), np.array([0, 0])),
+        Sampled.of(said(replies[2:], logp[2:], reward[2:].tolist()), np.array([0, 0, 1, 1])),
+    ]
+    assert Sampled.join(halves).measures() == whole.measures()
+    assert whole.measures() == pytest.approx({"length": 7 / 6, "entropy": 8 / 7, "cut": 1 / 6, "equal_groups": 1 / 2})
 
 
 def test_what_is_not_known_is_left_out():
-    replies, reward = [Reply("a"), Reply("b")], np.array([1.0, 0.0])
-    found = of_samples(said(replies, None, reward.tolist()), reward, np.array([0, 1]))
-    assert found == {"length": 1.0, "cut": 0.0}  # no log-probabilities, and no group of two
+    drawn = Sampled.of(said([Reply("a"), Reply("b")], None, [1.0, 0.0]), np.array([0, 1]))
+    assert drawn.measures() == {"length": 1.0, "cut": 0.0}  # no log-probabilities, and no group of two
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,7 @@ def test_entropy_of_samples_is_that_of_the_policy():
             entropy = part.masked(part.dist.entropy())
             exact += float(entropy.sum())
             total += int(entropy.numel() if part.mask is None else part.mask.sum())
-    found = of_samples(played, played.reward, np.repeat(np.arange(20), 40))
+    found = Sampled.of(played, np.repeat(np.arange(20), 40)).measures()
     assert found["entropy"] == pytest.approx(exact / total, rel=0.05)
 
 
@@ -105,7 +109,7 @@ def test_measuring_changes_no_weight(monkeypatch):
         return [p.detach().clone() for p in adaptation.parameters]
 
     with_them = weights()
-    monkeypatch.setattr("harness.adapt.of_samples", lambda *what: {})
+    monkeypatch.setattr(Sampled, "measures", lambda self: {})
     monkeypatch.setattr("harness.adapt.sampled_nats", lambda episodes: np.full(len(episodes), NAN))
     assert all(torch.equal(a, b) for a, b in zip(with_them, weights(), strict=True))
 
