@@ -16,6 +16,7 @@ from torch import Tensor
 from harness.checkpoint import Report
 from harness.engine import LOCAL, Engine, share, summed
 from harness.measures import Sampled, sampled_nats
+from harness.memory import check_room
 from harness.methods import Batch, Learner, Method, centred, standardised
 from harness.policy import Layered, Policy, Prediction, log_probabilities
 from harness.rollout import rollout
@@ -57,7 +58,7 @@ class Adaptation:
         Of an `engine` of several processes each has such a policy, with the same weights, and ends with the same.
 
         Refuses settings by which nothing would be learned, or not at the rate that they name; and weights that are kept
-        in less than float32.
+        in less than float32, or whose gradients and moments do not fit into the memory that is free.
         """
         if settings.group < 2 and method.weight in (centred, standardised):
             raise Refused(
@@ -81,6 +82,7 @@ class Adaptation:
                 f"weights in {str(coarse).removeprefix('torch.')} are too coarse for small steps, which are rounded "
                 "away; keep those that are trained in float32, and compute in bfloat16 with --dtype"
             )
+        check_room(self.parameters)
         self.optimizers = optimizers(policy, settings)
         self.anchor = [p.detach().clone() for p in self.parameters] if settings.ewc or settings.l2 else []
         self.fisher = fisher(policy, priors, seed) if settings.ewc else []

@@ -1,0 +1,68 @@
+"""What is held in memory is what is computed, at three sizes of a model, full and with adapters."""
+
+import gc
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+
+from agents.causal_lm import PROJECTIONS, CausalLM
+from agents.mini_lm import FOLDER, SMALL
+from harness.adapt import Adaptation
+from harness.memory import check_room, held
+from harness.methods import METHODS
+from harness.registry import make
+from harness.settings import Settings
+from harness.types import Refused
+
+
+def sized(width: int, layers: int) -> CausalLM:
+    """A model like the small one, of another width and depth."""
+    config = Qwen2Config.from_pretrained(FOLDER)
+    config.update(
+        {
+            "hidden_size": width,
+            "intermediate_size": 3 * width,
+            "num_hidden_layers": layers,
+            "layer_types": ["full_attention"] * layers,
+        }
+    )
+    return CausalLM(Qwen2ForCausalLM(config), Qwen2Tokenizer.from_pretrained(FOLDER), limit=8, runtime=SMALL)
+
+
+def allocated() -> int:
+    """Bytes of all tensors that live in this process, each storage counted once."""
+    gc.collect()
+    storages = {}
+    for thing in gc.get_objects():
+        if issubclass(type(thing), torch.Tensor):  # `isinstance` would ask, and wake what is deprecated
+            storages[thing.untyped_storage().data_ptr()] = thing.untyped_storage().nbytes()
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize("lora", [0, 4])
+@pytest.mark.parametrize(("width", "layers"), [(64, 2), (128, 4), (256, 6)])
+def test_what_is_held_is_what_is_computed(width, layers, lora):
+    before = allocated()
+    base, task = sized(width, layers), make("task", "mini-math-v1")
+    weights = sum(weight.numel() for weight in base.parameters())
+    policy = base.low_rank(lora) if lora else base.copy()
+    adaptation = Adaptation(policy, task, METHODS["sft"], Settings(warmup=0, batch=2, steps=1, examples=2))
+    adaptation.advance()
+    maps = [linear for name, linear in base.model.named_modules() if name.rpartition(".")[2] in PROJECTIONS]
+    adapters = sum(lora * (linear.in_features + linear.out_features) for linear in maps)
+    expected = held(weights, adapters)
+    assert sum(p.numel() for p in adaptation.parameters) * 4 == expected.trained
+    found = allocated() - before
+    assert expected.total <= found < 1.1 * expected.total + 2**20  # masks, counters and the task's questions besides
+
+
+def test_what_does_not_fit_is_refused_before_the_first_step(monkeypatch):
+    policy = sized(64, 2)
+    weights = list(policy.parameters())
+    check_room(weights)
+    monkeypatch.setattr("harness.memory.available", lambda device: 1000)
+    with pytest.raises(Refused, match=r"take 0 GB, and 0 GB are free on cpu; train adapters with --lora, or elsewhere"):
+        check_room(weights)
+    monkeypatch.setattr("harness.memory.available", lambda device: None)
+    check_room(weights)
