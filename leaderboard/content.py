@@ -82,7 +82,8 @@ def measures(
     for name in MEASURES:
         points = [{**row, name: row["value"]} for row in rows if row["name"] == name]
         frame = frames.curve(runs, points, name)
-        found += [(name, charts.curves(frame, name), frame)] if len(frame) else []
+        title = name.replace("_", " ")
+        found += [(name, charts.curves(frame, title), frame)] if len(frame) else []
     return found
 
 

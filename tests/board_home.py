@@ -14,7 +14,7 @@ from benchmarks import board
 from harness import record as files
 from harness import statistics
 from harness.orders import Order
-from harness.record import Drift, Point, Record, Score
+from harness.record import Drift, Measure, Point, Record, Score
 from harness.store import MIGRATIONS, Event, Store
 from submissions import queue
 from submissions.claim import Claim, Data
@@ -63,6 +63,7 @@ def scored(id: str, samples: Mapping[str, list[Any]], **changes: Any) -> Record:
         "checkpoint": "ab" * 32,
         "drifts": (Drift(new, "forward", "episode", 1.0, 0.1, len(base)),),
         "curve": (Point(0, new=25.0, prior=80.0, drift=0.0), Point(16, loss=1.5, new=40.0, prior=79.0, drift=0.5)),
+        "measures": (Measure(16, "entropy", 0.7, 0.1), Measure(32, "entropy", 0.5, 0.1), Measure(32, "nobodys", 1.0)),
         "cost": {"adapt_seconds": 10.0, "episodes": 800.0},
         "provenance": {"commit": "abc"},
         "scored_at": "2025-11-20T12:00:00+00:00",

@@ -17,6 +17,7 @@ from harness.estimate import Estimate
 from harness.export import publish
 from harness.registry import ids
 from harness.results import compare, table
+from harness.measures import MEASURES
 from harness.store import Store
 from harness.tracks import TRACKS, again
 from harness.types import Refused
@@ -342,6 +343,12 @@ def test_submission_shows_its_own_commands(home, show):
     at = show(home, "submission", id=f"{TRACK}-grpo-1")
     told = f"razorbench adapt {TRACK} --method grpo --seed 1 --out again-{TRACK}-grpo-1 --lr 0.001"
     assert told in at.code[0].value
+
+
+def test_submission_shows_what_was_measured_on_the_way_and_says_what_it_is(home, show):
+    told = [each.value for each in show(home, "submission", id=f"{TRACK}-grpo-1").caption]
+    assert MEASURES["entropy"] in told
+    assert not [each for each in told if "nobodys" in each]  # of what nobody here knows nothing is shown
 
 
 def test_commands_quote_what_a_stranger_wrote(strange):

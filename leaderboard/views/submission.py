@@ -98,7 +98,7 @@ def training(entry: Entry) -> None:
             for column, (name, chart, table) in zip(st.columns(2), measured[start : start + 2], strict=False):
                 with column:
                     st.caption(MEASURES[name])
-                    picture(chart, table, f"{name} over training; shaded: all seeds.")
+                    picture(chart, table, f"{name.replace('_', ' ')} over training; shaded: all seeds.")
 
 
 def reported(run: Mapping[str, Any], entry: Entry | None) -> None:
