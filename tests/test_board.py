@@ -15,9 +15,9 @@ from streamlit.testing.v1 import AppTest
 from harness.entries import Query
 from harness.estimate import Estimate
 from harness.export import publish
+from harness.measures import MEASURES
 from harness.registry import ids
 from harness.results import compare, table
-from harness.measures import MEASURES
 from harness.store import Store
 from harness.tracks import TRACKS, again
 from harness.types import Refused
