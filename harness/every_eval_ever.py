@@ -58,6 +58,7 @@ def aggregate(record: Record, name: str, samples: pa.Table, now: datetime) -> Js
     results = [made for score in record.scores for made in _task(record, score, samples)]
     results += _overall(record) + [_drift(record, drift) for drift in record.drifts]
     known = [result for result in results if result["score_details"]["score"] is not None]
+    track = known_track(record.track)
     return {
         "schema_version": VERSION,
         "evaluation_id": evaluation_id(record),
@@ -83,7 +84,7 @@ def aggregate(record: Record, name: str, samples: pa.Table, now: datetime) -> Js
             "additional_details": {
                 "deployment_type": "self_deployed",
                 "model_availability": "unknown",
-                **texts(base_name=known.base.id if (known := known_track(record.track)) else None, base=record.base),
+                **texts(base_name=track and track.base.id, base=record.base),
                 **texts(agent=record.agent, method=record.method, settings=record.settings),
                 **texts(seed=record.seed, steps=record.steps, weights_sha256=record.checkpoint, cost=record.cost),
             },

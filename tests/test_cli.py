@@ -756,7 +756,7 @@ def test_adapt_score_results_show_rebuild_and_plot_are_one_walk(razorbench, base
     for key in (record.id, "mine"):
         shown = razorbench("show", key, *at, "--json").json
         assert shown["run"]["id"] == record.id
-        assert set(shown) == {"run", "scores", "drifts", "curve", "events", "folder"}
+        assert set(shown) == {"run", "scores", "drifts", "curve", "measures", "events", "folder"}
         assert f"mine ({record.id}) on {TRACK}: grpo, seed 3" in razorbench("show", key, *at).out
     near = razorbench("show", "mime", *at)
     assert (near.code, near.sentence) == (2, "refused: no submission 'mime': did you mean 'mine'?")

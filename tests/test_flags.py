@@ -21,6 +21,7 @@ def run(gain=20.0, retention=-1.0, drift: float | None = 0.5, reported=None, ove
         },
         **dict.fromkeys(("unscored_base", "unscored_adapted", "failed_base", "failed_adapted"), 0),
         "uneven": False,
+        "silent": None,
         "brought": told,
     }
 

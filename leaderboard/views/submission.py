@@ -90,15 +90,16 @@ def training(entry: Entry) -> None:
     for column, (title, chart, table) in zip(st.columns(len(drawn)), drawn, strict=True):
         with column:
             picture(chart, table, f"{title} over training; shaded: all seeds.")
+    if not st.toggle("More of the training", key="more", bind="query-params"):
+        return
     measured = ask(content.measures, runs_of([entry]))
     if not measured:
-        return
-    with st.expander("More of the training"):
-        for start in range(0, len(measured), 2):
-            for column, (name, chart, table) in zip(st.columns(2), measured[start : start + 2], strict=False):
-                with column:
-                    st.caption(MEASURES[name])
-                    picture(chart, table, f"{name.replace('_', ' ')} over training; shaded: all seeds.")
+        st.write("Nothing else was measured of it on the way.")
+    for start in range(0, len(measured), 2):
+        for column, (name, chart, table) in zip(st.columns(2), measured[start : start + 2], strict=False):
+            with column:
+                st.caption(MEASURES[name])
+                picture(chart, table, f"{name.replace('_', ' ')} over training; shaded: all seeds.")
 
 
 def reported(run: Mapping[str, Any], entry: Entry | None) -> None:
