@@ -38,7 +38,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-# The figures of docs/results.md: half an hour to an hour on 2 cores; resumable.
+# The figures of docs/results.md: three to four hours on 2 cores; resumable.
 study: .venv/installed
 	$(BIN)/python -m benchmarks.study
 

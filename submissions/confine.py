@@ -49,7 +49,7 @@ class Limits:
     """What a confined call may use."""
 
     memory: float = 16.0
-    """GiB of data, besides what the parent holds."""
+    """GiB of data, besides what the parent has mapped; what of that is free, the child may use."""
     seconds: float = 6 * 3600.0
     """Wall time."""
     file: float = 4.0
