@@ -199,7 +199,7 @@ class Bench:
             "items": items,
             "base": self.base_id,
             "conditions": self.conditions,
-            "data": self.asked(task, items),
+            "data": self.questions_digest(task, items),
             "runtime": self.runtime,
             "code": code_digest(type(self.tasks[task]), type(self.base)),
             "torch": [torch.__version__, torch.backends.cpu.get_cpu_capability()],
@@ -214,9 +214,11 @@ class Bench:
     @cached_property
     def data(self) -> dict[str, str]:
         """What is asked, by task: a digest of the ids and data of the items that are scored."""
-        return {id: self.asked(id, self.track.items) for id, task in self.tasks.items() if isinstance(task, Task)}
+        return {
+            id: self.questions_digest(id, self.track.items) for id, task in self.tasks.items() if isinstance(task, Task)
+        }
 
-    def asked(self, task: str, items: int) -> str:
+    def questions_digest(self, task: str, items: int) -> str:
         """A digest of the first `items` test instances of a task; empty of a benchmark that owns its loop."""
         if (task, items) not in self.digests:
             played = self.tasks[task]
