@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harness.checkpoint import Report
 from harness.engine import LOCAL, Engine, share, summed
-from harness.measures import Sampled, sampled_nats
+from harness.measures import Sampled
 from harness.memory import check_room
 from harness.methods import Batch, Learner, Method, centred, standardised
 from harness.policy import Layered, Policy, Prediction, log_probabilities
@@ -156,10 +156,11 @@ class Adaptation:
         update, one tensor [N, T] a micro-batch, for later ones.
         """
         settings, policy, engine, weight = self.settings, self.learner.policy, self.engine, weights[self.engine.rank]
-        scale, even = self.scales(weights, drawn)
+        (scale, even), sampled = self.scales(weights, drawn), drawn[self.engine.rank].nats
         counted = (weight != 0).nonzero()[:, 0]
         if not settings.kl and len(counted) < len(weight):  # what adds nothing to the gradient costs no pass
             episodes, weight, scale = episodes.take(counted.numpy()), weight[counted], scale[counted]
+            sampled = sampled[counted.numpy()]
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         base = policy.base().predict(episodes) if settings.kl else None
@@ -185,7 +186,7 @@ class Adaptation:
             for parameter in self.parameters:
                 parameter.grad = torch.zeros_like(parameter)
         engine.add_up([parameter.grad for parameter in self.parameters if parameter.grad is not None])
-        far = np.abs(nats.double().numpy() - sampled_nats(episodes)) if len(episodes) else np.empty(0)
+        far = np.abs(nats.double().numpy() - sampled)
         sums = summed(engine, {**sums, "episodes": len(episodes), "mismatch": float(far.sum())})
         loss = sums["loss"] + self.penalise()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm)

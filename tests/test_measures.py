@@ -110,7 +110,7 @@ def test_measuring_changes_no_weight(monkeypatch):
 
     with_them = weights()
     monkeypatch.setattr(Sampled, "measures", lambda self: {})
-    monkeypatch.setattr("harness.adapt.sampled_nats", lambda episodes: np.full(len(episodes), NAN))
+    monkeypatch.setattr("harness.measures.sampled_nats", lambda episodes: np.full(len(episodes), NAN))
     assert all(torch.equal(a, b) for a, b in zip(with_them, weights(), strict=True))
 
 
