@@ -182,9 +182,9 @@ class Adaptation:
             nats += part.per_episode(logp, len(episodes)).cpu()
             if iteration:
                 sums["clipped"] += int((part.masked((logp - old[i]).expm1()).abs() > settings.clip).sum())
-        if not len(episodes):  # a gradient of zeros, not none: the optimiser goes on by its momentum
+        if not len(episodes) or engine.size > 1:  # the optimiser goes on by its momentum; and all add up the same
             for parameter in self.parameters:
-                parameter.grad = torch.zeros_like(parameter)
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         engine.add_up([parameter.grad for parameter in self.parameters if parameter.grad is not None])
         far = np.abs(nats.double().numpy() - sampled)
         sums = summed(engine, {**sums, "episodes": len(episodes), "mismatch": float(far.sum())})

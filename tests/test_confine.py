@@ -104,7 +104,7 @@ def test_too_much_memory_is_told(confined):
 
 
 def test_free_heap_of_the_parent_counts_as_what_it_holds(confined):
-    """Of a process that has freed much in between: 2 GiB may be had of that, and no more than the limit on top."""
+    """A process that has freed much keeps it mapped: its child may use that, and no more than the limit on top."""
     crumbs = [bytes(1000) for _ in range(1_200_000)]
     pinned = crumbs[-1]
     del crumbs

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,11 +15,15 @@ import torch
 from safetensors.torch import load_file
 
 from harness import checkpoint
+from harness.adapt import Adaptation
 from harness.engine import LOCAL, Local, first_does, share, summed
+from harness.methods import METHODS
 from harness.run import Spec, adapt_into
 from harness.score import Bench
+from harness.settings import Settings
 from harness.tracks import MINI_LM_BASE, find_track
 from harness.types import Refused
+from tests.toys import Dialogue, Speller
 
 ROOT = Path(__file__).parents[1]
 TRACK = "mini-math-v1"
@@ -127,6 +132,27 @@ def test_every_prompt_is_shared_out_once():
     assert share(LOCAL, prompts).tolist() == list(range(7))
     with pytest.raises(Refused, match="2 prompts a step cannot be shared by 3 processes"):
         share(Local(0, 3), np.arange(2))
+
+
+class Pair(Local):
+    """Two processes of which the other has the same; counts what is added up."""
+
+    added: ClassVar[list[int]] = []
+
+    def gathered(self, value):
+        return [value, value]
+
+    def add_up(self, gradients):
+        self.added.append(len(gradients))
+
+
+def test_every_process_adds_up_every_weight_whether_its_share_used_it_or_not():
+    policy = Speller()
+    unused = torch.nn.Parameter(torch.zeros(1))
+    policy.parameters = lambda: iter([policy.logits, unused])  # type: ignore[assignment]
+    settings = Settings(lr=0.1, warmup=0, batch=4, steps=1)
+    Adaptation(policy, Dialogue(), METHODS["sft"], settings, engine=Pair(0, 2)).advance()
+    assert Pair.added == [2]
 
 
 def test_one_process_sums_nothing_and_is_refused_as_such():
