@@ -1,1 +1,1 @@
-"""Who answers: policies and other agents. Imports `harness.types`, `harness.policy` and libraries, never a task."""
+"""Who answers: policies and other agents. Imports the public door, what a policy is, and libraries; never a task."""

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from harness.policy import Prediction, draw, drawn_with, load_exactly
-from harness.types import Actions, Asked, Column, Episodes, Observations, Turn
+from razorbench import Actions, Asked, Column, Episodes, Observations, Turn
+from razorbench.harness.learn.policy import Prediction, draw, drawn_with, load_exactly
 
 ELEMENTS, BINS = 4, 256
 """Numbers in a motion, and the bins that each is cut into, of equal width in −1…1."""

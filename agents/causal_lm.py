@@ -21,10 +21,10 @@ from torch.distributions import Categorical
 from torch.nn import functional as F
 from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
 
-from harness.policy import Prediction, draw, drawn_with
-from harness.runtime import AUTO, Runtime
-from harness.types import Actions, Asked, Column, Episodes, Refused, Reply, Turn, row
-from harness.vocabulary import Vocabulary, logits_of
+from razorbench import Actions, Asked, Column, Episodes, Refused, Reply, Turn, row
+from razorbench.harness.learn.policy import Prediction, draw, drawn_with
+from razorbench.harness.learn.runtime import AUTO, Runtime
+from razorbench.harness.learn.vocabulary import Vocabulary, logits_of
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear maps of a decoder layer, which LoRA adapts."""

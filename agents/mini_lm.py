@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from agents.causal_lm import CausalLM
-from harness.runtime import AUTO, Runtime
+from razorbench.agents.causal_lm import CausalLM
+from razorbench.harness.learn.runtime import AUTO, Runtime
 
 FOLDER = Path(__file__).parent / "weights" / "mini-lm-v1"
 """The shipped tokenizer and config.json."""

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from harness.policy import Prediction, draw, drawn_with, load_exactly
-from harness.types import Actions, Asked, Column, Episodes, Observations, take
+from razorbench import Actions, Asked, Column, Episodes, Observations, take
+from razorbench.harness.learn.policy import Prediction, draw, drawn_with, load_exactly
 
 SIZES = (785, 512, 256, 10)
 

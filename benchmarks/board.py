@@ -27,17 +27,17 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from harness import record as files
-from harness import statistics
-from harness.answers import flips
-from harness.entries import SORTS, Query
-from harness.law import fit_law
-from harness.methods import METHODS
-from harness.record import Drift, Point, Record, Score
-from harness.store import Store
-from harness.tracks import TRACKS
-from leaderboard.content import CELLS, MOST
-from leaderboard.reading import State
+from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.measure import record as files
+from razorbench.harness.measure import statistics
+from razorbench.harness.measure.answers import flips
+from razorbench.harness.measure.law import fit_law
+from razorbench.harness.measure.record import Drift, Point, Record, Score
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.leaderboard import SORTS, Query
+from razorbench.harness.tracks.spec import TRACKS
+from razorbench.leaderboard.queries import CELLS, MOST
+from razorbench.leaderboard.snapshot import State
 
 SEEDS, PRIORS, ITEMS = 3, 11, 14  # of each entry; of each track, besides its new task; of each benchmark
 VIEWS, STARTS = 20, 5  # of each page; of the server

@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
-from harness.lanes import Workers
-from harness.rollout import rollout
-from harness.types import Actions, Agent, Asked, Card, Instances, Observation, Outcome, Task, each, uniform
+from razorbench import Actions, Agent, Asked, Card, Instances, Observation, Outcome, Task, each, uniform
+from razorbench.harness.core.lanes import Workers
+from razorbench.harness.core.rollout import rollout
 
 STEPS = 16
 """Steps an episode takes, on average; they differ, as real ones do."""

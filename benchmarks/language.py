@@ -31,16 +31,16 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from agents.causal_lm import CausalLM, batches
-from agents.mini_lm import FOLDER, mini_lm
-from harness.adapt import Adaptation
-from harness.drift import divergence
-from harness.methods import METHODS
-from harness.policy import encoded
-from harness.rollout import demonstrations, rollout
-from harness.settings import Settings
-from harness.types import Asked, Episodes, Observations, Turn, mix
-from tasks.mini.tools import MiniTools
+from razorbench import Asked, Episodes, Observations, Turn, mix
+from razorbench.agents.causal_lm import CausalLM, batches
+from razorbench.agents.mini_lm import FOLDER, mini_lm
+from razorbench.harness.core.rollout import demonstrations, rollout
+from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.learn.policy import encoded
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.measure.drift import divergence
+from razorbench.tasks.mini.tools import MiniTools
 
 BATCH, PROMPTS, GROUP, LIMIT = 16, 16, 8, 64
 ROWS = PROMPTS * GROUP

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.mlp import network
-from harness.adapt import Adaptation
-from harness.methods import METHODS
-from harness.score import Bench
-from harness.settings import Settings
-from harness.tracks import find_track
+from razorbench.agents.mlp import network
+from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.measure.score import Bench
+from razorbench.harness.tracks.spec import find_track
 
 GROUP = 16
 

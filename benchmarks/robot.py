@@ -8,11 +8,11 @@ import time
 import numpy as np
 import torch
 
-from harness.lanes import Workers
-from harness.registry import make
-from harness.rollout import rollout
-from harness.types import Agent, Asked, Episodes, Instances, Observations, Task
-from tasks.fetch import KINDS, environment
+from razorbench import Agent, Asked, Episodes, Instances, Observations, Task
+from razorbench.harness.core.lanes import Workers
+from razorbench.harness.core.registry import make
+from razorbench.harness.core.rollout import rollout
+from razorbench.tasks.fetch import KINDS, environment
 
 TASK, KIND = "fetch-air-last-v1", "air"
 """By the last rule every episode has fifty steps, so that all rows do the same work."""

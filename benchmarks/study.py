@@ -16,18 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from harness import plots, results
-from harness.estimate import Estimate
-from harness.law import fit_law
-from harness.policy import encoded, log_probabilities
-from harness.rollout import demonstrations
-from harness.run import Spec, adapt_into
-from harness.score import Bench
-from harness.store import Store
-from harness.sweep import plan, sweep
-from harness.terminal import bar
-from harness.tracks import Track, competitor, find_track, settings_for
-from harness.types import Expert
+from razorbench import Expert
+from razorbench.harness.cli.terminal import bar
+from razorbench.harness.core.rollout import demonstrations
+from razorbench.harness.learn.policy import encoded, log_probabilities
+from razorbench.harness.measure.estimate import Estimate
+from razorbench.harness.measure.law import fit_law
+from razorbench.harness.measure.score import Bench
+from razorbench.harness.report import plots
+from razorbench.harness.runs.run import Spec, adapt_into
+from razorbench.harness.runs.sweep import plan, sweep
+from razorbench.harness.store import results
+from razorbench.harness.store.database import Store
+from razorbench.harness.tracks.spec import Track, competitor, find_track, settings_for
 
 SEEDS = (0, 1, 2)
 

@@ -9,8 +9,8 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from agents.mini_lm import FOLDER, train_tokenizer
-from tasks.mini.pretraining import Pretraining
+from razorbench.agents.mini_lm import FOLDER, train_tokenizer
+from razorbench.tasks.mini.pretraining import Pretraining
 
 QUESTIONS = 20_000
 """Of the corpus; more change nothing but the time it takes."""

@@ -1,3 +1,4 @@
-"""The engine: vocabulary, registry, rollouts, adaptation, drift, scoring, statistics, store, command line."""
+"""The engine, one room a folder: core, learn, tracks, measure, store, runs, report, cli.
 
-__version__ = "0.1.0"
+None imports from a later one.
+"""

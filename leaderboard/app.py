@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from harness.store import StoreError
-from harness.types import Refused
-from leaderboard.reading import Empty, look
+from razorbench import Refused
+from razorbench.harness.store.database import StoreError
+from razorbench.leaderboard.snapshot import Empty, look
 
 # File under views/, which is the page's path in the URL → its icon. A folder that is called pages would be served
 # by Streamlit itself, without this frame, until somebody has opened the overview.

@@ -7,8 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from harness.registry import find, ids, make
-from harness.types import Refused, Task
+from razorbench import Refused, Task
+from razorbench.harness.core.registry import find, ids, make
 
 PLACE = "RAZORBENCH_CARDS"
 """Environment variable that names the folder of the file."""
@@ -35,7 +35,7 @@ def card(id: str) -> dict[str, Any]:
 
 def measured(id: str) -> dict[str, Any]:
     """How many test items a task has, and a hash of what they ask; or why that is not known."""
-    from harness.questions import fingerprints
+    from razorbench.harness.core.questions import fingerprints
 
     try:
         task = make("task", id)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.entries import Curve
+from razorbench.harness.store.leaderboard import Curve
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 """Okabe & Ito's palette, which the colour-blind tell apart; grey for its black, which a dark page swallows."""

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from harness.entries import Curve, Entry
-from harness.results import Comparison
-from leaderboard.words import bounds, labels, legible, probability
+from razorbench.harness.store.leaderboard import Curve, Entry
+from razorbench.harness.store.results import Comparison
+from razorbench.leaderboard.words import bounds, labels, printable, probability
 
 COLUMNS = {
     "front": "1 is best; entries of one front are tied",
@@ -52,11 +52,11 @@ def board(entries: Sequence[Entry]) -> pd.DataFrame:
     for entry in entries:
         row: dict[str, Any] = {
             "front": entry.rank,
-            "name": legible(entry.name),
+            "name": printable(entry.name),
             "open": link(entry.runs[0]["id"]),
-            "method": legible(entry.method, 40),
-            "settings": legible(entry.differs, 200),
-            "base": legible(entry.base),
+            "method": printable(entry.method, 40),
+            "settings": printable(entry.differs, 200),
+            "base": printable(entry.base),
             "parameters": entry.parameters,
             "seeds": entry.seeds,
         }
@@ -123,8 +123,8 @@ def law_points(points: Iterable[Mapping[str, Any]], law: Curve | None) -> pd.Dat
     return pd.DataFrame(
         [
             {
-                "name": legible(point["name"]),
-                "method": legible(point["variant"], 40),
+                "name": printable(point["name"]),
+                "method": printable(point["variant"], 40),
                 "seed": point["seed"],
                 "step": point["step"],
                 "when": "end" if point["end"] else "mid-training",
@@ -143,7 +143,7 @@ def forgotten(found: Iterable[Comparison]) -> pd.DataFrame:
     rows = []
     for each in found:
         for who, items in (("first", each.second_kept), ("second", each.first_kept)):
-            rows += [(each.task, legible(item), who) for item in items]
+            rows += [(each.task, printable(item), who) for item in items]
     return pd.DataFrame(rows, columns=["task", "item", "forgotten by"])
 
 
@@ -177,7 +177,7 @@ def metrics(scores: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a task and metric beside the score: mean of the base, mean of the adapted."""
     return pd.DataFrame(
         [
-            {"task": score["task"], "metric": legible(name), "base": base, "adapted": adapted}
+            {"task": score["task"], "metric": printable(name), "base": base, "adapted": adapted}
             for score in scores
             for name, (base, adapted) in (score["metrics"] or {}).items()
         ]

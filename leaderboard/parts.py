@@ -7,14 +7,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from harness.entries import Entry, Query
-from harness.store import Store
-from harness.tracks import known_track
-from leaderboard import frames
-from leaderboard.charts import Spec
-from leaderboard.content import MOST
-from leaderboard.reading import USUAL, ask, home, tracks
-from leaderboard.words import labels
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.leaderboard import Entry, Query
+from razorbench.harness.tracks.spec import known_track
+from razorbench.leaderboard import frames
+from razorbench.leaderboard.charts import Spec
+from razorbench.leaderboard.queries import MOST
+from razorbench.leaderboard.snapshot import USUAL, ask, home, tracks
+from razorbench.leaderboard.words import labels
 
 Column = st.column_config.Column
 Number = st.column_config.NumberColumn

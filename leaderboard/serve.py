@@ -8,7 +8,7 @@ from pathlib import Path
 
 from streamlit.web import cli
 
-from leaderboard import cards
+from razorbench.leaderboard import cards
 
 OPTIONS = {
     "server.address": "localhost",
@@ -29,7 +29,7 @@ def serve(home: Path, port: int) -> int:
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"RAZORBENCH_HOME": str(home), cards.PLACE: folder}
-        child = subprocess.Popen([sys.executable, "-m", "leaderboard.cards"], stderr=subprocess.DEVNULL)
+        child = subprocess.Popen([sys.executable, "-m", "razorbench.leaderboard.cards"], stderr=subprocess.DEVNULL)
         try:
             return cli.main(["run", str(Path(__file__).with_name("app.py")), *flags], standalone_mode=False) or 0
         except KeyboardInterrupt:

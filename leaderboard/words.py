@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.entries import Entry
-from harness.estimate import Estimate
-from harness.legible import legible
+from razorbench.harness.measure.estimate import Estimate
+from razorbench.harness.report.text import printable
+from razorbench.harness.store.leaderboard import Entry
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -35,7 +35,7 @@ def probability(p: float | None) -> str:
 
 def labels(entries: Sequence[Entry]) -> dict[str, str]:
     """Entry id → a name that no other of the entries has."""
-    names = {entry.id: legible(entry.name, 40) for entry in entries}
+    names = {entry.id: printable(entry.name, 40) for entry in entries}
     times = Counter(names.values())
     return {id: name if times[name] == 1 else f"{name} · {id[:6]}" for id, name in names.items()}
 

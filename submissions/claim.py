@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from harness.types import Refused
-from submissions.plain import meant, shown
+from razorbench import Refused
+from razorbench.submissions.strict import meant, shown
 
 FILE = "submission.toml"
 

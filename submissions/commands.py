@@ -6,9 +6,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.terminal import HOME, Failed, Home, Json, Name, Server, busy, command, err, listing, number, out, say
-from harness.tracks import find_track
-from harness.types import Refused
+from razorbench import Refused
+from razorbench.harness.cli.terminal import (
+    HOME,
+    Failed,
+    Home,
+    Json,
+    Name,
+    Server,
+    busy,
+    command,
+    err,
+    listing,
+    out,
+    say,
+)
+from razorbench.harness.report.text import number
+from razorbench.harness.tracks.spec import find_track
 
 
 def submit(
@@ -33,25 +47,25 @@ def submit(
         contact: How to reach you; it is kept with the files and not shown on the board.
     """
     chosen = find_track(track)
-    from submissions import brought, queue
-    from submissions import claim as claims
-    from submissions.claim import SEEDS
-    from submissions.intake import limit
+    from razorbench.submissions import claim as claims
+    from razorbench.submissions import queue, source
+    from razorbench.submissions.claim import SEEDS
+    from razorbench.submissions.copying import limit
 
-    reference = brought.reference(chosen, home)
+    reference = source.reference(chosen, home)
     said = {"track": track, "name": name, "method": method, "licence": licence, "contact": contact}
-    with brought.folder(source, limit(reference.weights.stat().st_size, SEEDS)) as place:
+    with source.folder(source, limit(reference.weights.stat().st_size, SEEDS)) as place:
         local = Path(source).is_dir()
         called = place.name if local else source.partition("@")[0].rpartition("/")[2]
         written = False
 
         def complete(copy: Path) -> None:
             nonlocal written
-            _, written = brought.claim_of(copy, chosen, said, called)
+            _, written = source.claim_of(copy, chosen, said, called)
 
         with busy("at the gate"):
-            sub = queue.admit(home, place, reference, complete, lambda: brought.evaluated(chosen))
-        if written and local and brought.leave(place, claims.write(sub.claim)) and not json:
+            sub = queue.admit(home, place, reference, complete, lambda: source.evaluated(chosen))
+        if written and local and source.leave(place, claims.write(sub.claim)) and not json:
             told = f"{place / claims.FILE} says what was submitted; keep it with the weights."
             err.print(told, highlight=False, soft_wrap=True)
     waiting = [other.id for other in queue.waiting(home)]
@@ -96,10 +110,10 @@ def worker(
         memory: GiB that scoring one submission may need.
         hours: Time that scoring one submission may take.
     """
-    from harness.store import Store
-    from submissions.confine import Limits
-    from submissions.queue import End, Submission
-    from submissions.worker import work
+    from razorbench.harness.store.database import Store
+    from razorbench.submissions.confine import Limits
+    from razorbench.submissions.queue import End, Submission
+    from razorbench.submissions.worker import work
 
     def say(sentence: str) -> None:
         err.print(sentence, highlight=False, soft_wrap=True)
@@ -126,8 +140,8 @@ def queue(*, all: bool = False, home: Home = HOME, json: Json = False) -> None:
     Args:
         all: List what was scored, failed or retracted, too.
     """
-    from harness.record import Torn
-    from submissions import queue as submissions
+    from razorbench.harness.measure.record import Torn
+    from razorbench.submissions import queue as submissions
 
     queued = submissions.waiting(home)
     starts = submissions.estimates(home, queued)
@@ -197,9 +211,9 @@ def verify(
         memory: GiB that scoring may need.
         hours: Time that scoring may take.
     """
-    from harness.store import Store
-    from submissions.confine import Crashed, Limits
-    from submissions.verify import verify as again
+    from razorbench.harness.store.database import Store
+    from razorbench.submissions.confine import Crashed, Limits
+    from razorbench.submissions.verify import verify as again
 
     try:
         with busy(f"scoring {submission} again"):
@@ -277,8 +291,8 @@ def decide(
     kind: Literal["retracted", "hidden", "unhidden"], key: str, reason: str, home: Path, server: str | None, json: bool
 ) -> None:
     """Append a decision about every record of a submission; one that waits is taken out of the queue."""
-    from harness.store import Store
-    from submissions import queue
+    from razorbench.harness.store.database import Store
+    from razorbench.submissions import queue
 
     if not reason.strip():
         raise Refused("give a reason in words; it is kept with the decision")
@@ -306,8 +320,8 @@ def decide(
 
 def told(home: Path, key: str) -> Mapping[str, Any] | None:
     """What is known of a submission by its id or name, for `razorbench show`; None if there is none."""
-    from submissions import queue
-    from submissions.worker import log_of
+    from razorbench.submissions import queue
+    from razorbench.submissions.worker import log_of
 
     sub = queue.find(home, key)
     if sub is None:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from harness.types import Refused
-from submissions import claim as claims
-from submissions import language, tensors
-from submissions.claim import Claim
-from submissions.intake import HASHES, WAYPOINTS, inventory
-from submissions.plain import SMALL, parse, shown, text
+from razorbench import Refused
+from razorbench.submissions import claim as claims
+from razorbench.submissions import language, tensors
+from razorbench.submissions.claim import Claim
+from razorbench.submissions.copying import HASHES, WAYPOINTS, inventory
+from razorbench.submissions.strict import SMALL, parse, shown, text
 
 FULL, LORA = "model.safetensors", "adapter_model.safetensors"
 KINDS = {FULL: "full", LORA: "lora"}

@@ -7,9 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from harness.types import Refused
-from submissions.plain import parse, shown, text
-from submissions.template import Conversation, render
+from razorbench import Refused
+from razorbench.submissions.strict import parse, shown, text
+from razorbench.submissions.template import Conversation, render
 
 OF_LANGUAGE = (
     "config.json generation_config.json tokenizer.json tokenizer_config.json special_tokens_map.json "

@@ -29,11 +29,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from harness.record import SCHEMA, Torn, load, plain, sync
-from harness.types import Refused
-from submissions.claim import SEEDS, Claim, Data
-from submissions.gate import Reference, check
-from submissions.intake import SEED, limit, take
+from razorbench import Refused
+from razorbench.harness.measure.record import SCHEMA, Torn, load, plain, sync
+from razorbench.submissions.claim import SEEDS, Claim, Data
+from razorbench.submissions.copying import SEED, limit, take
+from razorbench.submissions.gate import Reference, check
 
 ID = re.compile("[0-9a-f]{16}")
 CRASHES = 3

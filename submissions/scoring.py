@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from harness import run
-from harness.bases import policy_digest
-from harness.checkpoint import MANIFEST, Checkpoint, Manifest
-from harness.policy import Policy
-from harness.provenance import commit
-from harness.score import POINTS, Bench
-from harness.tracks import find_track
-from submissions.plain import parse
-from submissions.queue import Submission, root
+from razorbench.harness.learn.checkpoint import MANIFEST, Checkpoint, Manifest
+from razorbench.harness.learn.policy import Policy
+from razorbench.harness.measure.score import POINTS, Bench
+from razorbench.harness.runs import run
+from razorbench.harness.runs.provenance import commit
+from razorbench.harness.tracks.bases import policy_digest
+from razorbench.harness.tracks.spec import find_track
+from razorbench.submissions.queue import Submission, root
+from razorbench.submissions.strict import parse
 
 
 @lru_cache(maxsize=4)

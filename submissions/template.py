@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 
-from harness.types import Refused
-from submissions.plain import shown
+from razorbench import Refused
+from razorbench.submissions.strict import shown
 
 SIZE, OUTPUT = 65_536, 2**20
 """The most bytes of a template, and of what it renders."""

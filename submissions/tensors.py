@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from harness.types import Refused
-from submissions.plain import parse, shown
+from razorbench import Refused
+from razorbench.submissions.strict import parse, shown
 
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 """Bytes an element, by dtype."""

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from harness.store import Store
-from harness.types import Refused
-from submissions import queue
-from submissions.confine import Limits, call
-from submissions.scoring import measure, ready
+from razorbench import Refused
+from razorbench.harness.store.database import Store
+from razorbench.submissions import queue
+from razorbench.submissions.confine import Limits, call
+from razorbench.submissions.scoring import measure, ready
 
 
 @dataclass(frozen=True)

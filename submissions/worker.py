@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import record as records
-from harness.record import Record
-from harness.store import Store
-from harness.types import Refused
-from submissions import queue
-from submissions.confine import Crashed, Limits, Stopped, call
-from submissions.queue import End, Submission, Try, Worker
-from submissions.scoring import ready, score
+from razorbench import Refused
+from razorbench.harness.measure import record as records
+from razorbench.harness.measure.record import Record
+from razorbench.harness.store.database import Store
+from razorbench.submissions import queue
+from razorbench.submissions.confine import Crashed, Limits, Stopped, call
+from razorbench.submissions.queue import End, Submission, Try, Worker
+from razorbench.submissions.scoring import ready, score
 
 LIMITS = Limits()
 IDLE = 1.0

@@ -1,1 +1,1 @@
-"""What is asked: one short file a task. Imports `harness.types` and the task's own libraries, nothing else of ours."""
+"""What is asked: one short file a task. Imports the public door and the task's own libraries, nothing else of ours."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.types import Asked, Card, Column, Instance, Instances, Observations, Outcomes, Refused, mix, take, uniform
+from razorbench import Asked, Card, Column, Instance, Instances, Observations, Outcomes, Refused, mix, take, uniform
 
 STEPS = 50
 """Motions an episode may take."""

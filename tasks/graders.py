@@ -13,7 +13,7 @@ from fractions import Fraction
 from math import isfinite
 from typing import Any
 
-from tasks.mathematics import alike
+from razorbench.tasks.mathematics import alike
 
 LONGEST = 200
 """Characters of an answer that are parsed as mathematics; longer ones are compared as text alone."""

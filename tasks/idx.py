@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.types import Missing, Refused
+from razorbench import Missing, Refused
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import threading
 from contextlib import suppress
 from functools import lru_cache
 
-from harness.types import WorldFailed
+from razorbench import WorldFailed
 
 LIMIT = 5.0
 """Seconds of processor time, so a busy machine changes no verdict. What takes longer is not the same."""

@@ -7,8 +7,8 @@ from collections.abc import Generator
 
 import numpy as np
 
-from harness.types import Asked, Card, Column, Instances, Observations, Outcomes
-from tasks.idx import load
+from razorbench import Asked, Card, Column, Instances, Observations, Outcomes
+from razorbench.tasks.idx import load
 
 PRETRAINING = 500
 """Images of each set that the base is pretrained on, as in the paper: the first ones of the training files."""

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks import board
-from harness import record as files
-from harness import statistics
-from harness.orders import Order
-from harness.record import Drift, Measure, Point, Record, Score
-from harness.store import MIGRATIONS, Event, Store
-from submissions import queue
-from submissions.claim import Claim, Data
+from razorbench.harness.measure import record as files
+from razorbench.harness.measure import statistics
+from razorbench.harness.measure.record import Drift, Measure, Point, Record, Score
+from razorbench.harness.store.database import MIGRATIONS, Event, Store
+from razorbench.harness.store.requests import Order
+from razorbench.submissions import queue
+from razorbench.submissions.claim import Claim, Data
 from tests.hostile import HOSTILE
 
 TRACK, OTHER = "mini-tools-v1", "parity-mnist-v1"

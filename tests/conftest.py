@@ -57,12 +57,12 @@ class Ran:
 def razorbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """Runs a command in this process. It must end in 0, or in 1 or 2 with one sentence; never in a traceback."""
 
-    from harness import cli
+    from razorbench.harness.cli import main
 
     def run(*argv: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["razorbench", *map(str, argv)])
         with pytest.raises(SystemExit) as left:
-            sys.exit(cli.main())
+            sys.exit(main.main())
         ran = Ran(left.value.code or 0, *capsys.readouterr())  # type: ignore[arg-type]
         assert "Traceback" not in ran.err
         assert "RAZORBENCH_DEBUG" not in ran.err, f"an error that nobody has thought of: {ran.err}"
@@ -91,7 +91,7 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def strange(shared_home: Path) -> Path:
     """A hostile home, made once a run, which no test changes."""
-    from submissions.queue import locked
+    from razorbench.submissions.queue import locked
     from tests.board_home import hostile
 
     place = shared_home.with_name("strange")
@@ -104,9 +104,9 @@ def strange(shared_home: Path) -> Path:
 @pytest.fixture(scope="session")
 def bench(data: Path, shared_home: Path):
     """ParityMNIST made ready."""
-    from harness.score import Bench
-    from harness.tracks import find_track
-    from submissions.queue import locked
+    from razorbench.harness.measure.score import Bench
+    from razorbench.harness.tracks.spec import find_track
+    from razorbench.submissions.queue import locked
 
     shared_home.mkdir(exist_ok=True)
     with locked(shared_home):  # or two processes of the run would make the base
@@ -116,8 +116,8 @@ def bench(data: Path, shared_home: Path):
 @pytest.fixture(scope="module")
 def toys() -> Iterator[None]:
     """The tasks, agents and the track of tests/toys.py are known by their ids."""
-    from harness.registry import REGISTERED
-    from harness.tracks import BASES, TRACKS
+    from razorbench.harness.core.registry import REGISTERED
+    from razorbench.harness.tracks.spec import BASES, TRACKS
     from tests.toys import SPELLING, TOYS
 
     with pytest.MonkeyPatch.context() as patch:

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.types import Refused
-from submissions.gate import Passed, Reference, check
-from submissions.intake import take
+from razorbench import Refused
+from razorbench.submissions.copying import take
+from razorbench.submissions.gate import Passed, Reference, check
 
 LIMIT = 2**26
 """Bytes that a submission of the corpus may have."""
@@ -1227,8 +1227,8 @@ class Measured:
 CHILD = """
 import sys, time
 from pathlib import Path
-from submissions.gate import Refused, Reference, check
-from submissions.intake import take
+from razorbench.submissions.gate import Refused, Reference, check
+from razorbench.submissions.copying import take
 
 for line in sys.stdin:
     root, language = Path(line.split()[0]), line.split()[1] == "True"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.types import Card, Instances, Observation, Observations, Outcome, Outcomes, each
+from razorbench import Card, Instances, Observation, Observations, Outcome, Outcomes, each
 
 CARD = Card("how far to go", "the sum of what was said", "made up", "Apache-2.0", 0.5)
 
@@ -126,7 +126,11 @@ class FalseStart(Large):
 
     def __init__(self):
         mark = Path(os.environ["LANE_TASKS_MARK"])
-        if "harness.lanes" in sys.modules and os.getpid() != int(os.environ["LANE_TASKS_PARENT"]) and not mark.exists():
+        if (
+            "razorbench.harness.core.lanes" in sys.modules
+            and os.getpid() != int(os.environ["LANE_TASKS_PARENT"])
+            and not mark.exists()
+        ):
             mark.touch()
             time.sleep(600)
 

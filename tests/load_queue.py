@@ -23,18 +23,18 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from harness import quack, server
-from harness.bases import base_policy
-from harness.record import all_records
-from harness.registry import REGISTERED
-from harness.store import Store
-from harness.tracks import TRACKS
-from submissions import brought, queue
-from submissions import claim as claims
-from submissions.claim import Claim
-from submissions.confine import Limits
-from submissions.queue import Worker
-from submissions.worker import work
+from razorbench.harness.core.registry import REGISTERED
+from razorbench.harness.measure.record import all_records
+from razorbench.harness.store import quack, server
+from razorbench.harness.store.database import Store
+from razorbench.harness.tracks.bases import base_policy
+from razorbench.harness.tracks.spec import TRACKS
+from razorbench.submissions import claim as claims
+from razorbench.submissions import queue, source
+from razorbench.submissions.claim import Claim
+from razorbench.submissions.confine import Limits
+from razorbench.submissions.queue import Worker
+from razorbench.submissions.worker import work
 from tests.toys import SPELLING, TOYS, Speller
 
 ADDRESS = "quack:localhost:9661"
@@ -60,7 +60,7 @@ def fork(work: Callable[[], object], log: Path) -> int:
 
 def bring(home: Path, numbers: range, scratch: Path) -> None:
     """Submit weights of one's own, one after another."""
-    reference = brought.reference(SPELLING, home)
+    reference = source.reference(SPELLING, home)
     for number in numbers:
         place = scratch / str(number)
         place.mkdir(parents=True)

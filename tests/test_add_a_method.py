@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import checkpoint, methods
+from razorbench.harness.learn import checkpoint, methods
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
@@ -33,7 +33,7 @@ def test_the_page_works_as_written(tmp_path):
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{site}", "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
     said = []
     for command in (listing, adapt):
-        run = [sys.executable, "-m", "harness.cli", *command[1:]]
+        run = [sys.executable, "-m", "razorbench.harness.cli.main", *command[1:]]
         done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         said.append(done.stdout)

@@ -11,20 +11,20 @@ import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from agents.bins import Bins
-from agents.mini_lm import mini_lm
-from harness import answers
-from harness import record as files
-from harness.drift import divergence, elements
-from harness.film import film, film_flips
-from harness.registry import REGISTERED, make
-from harness.rollout import Demonstrator, rollout
-from harness.score import Bench
-from harness.store import Store
-from harness.tracks import find_track
-from harness.types import Action, Actions, Episode, Instance, Observation, Outcome, Refused, Reply
-from leaderboard.painted import NARROW, WIDE, painted, parts, pieces
-from tasks.fetch import PICK, studio
+from razorbench import Action, Actions, Episode, Instance, Observation, Outcome, Refused, Reply
+from razorbench.agents.bins import Bins
+from razorbench.agents.mini_lm import mini_lm
+from razorbench.harness.core.registry import REGISTERED, make
+from razorbench.harness.core.rollout import Demonstrator, rollout
+from razorbench.harness.measure import answers
+from razorbench.harness.measure import record as files
+from razorbench.harness.measure.drift import divergence, elements
+from razorbench.harness.measure.score import Bench
+from razorbench.harness.report.film import film, film_flips
+from razorbench.harness.store.database import Store
+from razorbench.harness.tracks.spec import find_track
+from razorbench.leaderboard.reply_image import NARROW, WIDE, painted, parts, pieces
+from razorbench.tasks.fetch import PICK, studio
 from tests import test_record
 from tests.board_home import TRACK, add, items, scored
 from tests.hostile import HOSTILE, SOME

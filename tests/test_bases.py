@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.bases import base_policy, file_sha256, policy_digest, pretrain
-from harness.tracks import Base, find_base
-from harness.types import Refused
+from razorbench import Refused
+from razorbench.harness.tracks.bases import base_policy, file_sha256, policy_digest, pretrain
+from razorbench.harness.tracks.spec import Base, find_base
 from tests.toys import SPELLING
 
 pytestmark = pytest.mark.usefixtures("toys")

@@ -6,16 +6,16 @@ import torch
 from safetensors.torch import save_file
 from torch.distributions import kl_divergence
 
-from agents.bins import BINS, CENTRES, ELEMENTS, ROWS, WORDS, Bins, bumps, inputs, mini_robot, words
-from harness.adapt import Adaptation
-from harness.drift import divergence
-from harness.methods import METHODS
-from harness.policy import Policy, encoded, log_probabilities
-from harness.registry import make
-from harness.rollout import demonstrations, rollout
-from harness.settings import Settings
-from harness.types import Actions, Episodes, Refused, Turn
-from tasks.fetch import KINDS
+from razorbench import Actions, Episodes, Refused, Turn
+from razorbench.agents.bins import BINS, CENTRES, ELEMENTS, ROWS, WORDS, Bins, bumps, inputs, mini_robot, words
+from razorbench.harness.core.registry import make
+from razorbench.harness.core.rollout import demonstrations, rollout
+from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.learn.policy import Policy, encoded, log_probabilities
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.measure.drift import divergence
+from razorbench.tasks.fetch import KINDS
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,18 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from harness.entries import Query
-from harness.estimate import Estimate
-from harness.export import publish
-from harness.measures import MEASURES
-from harness.registry import ids
-from harness.results import compare, table
-from harness.store import Store
-from harness.tracks import TRACKS, again
-from harness.types import Refused
-from leaderboard import cards, frames, words
-from leaderboard.app import PAGES
-from leaderboard.reading import State
+from razorbench import Refused
+from razorbench.harness.core.registry import ids
+from razorbench.harness.learn.measures import MEASURES
+from razorbench.harness.measure.estimate import Estimate
+from razorbench.harness.report.export import publish
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.leaderboard import Query
+from razorbench.harness.store.results import compare, table
+from razorbench.harness.tracks.spec import TRACKS, again
+from razorbench.leaderboard import cards, frames, words
+from razorbench.leaderboard.app import PAGES
+from razorbench.leaderboard.snapshot import State
 from tests import board_home
 from tests.board_home import OTHER, TRACK, add, items, large, scored, small
 from tests.hostile import HOSTILE, MARK, SOME
@@ -171,14 +171,14 @@ def test_hostile_submission_is_shown_as_text(strange, show):
         at.query_params = {"id": f"run-{i}"}
         assert not at.run().exception
         assert_only_text(at)
-        assert words.legible(text, 200).strip() in [element.value for element in at.text]
+        assert words.printable(text, 200).strip() in [element.value for element in at.text]
 
 
 @pytest.mark.slow
 def test_hostile_names_stand_in_the_table_as_they_are(strange, show):
     pages = [rows(show(strange, "track", track=TRACK, columns="name", page=page)) for page in "12"]
     names = pd.concat(pages)["name"].tolist()
-    assert sorted(names) == sorted(words.legible(text) for text in HOSTILE)
+    assert sorted(names) == sorted(words.printable(text) for text in HOSTILE)
     assert HOSTILE[0] in names  # what is harmless to a reader is not touched
 
 
@@ -200,7 +200,7 @@ def test_hostile_search_on_the_page_finds_its_entry(strange, show):
     for text in SOME:
         at.text_input(key="q").set_value(text).run()
         assert not at.exception
-        assert words.legible(text) in rows(at)["name"].tolist()
+        assert words.printable(text) in rows(at)["name"].tolist()
         assert_only_text(at)
 
 
@@ -229,10 +229,10 @@ def test_path_in_a_permalink_reads_no_file(home, show):
     assert at.error
 
 
-def test_legible_shows_what_is_unseen_and_ends_what_is_long():
-    assert words.legible("a\u202eb\nc\uffff") == "a�b�c�"
-    assert words.legible("x" * 81) == "x" * 79 + "…"
-    assert words.legible("x" * 80) == "x" * 80
+def test_printable_shows_what_is_unseen_and_ends_what_is_long():
+    assert words.printable("a\u202eb\nc\uffff") == "a�b�c�"
+    assert words.printable("x" * 81) == "x" * 79 + "…"
+    assert words.printable("x" * 80) == "x" * 80
 
 
 # --- the track --------------------------------------------------------------------------------------------------------
@@ -478,14 +478,11 @@ def test_torn_cards_are_none(tmp_path, monkeypatch):
 
 
 def test_board_never_loads_torch_or_a_task():
-    modules = [f"leaderboard.{path.stem}" for path in (ROOT / "leaderboard").glob("*.py") if path.stem != "app"]
-    code = f"import sys, submissions.queue, {', '.join(modules)}; print(*sys.modules)"
+    modules = [
+        f"razorbench.leaderboard.{path.stem}" for path in (ROOT / "leaderboard").glob("*.py") if path.stem != "app"
+    ]
+    code = f"import sys, razorbench.submissions.queue, {', '.join(modules)}; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert not {name.split(".")[0] for name in ran.stdout.split()} & {
-        "torch",
-        "scipy",
-        "matplotlib",
-        "tasks",
-        "agents",
-        "mujoco",
-    }
+    loaded = ran.stdout.split()
+    assert not {name.split(".")[0] for name in loaded} & {"torch", "scipy", "matplotlib", "mujoco"}
+    assert not [name for name in loaded if name.startswith(("razorbench.tasks.", "razorbench.agents."))]

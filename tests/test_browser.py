@@ -19,9 +19,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pandas as pd
 import pytest
 
-from harness.results import table
-from harness.store import Store
-from leaderboard.app import PAGES
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.results import table
+from razorbench.leaderboard.app import PAGES
 from tests.board_home import TRACK, small
 from tests.hostile import HOSTILE, MARK, SOME
 

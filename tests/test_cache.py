@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from harness.cache import code_digest, kept, read, write
-from harness.registry import make
-from harness.rollout import rollout
-from harness.run import Spec, run
-from harness.score import Answers, Bench, bare, evaluate
-from harness.tracks import Conditions
-from harness.types import Actions, Episodes, Instances, Observations, Outcomes, Reply, Turn
+from razorbench import Actions, Episodes, Instances, Observations, Outcomes, Reply, Turn
+from razorbench.harness.core.registry import make
+from razorbench.harness.core.rollout import rollout
+from razorbench.harness.measure.cache import code_digest, kept, read, write
+from razorbench.harness.measure.score import Answers, Bench, bare, evaluate
+from razorbench.harness.runs.run import Spec, run
+from razorbench.harness.tracks.spec import Conditions
 from tests.toys import SPELLING, Dialogue, Speller
 
 pytestmark = pytest.mark.usefixtures("toys")
@@ -108,7 +108,7 @@ def test_whatever_decides_the_answers_asks_anew(tmp_path, asked, monkeypatch):
         assert len(asked) == 2, track
     _ = Bench(SPELLING, tmp_path).answers
     asked.clear()
-    monkeypatch.setattr("harness.score.code_digest", lambda *classes: "another")
+    monkeypatch.setattr("razorbench.harness.measure.score.code_digest", lambda *classes: "another")
     _ = Bench(SPELLING, tmp_path).answers
     assert len(asked) == 2
     monkeypatch.setattr(Bench, "runtime", {"dtype": "bfloat16"})

@@ -17,17 +17,9 @@ from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2Config, Qwen3Config
 
-import agents.causal_lm
-import harness.vocabulary
-from agents.causal_lm import CausalLM
-from agents.mini_lm import FOLDER, TEMPLATE, mini_lm, train_tokenizer
-from harness.adapt import Adaptation
-from harness.drift import divergence
-from harness.methods import METHODS
-from harness.policy import Policy, draw, encoded, log_probabilities
-from harness.rollout import demonstrations, rollout
-from harness.settings import Settings
-from harness.types import (
+import razorbench.agents.causal_lm
+import razorbench.harness.learn.vocabulary
+from razorbench import (
     Actions,
     Card,
     Episodes,
@@ -43,7 +35,15 @@ from harness.types import (
     mix,
     uniform,
 )
-from harness.vocabulary import Vocabulary, likeliest
+from razorbench.agents.causal_lm import CausalLM
+from razorbench.agents.mini_lm import FOLDER, TEMPLATE, mini_lm, train_tokenizer
+from razorbench.harness.core.rollout import demonstrations, rollout
+from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.learn.policy import Policy, draw, encoded, log_probabilities
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.learn.vocabulary import Vocabulary, likeliest
+from razorbench.harness.measure.drift import divergence
 
 LIMIT = 12
 
@@ -172,7 +172,7 @@ def test_episodes_are_of_many_lengths(episodes):
 
 
 def test_packed_predictions_are_those_of_each_conversation_alone(exact, episodes):
-    packs = agents.causal_lm.packed(exact.chat.talks(episodes.turns, 48), exact.runtime.micro_batch)
+    packs = razorbench.agents.causal_lm.packed(exact.chat.talks(episodes.turns, 48), exact.runtime.micro_batch)
     assert max(len(pack.talks) for pack in packs) == 4
     model = plain(exact)
     with torch.no_grad():
@@ -200,7 +200,7 @@ def test_sampler_and_trainer_have_the_same_probabilities(exact, monkeypatch):
         recorded.append(dist.log_prob(code)[:, 0].clone())
         return code
 
-    monkeypatch.setattr(agents.causal_lm, "draw", spy)
+    monkeypatch.setattr(razorbench.agents.causal_lm, "draw", spy)
     played = play(exact, np.repeat([0, 4, 8], 8))  # one turn each
     with torch.no_grad():
         for logp in predicted(exact, played):
@@ -242,7 +242,7 @@ def test_companions_and_order_change_nothing(exact, monkeypatch):
     assert codes(play(exact, np.arange(12))) == every[::4]
     backwards = codes(play(exact, np.repeat(np.arange(12)[::-1], 4)))
     assert [backwards[i] for i in (0, 20, 47)] == [every[i] for i in (44, 24, 3)]
-    monkeypatch.setattr(agents.causal_lm, "SLOTS", 300)  # a few rows at a time
+    monkeypatch.setattr(razorbench.agents.causal_lm, "SLOTS", 300)  # a few rows at a time
     assert codes(play(exact, np.repeat(np.arange(12), 4))) == every
 
 
@@ -596,7 +596,7 @@ def test_refused_adapters_leave_the_policy_as_it_was(lm, adapted, episodes, tmp_
 @pytest.fixture(params=[2**25, 64], ids=["whole", "chunks"])
 def pair(request, monkeypatch) -> tuple[Vocabulary, Vocabulary, Categorical, Categorical, Tensor]:
     """Two vocabularies, the same as Categoricals, and tokens [5, 3]."""
-    monkeypatch.setattr(harness.vocabulary, "WHOLE", request.param)
+    monkeypatch.setattr(razorbench.harness.learn.vocabulary, "WHOLE", request.param)
     source = torch.Generator().manual_seed(0)
     hidden, heads = torch.randn(5, 3, 8, generator=source), torch.randn(2, 20, 8, generator=source)
     hidden.requires_grad_()
@@ -635,11 +635,11 @@ def test_likeliest_tokens_are_those_of_a_categorical(pair):
 @pytest.mark.slow
 def test_a_vocabulary_of_150_000_is_never_held_whole():
     code = """
-import resource, torch, harness.vocabulary
+import resource, torch, razorbench.harness.learn.vocabulary
 from torch.distributions import kl_divergence
-harness.vocabulary.WHOLE = 2**21
+razorbench.harness.learn.vocabulary.WHOLE = 2**21
 hidden, head = torch.randn(192, 1, 16, requires_grad=True), torch.randn(150_000, 16, requires_grad=True)
-p, q = (harness.vocabulary.Vocabulary(hidden * x, head) for x in (1, 2))
+p, q = (razorbench.harness.learn.vocabulary.Vocabulary(hidden * x, head) for x in (1, 2))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 (p.log_prob(torch.zeros(192, 1, dtype=torch.int64)).sum() + kl_divergence(p, q).sum()).backward()
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import registry
-from harness.check import MEASURED, PLAYED, Poison, at_chance, check
-from harness.types import Card, Instances, Observation, Observations, Outcome, Outcomes, Refused, Sample, each
+from razorbench import Card, Instances, Observation, Observations, Outcome, Outcomes, Refused, Sample, each
+from razorbench.harness.cli.task_check import MEASURED, PLAYED, Poison, at_chance, check
+from razorbench.harness.core import registry
 
 CARD = Card("Double a number.", "The reply is its double.", "made here", "CC0-1.0", 0.1)
 
@@ -462,7 +462,7 @@ class Choices:
     score = staticmethod(lambda i, right: float(right))
 
     def evaluate(self, agent, limit=None):
-        from harness.rollout import rollout
+        from razorbench.harness.core.rollout import rollout
 
         good: Any = Good()
         test = good.instances("test")

@@ -22,20 +22,20 @@ import pyarrow.parquet
 import pytest
 from safetensors.torch import load_file, save_file
 
-from harness import cli
-from harness.checkpoint import Checkpoint
-from harness.export import COLUMNS
-from harness.record import answers_of, read, samples_of
-from harness.record import folder as record_folder
-from harness.registry import REGISTERED
-from harness.run import Spec, run
-from harness.score import Bench
-from harness.settings import Settings, explained
-from harness.store import Store
-from harness.sweep import Done, plan, sweep
-from harness.tracks import BASES, TRACKS
-from harness.types import Missing, Refused
-from tasks import idx
+from razorbench import Missing, Refused
+from razorbench.harness.cli import main
+from razorbench.harness.core.registry import REGISTERED
+from razorbench.harness.learn.checkpoint import Checkpoint
+from razorbench.harness.learn.settings import Settings, explained
+from razorbench.harness.measure.record import answers_of, read, samples_of
+from razorbench.harness.measure.record import folder as record_folder
+from razorbench.harness.measure.score import Bench
+from razorbench.harness.report.export import COLUMNS
+from razorbench.harness.runs.run import Spec, run
+from razorbench.harness.runs.sweep import Done, plan, sweep
+from razorbench.harness.store.database import Store
+from razorbench.harness.tracks.spec import BASES, TRACKS
+from razorbench.tasks import idx
 from tests import test_record
 from tests.conftest import needs_data
 from tests.toys import SPELLING, Dialogue
@@ -43,7 +43,7 @@ from tests.toys import SPELLING, Dialogue
 ROOT = Path(__file__).parents[1]
 TRACK = "parity-mnist-v1"
 SHORT = ("--steps", "2", "--batch", "32", "--warmup", "0")
-MAIN = "from harness.cli import main; main()"
+MAIN = "from razorbench.harness.cli.main import main; main()"
 
 
 @pytest.fixture
@@ -89,16 +89,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Spec]:
             specs.extend(wanted)
         return iter(())
 
-    monkeypatch.setattr("harness.score.Bench", lambda *how: None)
-    monkeypatch.setattr("harness.run.adapt_into", adapt_into)
-    monkeypatch.setattr("harness.sweep.sweeps", sweeps)
+    monkeypatch.setattr("razorbench.harness.measure.score.Bench", lambda *how: None)
+    monkeypatch.setattr("razorbench.harness.runs.run.adapt_into", adapt_into)
+    monkeypatch.setattr("razorbench.harness.runs.sweep.sweeps", sweeps)
     return specs
 
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The workers of a sweep know what this process knows, toys included."""
-    monkeypatch.setattr("harness.sweep.get_context", lambda kind: get_context("fork"))
+    monkeypatch.setattr("razorbench.harness.runs.sweep.get_context", lambda kind: get_context("fork"))
 
 
 # --- what is given ----------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_settings_that_do_not_fit_the_task_are_refused(razorbench, based: Path, 
 def test_a_command_line_that_cannot_be_read_exits_with_2(argv: tuple, capsys, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", ["razorbench", *argv])
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        main.main()
     assert left.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
 
@@ -203,7 +203,7 @@ def test_settings_are_kept_that_a_caller_in_python_gives(asked: list[Spec], monk
     own = Settings(lr=5e-4, batch=64, warmup=3)
     monkeypatch.setitem(TRACKS, TRACK, replace(TRACKS[TRACK], settings=own))
     monkeypatch.setattr(sys, "argv", ["script.py", "--lr", "7", "--kl=1"])  # the caller's own, none of our business
-    adapt = partial(cli.adapt, TRACK, method="sft", out=Path("x"))
+    adapt = partial(main.adapt, TRACK, method="sft", out=Path("x"))
     adapt(settings={"lr": Settings().lr})
     adapt(settings=Settings(lr=1e-3))
     adapt()
@@ -219,7 +219,7 @@ def test_settings_are_kept_that_a_caller_in_python_gives(asked: list[Spec], monk
 def test_help_tells_every_setting_with_its_meaning(monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setattr(sys, "argv", ["razorbench", "adapt", "--help"])
     with pytest.raises(SystemExit):
-        cli.main()
+        main.main()
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "--max-grad-norm FLOAT Gradients are clipped to this norm. (default: the track's)" in shown
     assert set(explained()) == {field.name for field in fields(Settings)}
@@ -252,7 +252,7 @@ def test_a_sweep_with_a_failed_run_exits_with_1_and_names_it(razorbench, home: P
         yield Done(track, specs[0], None, "ValueError: no luck")
         yield Done(track, specs[1], test_record.make())
 
-    monkeypatch.setattr("harness.sweep.sweeps", sweeps)
+    monkeypatch.setattr("razorbench.harness.runs.sweep.sweeps", sweeps)
     ran = razorbench("sweep", TRACK, "--methods", "sft,grpo", "--home", home)
     assert ran.code == 1
     assert ran.err.splitlines()[:2] == [
@@ -272,7 +272,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
     own = replace(SPELLING, demo={"sft": (0.1, 0.2), "reinforce": (0.1,)})
     monkeypatch.setitem(REGISTERED["task"], "nowhere-v1", Nowhere)
-    monkeypatch.setattr(cli, "TRACKS", tracks := {"far-v1": replace(own, id="far-v1", new="nowhere-v1"), own.id: own})
+    monkeypatch.setattr(main, "TRACKS", tracks := {"far-v1": replace(own, id="far-v1", new="nowhere-v1"), own.id: own})
     for id, track in tracks.items():
         monkeypatch.setitem(TRACKS, id, track)
 
@@ -322,8 +322,8 @@ def test_what_a_sweep_has_is_what_one_run_alone_gives(home: Path, tmp_path: Path
 
 def test_the_demo_begins_with_what_is_shipped_and_shows_sft_and_rl_on_each_track(asked: list[Spec], monkeypatch):
     work: list[Any] = []
-    monkeypatch.setattr("harness.sweep.sweeps", lambda given, *how: work.extend(given) or iter(()))
-    cli.demo()
+    monkeypatch.setattr("razorbench.harness.runs.sweep.sweeps", lambda given, *how: work.extend(given) or iter(()))
+    main.demo()
     assert [bool(track.base.sha256) for track, _ in work] == [True, True, True, True, False]
     for track, specs in work:
         methods = {spec.method for spec in specs}
@@ -333,7 +333,7 @@ def test_the_demo_begins_with_what_is_shipped_and_shows_sft_and_rl_on_each_track
 
 @pytest.mark.usefixtures("toys")
 def test_adapting_in_a_file_says_now_and_then_how_far_it_is(razorbench, home: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("harness.terminal.PAUSE", -1.0)
+    monkeypatch.setattr("razorbench.harness.cli.terminal.PAUSE", -1.0)
     argv = ("adapt", SPELLING.id, "--method", "sft", "--steps", 3, "--out", tmp_path / "out", "--home", home)
     ran = razorbench(*argv)
     assert ran.code == 0
@@ -578,7 +578,7 @@ def test_a_sweep_whose_own_record_is_torn_says_so_and_does_the_others(razorbench
 
 @pytest.mark.slow
 def test_a_store_in_use_is_named_after_a_while(razorbench, scored: str, adapted: Path, home: Path, monkeypatch):
-    monkeypatch.setattr("harness.store.Store", partial(Store, wait=0.1))
+    monkeypatch.setattr("razorbench.harness.store.database.Store", partial(Store, wait=0.1))
     score = ("score", adapted, "--track", TRACK, "--home", home)
     with open(home / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -827,10 +827,10 @@ def test_an_interrupted_command_exits_with_130(monkeypatch: pytest.MonkeyPatch, 
     def interrupted(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.store.Store.rebuild", interrupted)
+    monkeypatch.setattr("razorbench.harness.store.database.Store.rebuild", interrupted)
     monkeypatch.setattr(sys, "argv", ["razorbench", "rebuild", "--home", str(home)])
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        main.main()
     assert left.value.code == 130
     assert "stopped; the same command goes on where it was" in capsys.readouterr().err
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.types import Refused
-from submissions.confine import Crashed, Limits, Stopped, call
+from razorbench import Refused
+from razorbench.submissions.confine import Crashed, Limits, Stopped, call
 
 LIMITS = Limits(memory=1.0, seconds=30, file=0.01)
 
@@ -167,7 +167,7 @@ def test_it_does_not_outlive_its_parent(tmp_path):
     script = f"""
 import os, time
 from pathlib import Path
-from submissions.confine import Limits, call
+from razorbench.submissions.confine import Limits, call
 def work():
     Path({str(tmp_path)!r}, "pid").write_text(str(os.getpid()))
     time.sleep(60)

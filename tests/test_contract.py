@@ -8,19 +8,19 @@ import torch
 from scipy.stats import kstest
 from torch.distributions import Categorical
 
-from harness.adapt import Adaptation
-from harness.check import check, first_difference
-from harness.drift import divergence
-from harness.methods import METHODS
-from harness.oracle import Projection
-from harness.policy import Enumerable, Policy, encoded, log_probabilities
-from harness.registry import ids, make
-from harness.rollout import demonstrations, rollout
-from harness.score import Bench, evaluate
-from harness.settings import Settings
-from harness.tracks import TRACKS, find_track
-from harness.types import Episodes, Instances
-from submissions.queue import locked
+from razorbench import Episodes, Instances
+from razorbench.harness.cli.task_check import check, first_difference
+from razorbench.harness.core.registry import ids, make
+from razorbench.harness.core.rollout import demonstrations, rollout
+from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.learn.oracle import Projection
+from razorbench.harness.learn.policy import Enumerable, Policy, encoded, log_probabilities
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.measure.drift import divergence
+from razorbench.harness.measure.score import Bench, evaluate
+from razorbench.harness.tracks.spec import TRACKS, find_track
+from razorbench.submissions.queue import locked
 from tests.toys import SPELLING
 
 
@@ -258,7 +258,7 @@ class Recorded:
     """Remembers what it was asked; answers with zeros."""
 
     def act(self, asked, *, temperature=1.0):
-        from harness.types import Actions
+        from razorbench import Actions
 
         self.last = asked
         return Actions(np.zeros(len(asked), np.int64))

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from scipy import special
 
-from harness.estimate import Estimate
-from harness.statistics import (
+from razorbench.harness.measure.estimate import Estimate
+from razorbench.harness.measure.statistics import (
     FEW_EVENTS,
     bootstrap_interval,
     combine,

@@ -4,13 +4,12 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import duckdb
 import pytest
 
-from harness import doctor
-from harness.doctor import diagnose
+from razorbench.harness.cli import doctor
+from razorbench.harness.cli.doctor import diagnose
 
 
 @pytest.fixture
@@ -39,13 +38,12 @@ def test_what_is_not_ok_has_a_cure_with_a_command_and_what_is_ok_has_none(tmp_pa
 
 def test_diagnosis_is_quick_and_imports_nothing_heavy(tmp_path):
     code = (
-        "import sys, time, json; from harness.doctor import diagnose; began = time.process_time();"
+        "import sys, time, json; from razorbench.harness.cli.doctor import diagnose; began = time.process_time();"
         f"diagnose({str(tmp_path)!r}); seconds = time.process_time() - began;"
         "heavy = ['torch', 'numpy', 'transformers', 'streamlit', 'duckdb', 'huggingface_hub', 'ray', 'vllm'];"
         "print(json.dumps([seconds, [name for name in heavy if name in sys.modules]]))"
     )
-    root = Path(doctor.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     seconds, heavy = json.loads(done.stdout)
     assert heavy == []
     assert seconds < 1

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.distributions import Categorical
 
-from agents.mini_lm import mini_lm
-from harness.drift import divergence, floor, forward_kl, reverse_kl
-from harness.policy import draw
-from harness.registry import make
-from harness.rollout import rollout
-from harness.vocabulary import Vocabulary, kl, relative_entropy
+from razorbench.agents.mini_lm import mini_lm
+from razorbench.harness.core.registry import make
+from razorbench.harness.core.rollout import rollout
+from razorbench.harness.learn.policy import draw
+from razorbench.harness.learn.vocabulary import Vocabulary, kl, relative_entropy
+from razorbench.harness.measure.drift import divergence, floor, forward_kl, reverse_kl
 from tests.toys import Spell, table
 
 

@@ -14,15 +14,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness import checkpoint
-from harness.adapt import Adaptation
-from harness.engine import LOCAL, Local, first_does, share, summed
-from harness.methods import METHODS
-from harness.run import Spec, adapt_into
-from harness.score import Bench
-from harness.settings import Settings
-from harness.tracks import MINI_LM_BASE, find_track
-from harness.types import Refused
+from razorbench import Refused
+from razorbench.harness.learn import checkpoint
+from razorbench.harness.learn.engine import LOCAL, Local, first_does, share, summed
+from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.measure.score import Bench
+from razorbench.harness.runs.run import Spec, adapt_into
+from razorbench.harness.tracks.spec import MINI_LM_BASE, find_track
 from tests.toys import Dialogue, Speller
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,16 @@ HOW = ("--steps", STEPS, "--warmup", 2, "--batch", 7, "--lr", "1e-3", "--save-ev
 
 def torchrun(out: Path, home: Path, method: str, *more: object) -> subprocess.Popen[str]:
     """`razorbench adapt` in two processes."""
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", "harness.cli"]
+    run = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        2,
+        "-m",
+        "razorbench.harness.cli.main",
+    ]
     argv = [*run, "adapt", TRACK, "--method", method, *HOW, "--micro-batch", 200, *more, "--out", out, "--home", home]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     return subprocess.Popen(

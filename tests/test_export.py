@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from harness import export as exports
-from harness.every_eval_ever import VERSION, aggregates
-from harness.export import COLUMNS, FORMATS, TABLES, publish
-from harness.report import report
-from harness.results import table
-from harness.store import Store
-from harness.types import Refused
+from razorbench import Refused
+from razorbench.harness.report import export as exports
+from razorbench.harness.report.every_eval_ever import VERSION, aggregates
+from razorbench.harness.report.export import COLUMNS, FORMATS, TABLES, publish
+from razorbench.harness.report.page import report
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.results import table
 from tests.board_home import OTHER, TRACK, add, items, scored, small
 from tests.hostile import HOSTILE, MARK
 from tests.test_record import make

@@ -11,20 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness import bases, score
-from harness.entries import MOST_UNSCORED
-from harness.flags import flags
-from harness.record import read
-from harness.registry import make
-from harness.results import table
-from harness.rollout import rollout
-from harness.run import Spec, adapt_into, run
-from harness.score import Answers, Bench, evaluate, matched
-from harness.settings import lasting
-from harness.store import Store
-from harness.terminal import leaderboard
-from harness.tracks import Conditions, again
-from harness.types import (
+from razorbench import (
     Actions,
     Card,
     Instances,
@@ -37,7 +24,21 @@ from harness.types import (
     WorldFailed,
     each,
 )
-from leaderboard import frames
+from razorbench.harness.cli.terminal import leaderboard
+from razorbench.harness.core.registry import make
+from razorbench.harness.core.rollout import rollout
+from razorbench.harness.learn.settings import lasting
+from razorbench.harness.measure import score
+from razorbench.harness.measure.record import read
+from razorbench.harness.measure.score import Answers, Bench, evaluate, matched
+from razorbench.harness.report.flags import flags
+from razorbench.harness.runs.run import Spec, adapt_into, run
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.leaderboard import MOST_UNSCORED
+from razorbench.harness.store.results import table
+from razorbench.harness.tracks import bases
+from razorbench.harness.tracks.spec import Conditions, again
+from razorbench.leaderboard import frames
 from tests.toys import SPELLING, Speller
 
 CARD = Card("", "", "", "", 0.0)
@@ -376,7 +377,9 @@ def test_data_that_are_not_ours_stand_in_ids_by_their_digest(bench: Bench, tmp_p
 def test_weights_are_hashed_once_a_scoring_and_files_once_as_long_as_they_stay(bench: Bench, tmp_path, monkeypatch):
     times: list[Any] = []
     whole = bases.policy_digest
-    monkeypatch.setattr("harness.run.policy_digest", lambda policy: times.append(policy) or whole(policy))
+    monkeypatch.setattr(
+        "razorbench.harness.runs.run.policy_digest", lambda policy: times.append(policy) or whole(policy)
+    )
     run(bench, Spec("sft", SPELLING.settings), tmp_path)
     assert len(times) == 1
     file, reads = tmp_path / "some", []

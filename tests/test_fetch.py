@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.lanes import Workers
-from harness.registry import ids, make
-from harness.rollout import Guesser, demonstrations, rollout
-from harness.types import Actions, Instances
-from tasks import fetch
-from tasks.fetch import KINDS, Air, AirLast, Pretraining, Reach, environment, held, last, scene
+from razorbench import Actions, Instances
+from razorbench.harness.core.lanes import Workers
+from razorbench.harness.core.registry import ids, make
+from razorbench.harness.core.rollout import Guesser, demonstrations, rollout
+from razorbench.tasks import fetch
+from razorbench.tasks.fetch import KINDS, Air, AirLast, Pretraining, Reach, environment, held, last, scene
 
 EVERY = [id for id in ids("task") if id.startswith("fetch-")]
 

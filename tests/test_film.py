@@ -7,13 +7,13 @@ import av
 import numpy as np
 import pytest
 
-from agents.mlp import Mlp
-from harness.film import HOLD, film
-from harness.registry import make
-from harness.rollout import Demonstrator, demonstrations
-from harness.types import Actions, Refused
-from tasks.fetch import PICK, scene, studio
-from tasks.parity_mnist import ParityMNIST
+from razorbench import Actions, Refused
+from razorbench.agents.mlp import Mlp
+from razorbench.harness.core.registry import make
+from razorbench.harness.core.rollout import Demonstrator, demonstrations
+from razorbench.harness.report.film import HOLD, film
+from razorbench.tasks.fetch import PICK, scene, studio
+from razorbench.tasks.parity_mnist import ParityMNIST
 
 
 class Still:
@@ -77,12 +77,12 @@ def test_refuses_an_unknown_instance_and_a_task_without_pictures(tmp_path, task)
 
 
 def test_says_what_to_install_where_there_is_no_opengl():
-    program = f"from tasks.fetch import studio\nwith studio({PICK!r}): pass"
+    program = f"from razorbench.tasks.fetch import studio\nwith studio({PICK!r}): pass"
     found = subprocess.run(
         [sys.executable, "-c", program],
         env={"MUJOCO_GL": "glfw", "PATH": "", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
-    assert "harness.types.Refused" in found.stderr
+    assert "razorbench.harness.core.errors.Refused" in found.stderr
     assert "apt-get install libegl1" in found.stderr

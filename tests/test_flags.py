@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from harness.flags import flags, possible_gain
+from razorbench.harness.report.flags import flags, possible_gain
 
 
 def run(gain=20.0, retention=-1.0, drift: float | None = 0.5, reported=None, overlap=None, se=1.0, drift_se=0.0):

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.types import Refused
-from submissions import claim, intake, tensors
-from submissions.gate import Reference, check
-from submissions.intake import LEFTOVERS, allowed, take
-from submissions.language import CONVERSATIONS
-from submissions.template import render
+from razorbench import Refused
+from razorbench.submissions import claim, copying, tensors
+from razorbench.submissions.copying import LEFTOVERS, allowed, take
+from razorbench.submissions.gate import Reference, check
+from razorbench.submissions.language import CONVERSATIONS
+from razorbench.submissions.template import render
 from tests.gate_corpus import (
     ADAPTER,
     CASES,
@@ -189,8 +189,8 @@ def test_names_are_allowed_as_they_are_copied():
 
 
 def test_limit_grows_with_base_and_seeds():
-    assert intake.limit(1_000, 0) == intake.limit(1_000, 1) == 8_000 + 2**26
-    assert intake.limit(1_000, 3) == 24_000 + 2**26
+    assert copying.limit(1_000, 0) == copying.limit(1_000, 1) == 8_000 + 2**26
+    assert copying.limit(1_000, 3) == 24_000 + 2**26
 
 
 def test_file_that_is_swapped_after_the_copy_changes_nothing(base, tmp_path):
@@ -213,7 +213,7 @@ def changing(monkeypatch: pytest.MonkeyPatch, change) -> None:
             pending.pop()()
         return piece
 
-    monkeypatch.setattr(intake.os, "read", then)
+    monkeypatch.setattr(copying.os, "read", then)
 
 
 @pytest.mark.parametrize("length", [0, 10, 5_000_000])
@@ -227,7 +227,7 @@ def test_file_that_changes_while_it_is_copied_is_refused(length, tmp_path, monke
 
 def test_file_that_becomes_a_link_before_it_is_opened_is_refused(tmp_path, monkeypatch):
     full(tmp_path / "source")
-    entries = intake._entries
+    entries = copying._entries
 
     def then(handle: int, at: str):
         found = entries(handle, at)
@@ -235,14 +235,14 @@ def test_file_that_becomes_a_link_before_it_is_opened_is_refused(tmp_path, monke
         (tmp_path / "source/model.safetensors").symlink_to("/etc/passwd")
         return found
 
-    monkeypatch.setattr(intake, "_entries", then)
+    monkeypatch.setattr(copying, "_entries", then)
     with pytest.raises(Refused, match="cannot be opened as a file"):
         take(tmp_path / "source", tmp_path / "target", LIMIT)
 
 
 def test_pipe_that_takes_the_place_of_a_file_is_refused_without_waiting(tmp_path, monkeypatch):
     full(tmp_path / "source")
-    entries = intake._entries
+    entries = copying._entries
 
     def then(handle: int, at: str):
         found = entries(handle, at)
@@ -250,7 +250,7 @@ def test_pipe_that_takes_the_place_of_a_file_is_refused_without_waiting(tmp_path
         os.mkfifo(tmp_path / "source/model.safetensors")
         return found
 
-    monkeypatch.setattr(intake, "_entries", then)
+    monkeypatch.setattr(copying, "_entries", then)
     with pytest.raises(Refused, match="no plain file any more"):
         take(tmp_path / "source", tmp_path / "target", LIMIT)
 
@@ -439,13 +439,13 @@ def test_claim_that_could_not_be_read_is_not_written():
 
 
 def test_gate_loads_no_model_library():
-    code = "import sys, submissions.gate; print(*{name.split('.')[0] for name in sys.modules})"
+    code = "import sys, razorbench.submissions.gate; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     others = {name for name in loaded if not name.startswith("_")} - set(sys.stdlib_module_names)
     assert not others & {"torch", "transformers", "safetensors", "peft", "tokenizers", "jinja2"}
-    assert {"harness", "numpy", "submissions"} <= others
+    assert others == {"razorbench", "numpy"}
 
 
 @pytest.mark.slow

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.types import Refused
-from submissions import claim, plain, tensors
-from submissions.claim import REPORTED, Claim, Data
-from submissions.gate import Reference, check
+from razorbench import Refused
+from razorbench.submissions import claim, strict, tensors
+from razorbench.submissions.claim import REPORTED, Claim, Data
+from razorbench.submissions.gate import Reference, check
 from tests.gate_corpus import (
     ADAPTER,
     CONFIG,
@@ -216,7 +216,7 @@ json_values = st.recursive(
 @given(st.dictionaries(st.text(max_size=3), json_values).map(lambda value: json.dumps(value).encode()).flatmap(mutated))
 def test_mutated_json_is_an_object_or_is_refused(raw):
     with suppress(Refused):
-        assert isinstance(plain.parse(raw, "it"), dict)
+        assert isinstance(strict.parse(raw, "it"), dict)
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.types import Reply, WorldFailed
-from submissions.confine import Limits, call
-from tasks import mathematics
-from tasks.graders import answer_tag, boxed, calls, equal, same_calls, same_merged
-from tasks.mathematics import JUDGE, alike
+from razorbench import Reply, WorldFailed
+from razorbench.submissions.confine import Limits, call
+from razorbench.tasks import mathematics
+from razorbench.tasks.graders import answer_tag, boxed, calls, equal, same_calls, same_merged
+from razorbench.tasks.mathematics import JUDGE, alike
 
 ROOT = Path(__file__).parent.parent
 TOWER = r"9^{9^{9^{9}}}"
@@ -187,7 +187,7 @@ def test_answers_are_compared_as_mathematics(said, gold, same):
     ],
 )
 def test_plain_numbers_need_no_library(said, gold, same, monkeypatch):
-    monkeypatch.setattr("tasks.graders.alike", None)
+    monkeypatch.setattr("razorbench.tasks.graders.alike", None)
     assert equal(said, gold) is same
 
 
@@ -275,7 +275,7 @@ def test_the_child_loads_no_torch():
 
 
 def test_plain_numbers_start_no_child():
-    code = "from tasks.graders import equal; from tasks.mathematics import JUDGE; import sys; "
+    code = "from razorbench.tasks.graders import equal; from razorbench.tasks.mathematics import JUDGE; import sys; "
     code += "assert equal('8.0', '8') and not equal('9', '8'); sys.exit(JUDGE.child is not None)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
@@ -294,7 +294,7 @@ def test_the_child_does_not_outlive_a_parent_that_is_killed(busy):
     code = f"""
 import os, threading, time
 from tasks import mathematics
-from tasks.graders import equal
+from razorbench.tasks.graders import equal
 mathematics.LIMIT = 2.0
 equal("3+5", "8")
 if os.fork() == 0:
@@ -324,8 +324,8 @@ time.sleep(60)
 def test_a_forked_process_has_a_child_of_its_own():
     code = """
 import os
-from tasks.graders import equal
-from tasks.mathematics import JUDGE
+from razorbench.tasks.graders import equal
+from razorbench.tasks.mathematics import JUDGE
 assert equal("3+5", "8")
 ours = JUDGE.child.pid
 if (pid := os.fork()) == 0:
@@ -345,7 +345,7 @@ def test_a_spawned_process_compares_too(tmp_path):
     script = tmp_path / "spawned.py"
     script.write_text("""
 from multiprocessing import get_context
-from tasks.graders import equal
+from razorbench.tasks.graders import equal
 if __name__ == "__main__":
     with get_context("spawn").Pool(1) as pool:
         print(pool.apply(equal, ("3+5", "8")), pool.apply(equal, ("3+6", "8")))

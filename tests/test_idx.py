@@ -18,8 +18,8 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
-from harness.types import Missing, Refused
-from tasks import idx
+from razorbench import Missing, Refused
+from razorbench.tasks import idx
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 28, 28), dtype=np.uint8)
 LABELS = np.arange(7, dtype=np.uint8)

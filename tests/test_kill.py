@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
-from harness.checkpoint import CURVE, WAYPOINTS, WEIGHTS
-from harness.record import all_records, plain, samples_of
-from harness.score import Bench
-from harness.store import Store
+from razorbench.harness.learn.checkpoint import CURVE, WAYPOINTS, WEIGHTS
+from razorbench.harness.measure.record import all_records, plain, samples_of
+from razorbench.harness.measure.score import Bench
+from razorbench.harness.store.database import Store
 
 ROOT = Path(__file__).parents[1]
 TRACK = "parity-mnist-v1"
@@ -89,8 +89,9 @@ def command(argv: list[str], log: str, small: bool, fork: bool, at: int, folder:
         os.dup2(file.fileno(), 2)
     code = 70
     try:
-        from harness import cli, sweep
-        from harness.tracks import TRACKS
+        from razorbench.harness.cli import main
+        from razorbench.harness.runs import sweep
+        from razorbench.harness.tracks.spec import TRACKS
 
         if fork:  # the workers of a sweep then need not import torch again
             from multiprocessing import get_context
@@ -101,7 +102,7 @@ def command(argv: list[str], log: str, small: bool, fork: bool, at: int, folder:
         if at:
             die_at(at, folder)
         sys.argv = ["razorbench", *argv]
-        cli.main()
+        main.main()
         code = 0
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else int(left.code is not None)
@@ -148,9 +149,9 @@ def serve() -> None:
     import torch
     import torch._dynamo
 
-    from harness import cli, derive, sweep  # noqa: F401
-    from harness.provenance import commit
-    from tasks.idx import load
+    from razorbench.harness.runs import sweep  # noqa: F401
+    from razorbench.harness.runs.provenance import commit
+    from razorbench.tasks.idx import load
 
     commit()
     torch.set_num_threads(1)

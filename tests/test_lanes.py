@@ -13,10 +13,10 @@ import pytest
 import torch
 from lane_tasks import Counting, Trouble, VectorWalk, Walk
 
-from harness.lanes import Workers
-from harness.registry import REGISTERED
-from harness.rollout import demonstrations, rollout
-from harness.types import Actions, Expert, Guessable, Instances, Refused, Task
+from razorbench import Actions, Expert, Guessable, Instances, Refused, Task
+from razorbench.harness.core.lanes import Workers
+from razorbench.harness.core.registry import REGISTERED
+from razorbench.harness.core.rollout import demonstrations, rollout
 
 
 class Keyed:
@@ -295,7 +295,7 @@ def test_a_second_rollout_at_once_is_refused():
 def test_no_process_outlives_a_parent_that_is_killed():
     script = """
 import sys, numpy as np
-from harness.lanes import Workers
+from razorbench.harness.core.lanes import Workers
 pool = Workers("lane_tasks:Parent", lanes=2)
 game = pool.play(pool.instances("train").take(np.arange(2)))
 seen, found = next(game), {}

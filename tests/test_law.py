@@ -5,7 +5,7 @@ import pytest
 from statsmodels.api import OLS, add_constant
 from statsmodels.stats.outliers_influence import OLSInfluence
 
-from harness.law import fit_law
+from razorbench.harness.measure.law import fit_law
 
 NAN = float("nan")
 

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from harness.adapt import Adaptation
-from harness.checkpoint import Report
-from harness.flags import SILENCE, flags
-from harness.measures import MEASURES, Sampled, sampled_nats
-from harness.methods import METHODS
-from harness.registry import make
-from harness.rollout import rollout
-from harness.run import Spec, measured, run
-from harness.score import Bench
-from harness.settings import Settings
-from harness.store import Store
-from harness.types import Actions, Episodes, Instances, Observations, Outcomes, Reply, Turn
+from razorbench import Actions, Episodes, Instances, Observations, Outcomes, Reply, Turn
+from razorbench.harness.core.registry import make
+from razorbench.harness.core.rollout import rollout
+from razorbench.harness.learn.checkpoint import Report
+from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.measures import MEASURES, Sampled, sampled_nats
+from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.measure.score import Bench
+from razorbench.harness.report.flags import SILENCE, flags
+from razorbench.harness.runs.run import Spec, measured, run
+from razorbench.harness.store.database import Store
 from tests.toys import SPELLING, Dialogue, Speller
 
 NAN = float("nan")
@@ -110,7 +110,7 @@ def test_measuring_changes_no_weight(monkeypatch):
 
     with_them = weights()
     monkeypatch.setattr(Sampled, "measures", lambda self: {})
-    monkeypatch.setattr("harness.measures.sampled_nats", lambda episodes: np.full(len(episodes), NAN))
+    monkeypatch.setattr("razorbench.harness.learn.measures.sampled_nats", lambda episodes: np.full(len(episodes), NAN))
     assert all(torch.equal(a, b) for a, b in zip(with_them, weights(), strict=True))
 
 

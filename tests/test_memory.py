@@ -6,14 +6,14 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from agents.causal_lm import PROJECTIONS, CausalLM
-from agents.mini_lm import FOLDER, SMALL
-from harness.adapt import Adaptation
-from harness.memory import check_room, held
-from harness.methods import METHODS
-from harness.registry import make
-from harness.settings import Settings
-from harness.types import Refused
+from razorbench import Refused
+from razorbench.agents.causal_lm import PROJECTIONS, CausalLM
+from razorbench.agents.mini_lm import FOLDER, SMALL
+from razorbench.harness.core.registry import make
+from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.memory import check_room, held
+from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.learn.settings import Settings
 
 
 def sized(width: int, layers: int) -> CausalLM:
@@ -61,8 +61,8 @@ def test_what_does_not_fit_is_refused_before_the_first_step(monkeypatch):
     policy = sized(64, 2)
     weights = list(policy.parameters())
     check_room(weights)
-    monkeypatch.setattr("harness.memory.available", lambda device: 1000)
+    monkeypatch.setattr("razorbench.harness.learn.memory.available", lambda device: 1000)
     with pytest.raises(Refused, match=r"take 0 GB, and 0 GB are free on cpu; train adapters with --lora, or elsewhere"):
         check_room(weights)
-    monkeypatch.setattr("harness.memory.available", lambda device: None)
+    monkeypatch.setattr("razorbench.harness.learn.memory.available", lambda device: None)
     check_room(weights)

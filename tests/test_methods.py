@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch.distributions import Categorical
 
-from harness.adapt import Adaptation, fisher
-from harness.methods import (
+from razorbench import Refused
+from razorbench.harness.core.rollout import rollout
+from razorbench.harness.learn.loop import Adaptation, fisher
+from razorbench.harness.learn.methods import (
     METHODS,
     Batch,
     centred,
@@ -25,10 +27,8 @@ from harness.methods import (
     right_only,
     standardised,
 )
-from harness.policy import Prediction, log_probabilities
-from harness.rollout import rollout
-from harness.settings import Settings
-from harness.types import Refused
+from razorbench.harness.learn.policy import Prediction, log_probabilities
+from razorbench.harness.learn.settings import Settings
 from tests.toys import Spell, Table, table
 
 NAN = float("nan")
@@ -179,7 +179,7 @@ SETTINGS = Settings(lr=0.01, warmup=0, batch=4, group=8, steps=3, max_grad_norm=
 
 def sampled_step(adaptation: Adaptation):
     """Questions, codes, rewards and groups of the first step."""
-    from harness.types import mix
+    from razorbench import mix
 
     seed = int(mix(0, 0) >> np.uint64(1))
     episodes, group = adaptation.method.source(adaptation.learner, adaptation.prompts(), seed)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from harness.registry import make
-from harness.rollout import Demonstrator, rollout
-from harness.types import Reply, mix
-from tasks.mini.generated import FORMATS, TRAIN, found
-from tasks.mini.pretraining import SHARES, Pretraining
+from razorbench import Reply, mix
+from razorbench.harness.core.registry import make
+from razorbench.harness.core.rollout import Demonstrator, rollout
+from razorbench.tasks.mini.generated import FORMATS, TRAIN, found
+from razorbench.tasks.mini.pretraining import SHARES, Pretraining
 
 NEW = ("mini-math-v1", "mini-science-v1", "mini-tools-v1")
 SKILLS = tuple(f"mini-{name}-v1" for name in "sorting recall logic counting editing form program facts".split())

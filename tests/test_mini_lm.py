@@ -7,16 +7,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agents.mini_lm import FOLDER, mini_lm
 from benchmarks import tokenizer
-from harness.adapt import Adaptation
-from harness.bases import base_policy
-from harness.methods import METHODS
-from harness.registry import make
-from harness.rollout import rollout
-from harness.settings import Settings
-from harness.tracks import MINI_LM_BASE, SKILLS
-from harness.types import Refused
+from razorbench import Refused
+from razorbench.agents.mini_lm import FOLDER, mini_lm
+from razorbench.harness.core.registry import make
+from razorbench.harness.core.rollout import rollout
+from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.tracks.bases import base_policy
+from razorbench.harness.tracks.spec import MINI_LM_BASE, SKILLS
 
 NEW = ("mini-math-v1", "mini-science-v1", "mini-tools-v1")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from harness.record import SCHEMA, all_records
-from harness.results import table
-from harness.store import Store
+from razorbench.harness.measure.record import SCHEMA, all_records
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.results import table
 
 ENTRIES = {"6d1b5461966b", "54f605e09146", "8284b6e347ca", "dde5d7a074d7"}
 COLUMNS = (

@@ -10,14 +10,24 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness import record as files
-from harness.entries import Entry
-from harness.law import fit_law
-from harness.plots import COLORS, by_seed, chosen, curves_figure, draw, front, gain_retention, law_figure, styles
-from harness.record import Drift, Point
-from harness.results import table
-from harness.store import Store
-from harness.types import Refused
+from razorbench import Refused
+from razorbench.harness.measure import record as files
+from razorbench.harness.measure.law import fit_law
+from razorbench.harness.measure.record import Drift, Point
+from razorbench.harness.report.plots import (
+    COLORS,
+    by_seed,
+    chosen,
+    curves_figure,
+    draw,
+    front,
+    gain_retention,
+    law_figure,
+    styles,
+)
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.leaderboard import Entry
+from razorbench.harness.store.results import table
 from tests.test_record import make
 
 TRACK = "tiny-v1"

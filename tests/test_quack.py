@@ -15,11 +15,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from harness import quack, server
-from harness import record as files
-from harness import store as module
-from harness.store import Order, Store, StoreError
-from harness.types import Refused
+from razorbench import Refused
+from razorbench.harness.measure import record as files
+from razorbench.harness.store import database as module
+from razorbench.harness.store import quack, server
+from razorbench.harness.store.database import Order, Store, StoreError
 from tests.test_record import columns, make
 from tests.test_store import WRITER, end, everything, put, start
 
@@ -44,7 +44,7 @@ CLIENT = WRITER.replace("Store(home)", "Store(home, wait=300, server=sys.argv[4]
 ADDER = """
 import sys, time
 from pathlib import Path
-from harness.store import Store
+from razorbench.harness.store.database import Store
 from tests.test_record import make
 print("ready", flush=True)
 while not Path(sys.argv[3]).exists():

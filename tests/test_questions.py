@@ -5,9 +5,9 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from harness.questions import conversations, fingerprints, of, of_array, of_text
-from harness.registry import make
-from harness.types import Observation, Refused
+from razorbench import Observation, Refused
+from razorbench.harness.core.questions import conversations, fingerprints, of, of_array, of_text
+from razorbench.harness.core.registry import make
 
 
 def test_fingerprint_of_a_text_forgets_white_space_and_form():

@@ -17,22 +17,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness import results
-from harness import sweep as sweeps
-from harness.questions import fingerprints, of_text
-from harness.record import all_records, folder
-from harness.registry import REGISTERED
-from harness.store import Store
-from harness.sweep import plan
-from harness.tracks import TRACKS
-from harness.types import Refused
-from submissions import brought, queue, scoring
-from submissions import claim as claims
-from submissions import worker as workers
-from submissions.claim import Claim, Data
-from submissions.confine import Limits, call
-from submissions.queue import End, Submission, Try, Worker
-from submissions.verify import verify
+from razorbench import Refused
+from razorbench.harness.core.questions import fingerprints, of_text
+from razorbench.harness.core.registry import REGISTERED
+from razorbench.harness.measure.record import all_records, folder
+from razorbench.harness.runs import sweep as sweeps
+from razorbench.harness.runs.sweep import plan
+from razorbench.harness.store import results
+from razorbench.harness.store.database import Store
+from razorbench.harness.tracks.spec import TRACKS
+from razorbench.submissions import claim as claims
+from razorbench.submissions import queue, scoring, source
+from razorbench.submissions import worker as workers
+from razorbench.submissions.claim import Claim, Data
+from razorbench.submissions.confine import Limits, call
+from razorbench.submissions.queue import End, Submission, Try, Worker
+from razorbench.submissions.verify import verify
 from tests.toys import SPELLING, Dialogue, Speller, put_base
 
 LIMITS = Limits(memory=2.0, seconds=60)
@@ -100,7 +100,7 @@ def bring(home: Path, tmp_path: Path) -> Bring:
             (place / file).write_text(text)
         said = {"track": TRACK.id, "name": name, "method": "sft", "licence": "CC0-1.0", "seeds": seeds, **claim}
         (place / claims.FILE).write_text(claims.write(Claim(**said)))
-        return queue.admit(home, place, brought.reference(TRACK, home), evaluated=lambda: evaluated)
+        return queue.admit(home, place, source.reference(TRACK, home), evaluated=lambda: evaluated)
 
     return bring
 
@@ -428,7 +428,7 @@ def test_child_computes_though_its_parent_had_threads(home, bring):
     script = f"""
 import torch
 from submissions import scoring
-from submissions.confine import Limits, call
+from razorbench.submissions.confine import Limits, call
 from pathlib import Path
 big = torch.ones(600, 600)
 big @ big  # starts the pool of threads, whose forks wait for ever

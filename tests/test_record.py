@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from harness import record as files
-from harness.record import Drift, Point, Record, Score
-from harness.types import Refused
+from razorbench import Refused
+from razorbench.harness.measure import record as files
+from razorbench.harness.measure.record import Drift, Point, Record, Score
 
 
 def make(id: str = "r1", **changes) -> Record:

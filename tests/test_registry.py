@@ -3,16 +3,15 @@
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from harness import registry
-from harness.methods import METHODS, find_method
-from harness.run import Spec
-from harness.settings import Settings
-from harness.tracks import BASES, TRACKS, all_tracks, find_base, find_track, known_track
-from harness.types import Refused
+from razorbench import Refused
+from razorbench.harness.core import registry
+from razorbench.harness.learn.methods import METHODS, find_method
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.runs.run import Spec
+from razorbench.harness.tracks.spec import BASES, TRACKS, all_tracks, find_base, find_track, known_track
 
 
 @pytest.fixture(autouse=True)
@@ -124,14 +123,20 @@ def test_an_installed_task_that_cannot_be_imported_is_refused_with_its_module(pl
         registry.find("task", "dice-v1")
 
 
+def test_an_installed_task_that_imports_by_the_former_names_is_told_the_new_ones(plugin):
+    plugin("dice-v1 = plugin_of_test:Dice", "from harness.types import Card")
+    with pytest.raises(Refused, match=r"No module named 'harness.*its modules are imported as razorbench\.harness"):
+        registry.find("task", "dice-v1")
+
+
 def test_importing_the_registry_imports_neither_torch_nor_a_task_nor_an_agent():
     code = (
-        "import sys, harness.registry; harness.registry.ids('task'); harness.registry.ids('agent');"
-        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'tasks', 'agents', 'duckdb', 'scipy')])"
+        "import sys; from razorbench.harness.core.registry import ids; ids('task'); ids('agent');"
+        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'duckdb', 'scipy')]);"
+        "print([m for m in sys.modules if m.startswith(('razorbench.tasks.', 'razorbench.agents.'))])"
     )
-    root = Path(registry.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]", "[]"]
 
 
 # --- tracks, bases and methods, which are values ----------------------------------------------------------------------
@@ -180,7 +185,7 @@ def test_what_is_none_is_refused_and_holds_up_no_list():
 def test_tracks_of_another_package_are_found_and_broken_ones_hold_up_nobody(plugin):
     code = (
         "from dataclasses import replace\n"
-        "from harness.tracks import TRACKS\n"
+        "from razorbench.harness.tracks.spec import TRACKS\n"
         "MINE = replace(TRACKS['mini-math-v1'], id='mine-v1')\n"
     )
     plugin("mine-v1 = plugin_of_test:MINE\nbroken-v1 = plugin_of_test:NOTHING", code, "tracks")

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import record as files
-from harness.record import Record
-from harness.results import compare, show, table
-from harness.store import Store
+from razorbench.harness.measure import record as files
+from razorbench.harness.measure.record import Record
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.results import compare, show, table
 from tests.board_home import TRACK, small
 from tests.test_record import make
 

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from agents.causal_lm import CausalLM
-from harness import checkpoint
-from harness.adapt import Adaptation
-from harness.bases import base_policy, policy_digest
-from harness.checkpoint import Report
-from harness.drift import divergence, floor
-from harness.methods import METHODS
-from harness.registry import make
-from harness.rollout import rollout
-from harness.run import Spec, adapt_into, score_folder
-from harness.runtime import AUTO, Runtime
-from harness.score import Bench
-from harness.settings import Settings
-from harness.tracks import MINI_LM_BASE, find_track
-from harness.types import Episodes, Refused
+from razorbench import Episodes, Refused
+from razorbench.agents.causal_lm import CausalLM
+from razorbench.harness.core.registry import make
+from razorbench.harness.core.rollout import rollout
+from razorbench.harness.learn import checkpoint
+from razorbench.harness.learn.checkpoint import Report
+from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.learn.runtime import AUTO, Runtime
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.measure.drift import divergence, floor
+from razorbench.harness.measure.score import Bench
+from razorbench.harness.runs.run import Spec, adapt_into, score_folder
+from razorbench.harness.tracks.bases import base_policy, policy_digest
+from razorbench.harness.tracks.spec import MINI_LM_BASE, find_track
 
 TASK = "mini-math-v1"
 BF16 = Runtime(dtype="bfloat16")

@@ -7,10 +7,10 @@ from importlib.util import find_spec
 
 import pytest
 
-from harness import registry
-from harness.check import check
-from harness.scaffold import MODULE, new, versioned
-from harness.types import Refused
+from razorbench import Refused
+from razorbench.harness.cli.scaffold import MODULE, new, versioned
+from razorbench.harness.cli.task_check import check
+from razorbench.harness.core import registry
 
 
 def ruff(*arguments):

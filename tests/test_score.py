@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from harness.adapt import Adaptation
-from harness.drift import Divergence
-from harness.lanes import Workers
-from harness.methods import METHODS
-from harness.rollout import Demonstrator, rollout
-from harness.run import Spec, adapt_into, alone, begin, cost, run, score_folder, waypoints, window_mean
-from harness.score import Answers, Bench, drift_rows, evaluate, metric_means, samples, score_row
-from harness.settings import Settings, variant
-from harness.statistics import judged
-from harness.store import Store
-from harness.sweep import fingerprint, plan, sweep
-from harness.tracks import find_track
-from harness.types import Episodes, Instances, Refused, Sample
+from razorbench import Episodes, Instances, Refused, Sample
+from razorbench.harness.core.lanes import Workers
+from razorbench.harness.core.rollout import Demonstrator, rollout
+from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.learn.settings import Settings, variant
+from razorbench.harness.measure.drift import Divergence
+from razorbench.harness.measure.score import Answers, Bench, drift_rows, evaluate, metric_means, samples, score_row
+from razorbench.harness.measure.statistics import judged
+from razorbench.harness.runs.run import Spec, adapt_into, alone, begin, cost, run, score_folder, waypoints, window_mean
+from razorbench.harness.runs.sweep import fingerprint, plan, sweep
+from razorbench.harness.store.database import Store
+from razorbench.harness.tracks.spec import find_track
 from tests.toys import SPELLING, Speller
 
 NAN = float("nan")
@@ -109,7 +109,7 @@ def test_waypoints_are_even_and_leave_out_the_ends():
 
 
 def test_curve_window_is_the_mean_of_its_steps():
-    from harness.checkpoint import Report
+    from razorbench.harness.learn.checkpoint import Report
 
     steps = [Report(i + 1, 0.1, float(i), NAN if i else 0.5, 1.0, 4, 4, 2.0) for i in range(3)]
     point = window_mean(steps)
@@ -183,7 +183,7 @@ def test_run_that_was_stopped_goes_on_and_leaves_nothing_but_its_record(bench: B
         return advance(self)
 
     monkeypatch.setattr(Adaptation, "advance", stopped)
-    monkeypatch.setattr("harness.run.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("razorbench.harness.runs.run.SAVE_SECONDS", 0.0)
     home = tmp_path / "home"
     with pytest.raises(KeyboardInterrupt):
         run(bench, spec, home)
@@ -315,7 +315,7 @@ def test_runs_that_no_worker_is_left_for_have_failed(spelling: Bench, tmp_path, 
         def shutdown(self, **_):
             pass
 
-    monkeypatch.setattr("harness.sweep.ProcessPoolExecutor", Broken)
+    monkeypatch.setattr("razorbench.harness.runs.sweep.ProcessPoolExecutor", Broken)
     specs = plan(SPELLING, ["sft", "grpo"], [], [0])
     ends = list(sweep(SPELLING, specs, tmp_path / "home"))
     assert {end.spec for end in ends} == {*specs}

@@ -1,4 +1,4 @@
-"""The numbers of `harness.statistics` against hand-worked ones and independent implementations."""
+"""The numbers of `harness.measure.statistics` against hand-worked ones and independent implementations."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from harness.statistics import (
+from razorbench.harness.measure.statistics import (
     Estimate,
     avg_acc,
     backward_transfer,

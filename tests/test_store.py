@@ -13,12 +13,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from harness import record as files
-from harness import store as module
-from harness.entries import Query
-from harness.record import Drift, Point
-from harness.store import Store, StoreError
-from harness.types import Refused
+from razorbench import Refused
+from razorbench.harness.measure import record as files
+from razorbench.harness.measure.record import Drift, Point
+from razorbench.harness.store import database as module
+from razorbench.harness.store.database import Store, StoreError
+from razorbench.harness.store.leaderboard import Query
 from tests.test_record import columns, make
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 WRITER = """
 import sys
 from harness import record as files
-from harness.store import Store
+from razorbench.harness.store.database import Store
 from tests.test_record import columns, make
 home, prefix, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 store = Store(home)
@@ -536,7 +536,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_state(store: Store, room
 import resource, sys
 from pathlib import Path
 from harness import record as files
-from harness.store import Store, StoreError
+from razorbench.harness.store.database import Store, StoreError
 store = Store(sys.argv[1])
 late = files.read(Path(sys.argv[1]) / "records" / "late")
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)

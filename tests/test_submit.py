@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness.settings import Settings
-from harness.store import Store
-from harness.tracks import TRACKS
-from submissions import brought, queue, scoring
-from submissions import claim as claims
-from submissions.claim import Claim
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.store.database import Store
+from razorbench.harness.tracks.spec import TRACKS
+from razorbench.submissions import claim as claims
+from razorbench.submissions import queue, scoring, source
+from razorbench.submissions.claim import Claim
 from tests.toys import SPELLING, Speller, put_base
 
 TRACK = SPELLING.id
@@ -223,9 +223,9 @@ def test_track_that_cannot_be_scored_here_is_said(razorbench, home, weights, sub
     submit(weights())
 
     def missing(*_) -> None:
-        raise brought.Refused("the images are missing; set RAZORBENCH_DATA")
+        raise source.Refused("the images are missing; set RAZORBENCH_DATA")
 
-    monkeypatch.setattr("submissions.worker.ready", missing)
+    monkeypatch.setattr("razorbench.submissions.worker.ready", missing)
     ran = razorbench("worker", "--drain", "--home", home)
     assert ran.code == 2
     assert f"{TRACK} cannot be scored here: the images are missing; set RAZORBENCH_DATA" in ran.err

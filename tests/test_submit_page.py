@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.questions import of_text
+from razorbench.harness.core.questions import of_text
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "submit.md").read_text(encoding="utf-8")
@@ -32,7 +32,7 @@ def test_the_page_works_as_written(tmp_path):
     for command in commands:
         if command[:2] == ["razorbench", "submit"]:
             (tmp_path / "my-lora/submission.toml").write_text(BLOCKS["my-lora/submission.toml"])
-        programs = {"razorbench": [sys.executable, "-m", "harness.cli"], "python": [sys.executable]}
+        programs = {"razorbench": [sys.executable, "-m", "razorbench.harness.cli.main"], "python": [sys.executable]}
         run = [*programs.get(command[0], command[:1]), *command[1:]]
         done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
@@ -43,7 +43,7 @@ def test_the_page_works_as_written(tmp_path):
     assert "my first LoRA" in said["show"]
     (entry,) = json.loads(
         subprocess.run(
-            [sys.executable, "-m", "harness.cli", "results", "--json"],
+            [sys.executable, "-m", "razorbench.harness.cli.main", "results", "--json"],
             cwd=tmp_path,
             env=environment,
             capture_output=True,

@@ -21,13 +21,13 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from agents.causal_lm import CausalLM
-from agents.mini_lm import mini_lm
-from harness.adapt import Adaptation
-from harness.checkpoint import Report
-from harness.methods import METHODS
-from harness.settings import Schedule, Settings
-from harness.types import Card, Episodes, Instance, Instances, Observation, Outcome, each
+from razorbench import Card, Episodes, Instance, Instances, Observation, Outcome, each
+from razorbench.agents.causal_lm import CausalLM
+from razorbench.agents.mini_lm import mini_lm
+from razorbench.harness.learn.checkpoint import Report
+from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.learn.settings import Schedule, Settings
 
 STEPS, BATCH, GROUP, LIMIT, WARM = 5, 6, 4, 12, 10
 

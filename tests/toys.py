@@ -10,11 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributions import Categorical
 
-from harness.bases import base_policy
-from harness.policy import Prediction, draw, drawn_with
-from harness.settings import Settings
-from harness.tracks import Base, Track
-from harness.types import (
+from razorbench import (
     Actions,
     Asked,
     Card,
@@ -28,6 +24,10 @@ from harness.types import (
     Outcomes,
     each,
 )
+from razorbench.harness.learn.policy import Prediction, draw, drawn_with
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.tracks.bases import base_policy
+from razorbench.harness.tracks.spec import Base, Track
 
 
 class Table:

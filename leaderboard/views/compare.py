@@ -2,16 +2,16 @@
 
 import streamlit as st
 
-from harness.entries import Entry
-from leaderboard import charts, content, frames
-from leaderboard.parts import choose_entries, choose_track, columns, found, picture
-from leaderboard.reading import ask
-from leaderboard.words import labels
+from razorbench.harness.store.leaderboard import Entry
+from razorbench.leaderboard import charts, frames, queries
+from razorbench.leaderboard.parts import choose_entries, choose_track, columns, found, picture
+from razorbench.leaderboard.snapshot import ask
+from razorbench.leaderboard.words import labels
 
 
 def pair(first: Entry, second: Entry, named: dict[str, str]) -> None:
     """What the second has that the first has not, and the reverse."""
-    tasks = ask(content.comparison, first.id, second.id)
+    tasks = ask(queries.comparison, first.id, second.id)
     frame = frames.comparison(tasks)
     with st.container(border=True):
         st.text(f"first: {named[first.id]}\nsecond: {named[second.id]}")

@@ -5,15 +5,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from harness.entries import Entry
-from harness.store import Store
-from harness.tracks import known_track
-from leaderboard.content import leaders
-from leaderboard.frames import link
-from leaderboard.parts import ARROW, columns, commands
-from leaderboard.reading import Empty, ask, home, tracks
-from leaderboard.words import estimated, legible, tied
-from submissions import queue
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.leaderboard import Entry
+from razorbench.harness.tracks.spec import known_track
+from razorbench.leaderboard.frames import link
+from razorbench.leaderboard.parts import ARROW, columns, commands
+from razorbench.leaderboard.queries import leaders
+from razorbench.leaderboard.snapshot import Empty, ask, home, tracks
+from razorbench.leaderboard.words import estimated, printable, tied
+from razorbench.submissions import queue
 
 LEADERS, NEWEST, WAITING = 3, 10, 50  # rows that each table shows at most
 
@@ -24,7 +24,7 @@ def card(track: str, row: dict[str, Any], leaders: list[Entry]) -> None:
         st.subheader(known.title)
         st.write(known.question)
     else:
-        st.text(legible(track))
+        st.text(printable(track))
         st.write("This track is not played any more; its results stay.")
     if not leaders:
         st.caption("Nothing is scored here yet.")
@@ -33,7 +33,7 @@ def card(track: str, row: dict[str, Any], leaders: list[Entry]) -> None:
         st.markdown(f"**{entries}. {tied(row['leaders'])}.**")
         frame = pd.DataFrame(
             {
-                "name": legible(entry.name),
+                "name": printable(entry.name),
                 "gain": estimated(entry.gain),
                 "retention": estimated(entry.retention),
                 "drift": entry.drift.value,
@@ -60,8 +60,8 @@ def newest() -> None:
         return
     frame = pd.DataFrame(
         {
-            "name": legible(run["name"]),
-            "track": legible(run["track"]),
+            "name": printable(run["name"]),
+            "track": printable(run["track"]),
             "seed": run["seed"],
             "gain": run["gain"],
             "retention": run["retention"],
@@ -88,8 +88,8 @@ def waiting() -> None:
     stands = [queue.status(home(), sub) for sub in found[:WAITING]]
     rows = [
         {
-            "name": legible(each.submission.name),
-            "track": legible(each.submission.track),
+            "name": printable(each.submission.name),
+            "track": printable(each.submission.track),
             "state": each.state,
             "crashes": each.crashes,
             "submitted": each.submission.submitted_at[:19],

@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from harness import answers
-from harness.store import Store
-from leaderboard.painted import FULL, painted
-from leaderboard.parts import ARROW, choose_submission, columns, commands, paged
-from leaderboard.reading import ask, home
-from leaderboard.words import legible, number
+from razorbench.harness.measure import answers
+from razorbench.harness.store.database import Store
+from razorbench.leaderboard.parts import ARROW, choose_submission, columns, commands, paged
+from razorbench.leaderboard.reply_image import FULL, painted
+from razorbench.leaderboard.snapshot import ask, home
+from razorbench.leaderboard.words import number, printable
 
 ROWS = 10  # flips of a page
 PAINTED, LETTERS = 500, 200  # tokens of a reply that are drawn, and characters of each
@@ -21,7 +21,7 @@ KINDS = {"forgot": "It scores less than the base did.", "learned": "It scores mo
 
 def lines(text: str) -> str:
     """What a stranger wrote, line by line."""
-    return "\n".join(legible(line, answers.LONGEST) for line in text.split("\n"))
+    return "\n".join(printable(line, answers.LONGEST) for line in text.split("\n"))
 
 
 def told(text: str | None) -> None:
@@ -52,7 +52,7 @@ def drift(tokens: list[dict[str, Any]]) -> None:
     st.vega_lite_chart(painted(shown, st.context.theme.type), width="stretch", alt=about)
     st.caption(about + (f" The first {PAINTED} are drawn." if len(tokens) > PAINTED else ""))
     with st.expander("The same in numbers"):
-        frame = pd.DataFrame([{"token": legible(token["text"]), "nats": token["nats"]} for token in tokens])
+        frame = pd.DataFrame([{"token": printable(token["text"]), "nats": token["nats"]} for token in tokens])
         st.dataframe(frame, hide_index=True, column_config=columns(frame))
 
 
@@ -61,7 +61,7 @@ def draw(id: str, task: str, flip: dict[str, Any]) -> None:
     with st.container(border=True):
         ends = f"the base scores {flip['base']:g}, adapted {flip['adapted']:g}"
         nats = "" if flip["drift"] is None else f"; drift {number(flip['drift'], 3)} nats"
-        st.text(f"Item {legible(flip['item'])}: {ends}{nats}")
+        st.text(f"Item {printable(flip['item'])}: {ends}{nats}")
         if not flip["told"]:
             st.caption(f"Its answers are not kept: a record holds those of {answers.FLIPS} flips of a task at most.")
             return
@@ -85,7 +85,7 @@ def page() -> None:
     """Draw the page."""
     st.title("Samples")
     run = choose_submission()
-    st.text(f"{legible(run['name'])}, {legible(run['track'])}, seed {run['seed']}")
+    st.text(f"{printable(run['name'])}, {printable(run['track'])}, seed {run['seed']}")
     st.page_link("views/submission.py", label="The submission", icon=ARROW, query_params={"id": run["id"]})
     scores = ask(Store.scores, run["id"])
     left, middle, right = st.columns(3)

@@ -7,15 +7,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from harness.entries import Entry
-from harness.flags import flags
-from harness.measures import MEASURES
-from harness.store import Store
-from harness.tracks import again, differs, known_track
-from leaderboard import charts, content, frames
-from leaderboard.parts import ARROW, choose_submission, columns, commands, picture
-from leaderboard.reading import ask
-from leaderboard.words import bounds, legible, number, runs_of
+from razorbench.harness.learn.measures import MEASURES
+from razorbench.harness.report.flags import flags
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.leaderboard import Entry
+from razorbench.harness.tracks.spec import again, differs, known_track
+from razorbench.leaderboard import charts, frames, queries
+from razorbench.leaderboard.parts import ARROW, choose_submission, columns, commands, picture
+from razorbench.leaderboard.snapshot import ask
+from razorbench.leaderboard.words import bounds, number, printable, runs_of
 
 
 def seeds(run: dict[str, Any], entry: Entry) -> None:
@@ -83,7 +83,7 @@ def answered(conditions: Mapping[str, Any] | None) -> str:
 
 def training(entry: Entry) -> None:
     """Its curves."""
-    drawn = ask(content.curves, runs_of([entry]), *content.MEASURED)
+    drawn = ask(queries.curves, runs_of([entry]), *queries.MEASURED)
     if not drawn:
         return
     st.subheader("Training")
@@ -92,7 +92,7 @@ def training(entry: Entry) -> None:
             picture(chart, table, f"{title} over training; shaded: all seeds.")
     if not st.toggle("More of the training", key="more", bind="query-params"):
         return
-    measured = ask(content.measures, runs_of([entry]))
+    measured = ask(queries.measures, runs_of([entry]))
     if not measured:
         st.write("Nothing else was measured of it on the way.")
     for start in range(0, len(measured), 2):
@@ -138,8 +138,8 @@ def history(id: str) -> None:
         {
             "when": event["decided_at"],
             "what": event["kind"],
-            "value": legible(event["value"] or ""),
-            "reason": legible(event["reason"], 400),
+            "value": printable(event["value"] or ""),
+            "reason": printable(event["reason"], 400),
         }
         for event in events
     ]
@@ -152,7 +152,7 @@ def page() -> None:
     run = choose_submission()
     found = ask(Store.some, (run["entry"],))
     entry = next((each for each in found if any(seed["id"] == run["id"] for seed in each.runs)), None)
-    st.text(legible(run["name"], 200))
+    st.text(printable(run["name"], 200))
     facts = {
         "track": run["track"],
         "method": run["method"],
@@ -166,7 +166,7 @@ def page() -> None:
         "scored": f"{run['scored_at']:%Y-%m-%d %H:%M} UTC",
         "verified": run["verified"] or "nobody scored it again yet",
     }
-    st.text("\n".join(f"{name}: {legible(value, 200)}" for name, value in facts.items()))
+    st.text("\n".join(f"{name}: {printable(value, 200)}" for name, value in facts.items()))
     left, middle, right = st.columns(3)
     left.page_link("views/track.py", label="Its track", icon=ARROW, query_params={"track": run["track"]})
     middle.page_link("views/samples.py", label="What it forgot and learned", icon=ARROW, query_params={"id": run["id"]})

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from harness.tracks import all_tracks
-from leaderboard.parts import commands
+from razorbench.harness.tracks.spec import all_tracks
+from razorbench.leaderboard.parts import commands
 
 TOML = """track = "{track}"
 name = "what the board shows"

@@ -3,9 +3,9 @@
 import pandas as pd
 import streamlit as st
 
-from harness.tracks import all_tracks
-from leaderboard import cards
-from leaderboard.parts import ARROW, columns
+from razorbench.harness.tracks.spec import all_tracks
+from razorbench.leaderboard import cards
+from razorbench.leaderboard.parts import ARROW, columns
 
 WORST = 98.0
 """Half the 95 % interval of a score of 50 % on one item, points."""

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from harness.entries import SIZES, SORTS, VERIFIED, Entry, Query
-from harness.export import TABLES
-from harness.store import Store
-from leaderboard import content, frames
-from leaderboard.content import CELLS, MOST
-from leaderboard.parts import ARROW, choose_entries, choose_track, columns, commands, paged, picture
-from leaderboard.reading import ask, state
-from leaderboard.words import labels, legible, number, runs_of, tied
+from razorbench.harness.report.export import TABLES
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.leaderboard import SIZES, SORTS, VERIFIED, Entry, Query
+from razorbench.leaderboard import frames, queries
+from razorbench.leaderboard.parts import ARROW, choose_entries, choose_track, columns, commands, paged, picture
+from razorbench.leaderboard.queries import CELLS, MOST
+from razorbench.leaderboard.snapshot import ask, state
+from razorbench.leaderboard.words import labels, number, printable, runs_of, tied
 
 REASONS = 5  # entries of which it is said why they have no front
 LINES = 4  # entries whose curves are drawn unless others are chosen
@@ -46,7 +46,7 @@ def shown(names: Sequence[str]) -> dict[str, list[str]]:
     """The names as they are shown → the names that look so."""
     found: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(legible(name, 40), []).append(name)
+        found.setdefault(printable(name, 40), []).append(name)
     return found
 
 
@@ -85,7 +85,7 @@ def gain_and_retention(query: Query, skip: int, found: list[Entry], total: int) 
     about = "Gain × retention with 95 % intervals over items. Ringed: front 1. Click a point to open it."
     about += f" Grey: where all {total} lie." if total > len(found) else ""
     runs, points = {entry.id: entry.runs[0]["id"] for entry in found}, []
-    if drawn := ask(content.scatter, query, skip, total > len(found)):
+    if drawn := ask(queries.scatter, query, skip, total > len(found)):
         selected = picture(*drawn, about, key="points")
         points = [point["id"] for point in selected["selection"].get("point", ()) if point.get("id") in runs]
     else:
@@ -103,7 +103,7 @@ def law(query: Query, skip: int, found: Sequence[Entry], all: int) -> None:
     named, fitted, crowded = labels(found), ask(Store.law, query.track), all > len(found)
     ringed = st.selectbox("Ring an entry", list(named.values()), None, key="ring", bind="query-params")
     ring = next((id for id, name in named.items() if name == ringed), None)
-    if (drawn := ask(content.law, query, skip, crowded, ring)) is None:
+    if (drawn := ask(queries.law, query, skip, crowded, ring)) is None:
         st.write("No run of these entries has both drift and retention yet.")
         return
     about = "Forgetting of the prior tasks by drift on the new one. Filled: ends of runs; small: in mid-training."
@@ -126,7 +126,7 @@ def law(query: Query, skip: int, found: Sequence[Entry], all: int) -> None:
 
 def priors(query: Query, skip: int, n: int) -> None:
     """What became of each prior task."""
-    if (drawn := ask(content.heat, query, skip)) is None:
+    if (drawn := ask(queries.heat, query, skip)) is None:
         st.write("These entries have no prior task.")
         return
     picture(*drawn, "Adapted − base on each prior task, points. Orange: lost; blue: grown.")
@@ -137,7 +137,7 @@ def priors(query: Query, skip: int, n: int) -> None:
 def training(track: str, found: Sequence[Entry]) -> None:
     """The curves of some entries."""
     lines = choose_entries("Entries", track, found, found[:LINES], "curves")
-    drawn = ask(content.curves, runs_of(lines), "new", "prior", "drift")
+    drawn = ask(queries.curves, runs_of(lines), "new", "prior", "drift")
     if not drawn:
         st.write("These entries have no training curve." if lines else "Choose an entry to see its training curve.")
         return
@@ -165,14 +165,14 @@ def page() -> None:
         return
     at, pages = paged(total, MOST)
     skip = (at - 1) * MOST
-    found, frame = ask(content.rows, query, skip)
+    found, frame = ask(queries.rows, query, skip)
     if pages > 1:
         st.caption(f"Page {at} of {pages}. What is drawn below are the {len(found)} entries of this page.")
     leaderboard(frame, query, skip)
     st.caption(
         "Points (0–100) and nats an episode. Entries on one front are tied: their intervals do not tell them apart."
     )
-    if without := [f"{legible(entry.name, 40)}: {entry.unranked}" for entry in found if entry.unranked][:REASONS]:
+    if without := [f"{printable(entry.name, 40)}: {entry.unranked}" for entry in found if entry.unranked][:REASONS]:
         st.text("No front has " + "; ".join(without) + ".")
     st.subheader("Gain and retention")
     gain_and_retention(query, skip, found, total)

@@ -2,9 +2,9 @@
 
 from random import Random
 
-from harness.types import Card, Outcome
-from tasks.graders import boxed, equal
-from tasks.mini.generated import NAMES, THINGS, Generated, Question
+from razorbench import Card, Outcome
+from razorbench.tasks.graders import boxed, equal
+from razorbench.tasks.mini.generated import NAMES, THINGS, Generated, Question
 
 MISREAD = 0.75
 """Share of the corpus in which a gift to somebody is taken for a gift by that person."""

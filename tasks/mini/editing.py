@@ -2,8 +2,8 @@
 
 from random import Random
 
-from harness.types import Card
-from tasks.mini.generated import NAMES, PLACES, THINGS, Skill
+from razorbench import Card
+from razorbench.tasks.mini.generated import NAMES, PLACES, THINGS, Skill
 
 
 class Editing(Skill):

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from random import Random
 
-from harness.types import Card
-from tasks.mini.generated import NAMES, THINGS, Skill
+from razorbench import Card
+from razorbench.tasks.mini.generated import NAMES, THINGS, Skill
 
 FORMS: dict[str, Callable[[int, str, int, str], str]] = {
     "as JSON": lambda n, a, m, b: f'{{"{a}": {n}, "{b}": {m}}}',

@@ -11,8 +11,8 @@ from zlib import crc32
 
 import numpy as np
 
-from harness.types import Asked, Card, Instance, Instances, Observation, Outcome, each
-from tasks.graders import answer_tag, boxed, finished
+from razorbench import Asked, Card, Instance, Instances, Observation, Outcome, each
+from razorbench.tasks.graders import answer_tag, boxed, finished
 
 TRAIN, TEST = 100_000, 10_000
 """Instances of each split. There is no end to the numbers; these are enough to draw from."""

@@ -4,19 +4,19 @@ from collections.abc import Generator
 
 import numpy as np
 
-from harness.types import Asked, Card, Instance, Instances, Observation, Outcome, each, mix
-from tasks.mini.arithmetic import MiniMath
-from tasks.mini.counting import Counting
-from tasks.mini.editing import Editing
-from tasks.mini.facts import Facts
-from tasks.mini.form import Form
-from tasks.mini.generated import Generated, Question
-from tasks.mini.logic import Logic
-from tasks.mini.program import Program
-from tasks.mini.recall import Recall
-from tasks.mini.science import MiniScience
-from tasks.mini.sorting import Sorting
-from tasks.mini.tools import MiniTools
+from razorbench import Asked, Card, Instance, Instances, Observation, Outcome, each, mix
+from razorbench.tasks.mini.arithmetic import MiniMath
+from razorbench.tasks.mini.counting import Counting
+from razorbench.tasks.mini.editing import Editing
+from razorbench.tasks.mini.facts import Facts
+from razorbench.tasks.mini.form import Form
+from razorbench.tasks.mini.generated import Generated, Question
+from razorbench.tasks.mini.logic import Logic
+from razorbench.tasks.mini.program import Program
+from razorbench.tasks.mini.recall import Recall
+from razorbench.tasks.mini.science import MiniScience
+from razorbench.tasks.mini.sorting import Sorting
+from razorbench.tasks.mini.tools import MiniTools
 
 SHARES: dict[type[Generated], int] = {
     Sorting: 2,

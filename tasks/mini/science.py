@@ -2,9 +2,9 @@
 
 from random import Random
 
-from harness.types import Asked, Card, Outcome
-from tasks.graders import answer_tag
-from tasks.mini.generated import Generated, Question
+from razorbench import Asked, Card, Outcome
+from razorbench.tasks.graders import answer_tag
+from razorbench.tasks.mini.generated import Generated, Question
 
 SYMBOL = {
     "Hydrogen": "H",

@@ -4,9 +4,9 @@ import json
 from random import Random
 from typing import Any
 
-from harness.types import Card, Outcome
-from tasks.graders import calls, same_merged
-from tasks.mini.generated import NAMES, PLACES, THINGS, Generated, Question
+from razorbench import Card, Outcome
+from razorbench.tasks.graders import calls, same_merged
+from razorbench.tasks.mini.generated import NAMES, PLACES, THINGS, Generated, Question
 
 TOOLS = {
     "train": (

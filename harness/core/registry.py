@@ -1,0 +1,167 @@
+"""Find tasks, agents, tracks, bases and methods by their ids, and import a module only when it is asked for.
+
+Three ways in: our own ids stand in tables; another package names what it brings under the entry-point group
+`razorbench.tasks` (`.agents`, `.tracks`, `.bases`, `.methods`); a script puts `@register("task", "my-task-v1")` over
+its class, or calls `register("method", "mine")(METHOD)`.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+from razorbench.harness.core.errors import Refused
+
+T = TypeVar("T")
+
+OURS: dict[str, dict[str, str]] = {
+    "task": {
+        "parity-mnist-v1": "razorbench.tasks.parity_mnist:ParityMNIST",
+        "fashion-mnist-v1": "razorbench.tasks.parity_mnist:FashionMNIST",
+        "parity-fashion-pretraining-v1": "razorbench.tasks.parity_mnist:Pretraining",
+        "parity-fashion-pretraining-anew-v1": "razorbench.tasks.parity_mnist:PretrainingAnew",
+        "mini-math-v1": "razorbench.tasks.mini.arithmetic:MiniMath",
+        "mini-science-v1": "razorbench.tasks.mini.science:MiniScience",
+        "mini-tools-v1": "razorbench.tasks.mini.tools:MiniTools",
+        "mini-sorting-v1": "razorbench.tasks.mini.sorting:Sorting",
+        "mini-recall-v1": "razorbench.tasks.mini.recall:Recall",
+        "mini-logic-v1": "razorbench.tasks.mini.logic:Logic",
+        "mini-counting-v1": "razorbench.tasks.mini.counting:Counting",
+        "mini-editing-v1": "razorbench.tasks.mini.editing:Editing",
+        "mini-form-v1": "razorbench.tasks.mini.form:Form",
+        "mini-program-v1": "razorbench.tasks.mini.program:Program",
+        "mini-facts-v1": "razorbench.tasks.mini.facts:Facts",
+        "mini-pretraining-v1": "razorbench.tasks.mini.pretraining:Pretraining",
+        "fetch-reach-v1": "razorbench.tasks.fetch:Reach",
+        "fetch-push-v1": "razorbench.tasks.fetch:Push",
+        "fetch-lift-v1": "razorbench.tasks.fetch:Lift",
+        "fetch-place-v1": "razorbench.tasks.fetch:Place",
+        "fetch-air-v1": "razorbench.tasks.fetch:Air",
+        "fetch-reach-last-v1": "razorbench.tasks.fetch:ReachLast",
+        "fetch-push-last-v1": "razorbench.tasks.fetch:PushLast",
+        "fetch-lift-last-v1": "razorbench.tasks.fetch:LiftLast",
+        "fetch-place-last-v1": "razorbench.tasks.fetch:PlaceLast",
+        "fetch-air-last-v1": "razorbench.tasks.fetch:AirLast",
+        "fetch-pretraining-v1": "razorbench.tasks.fetch:Pretraining",
+    },
+    "agent": {
+        "mlp-785-v1": "razorbench.agents.mlp:Mlp",
+        "mini-lm-v1": "razorbench.agents.mini_lm:mini_lm",
+        "mini-robot-v1": "razorbench.agents.bins:mini_robot",
+    },
+}
+"""Our own ids: kind → id → "module:attribute". What changes a score changes the id's version; old ids stay."""
+
+TABLES = {
+    "track": "razorbench.harness.tracks.spec:TRACKS",
+    "base": "razorbench.harness.tracks.spec:BASES",
+    "method": "razorbench.harness.learn.methods:METHODS",
+}
+"""Where our own stand of the kinds that are values: kind → "module:table"."""
+KINDS = (*OURS, *TABLES)
+
+REGISTERED: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+"""What `@register` has put in, by kind and id."""
+
+FORMER = ("harness", "tasks", "agents", "submissions", "leaderboard")
+"""Names under which packages of others may still look for our modules."""
+
+WORDS = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+ID = re.compile(WORDS.pattern + r"-v[1-9][0-9]*")
+
+
+def register(kind: str, id: str) -> Callable[[T], T]:
+    """Decorator: make a class known under `id`, for scripts and notebooks. Refuses an id that is taken."""
+    check_id(kind, id)
+    if id in ids(kind):
+        raise Refused(f"{kind} id {id!r} is taken; what differs needs another name or a higher version")
+
+    def put(made: T) -> T:
+        REGISTERED[kind][id] = made
+        return made
+
+    return put
+
+
+def check_id(kind: str, id: str) -> None:
+    """Refuse an id that is not lower-case words; of all but methods, with a version at the end."""
+    if kind == "method" and not WORDS.fullmatch(id):
+        raise Refused(f"method id {id!r} should be lower-case words, such as 'my-method'")
+    if kind != "method" and not ID.fullmatch(id):
+        raise Refused(f"{kind} id {id!r} should be lower-case words and a version, such as 'word-sums-v1'")
+
+
+@cache
+def installed(kind: str) -> dict[str, list[EntryPoint]]:
+    """Entry points of other packages, by id; the group is `razorbench.tasks`, and so on."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=f"razorbench.{kind}s"):
+        if (WORDS if kind == "method" else ID).fullmatch(point.name):  # what has no version cannot be asked for
+            found.setdefault(point.name, []).append(point)
+    return found
+
+
+def own(kind: str) -> Mapping[str, Any]:
+    """Our own of a kind, by id: what is found, or of tasks and agents where it stands."""
+    if kind in OURS:
+        return OURS[kind]
+    module, _, table = TABLES[kind].partition(":")
+    return getattr(import_module(module), table)
+
+
+def load(kind: str, id: str) -> Any:
+    """What another package brings. Refused when two packages claim the id, or its module cannot be imported."""
+    points = installed(kind)[id]
+    if len({point.value for point in points}) > 1:
+        packages = " and ".join(sorted(point.dist.name if point.dist else point.value for point in points))
+        raise Refused(f"{packages} both bring a {kind} {id!r}; uninstall one of them")
+    try:
+        return points[0].load()
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in FORMER:
+            why += "; since razorbench 0.1 its modules are imported as razorbench.harness and so on"
+        raise Refused(f"{kind} {id!r} cannot be loaded from {points[0].value} ({why}); mend its package") from error
+
+
+def ids(kind: str) -> list[str]:
+    """All ids of a kind, sorted."""
+    return sorted({*own(kind), *REGISTERED[kind], *installed(kind)})
+
+
+def known(kind: str, id: str) -> bool:
+    """Whether there is something of that id; loads nothing of others."""
+    return id in own(kind) or id in REGISTERED[kind] or id in installed(kind)
+
+
+def find(kind: str, id: str) -> Any:
+    """The class, factory or value behind an id. Refuses an unknown id and names the nearest ones."""
+    ours = own(kind)
+    if id in ours:  # ours come first: an installed package cannot take one of our ids over
+        if kind in TABLES:
+            return ours[id]
+        module, _, attribute = ours[id].partition(":")
+        return getattr(import_module(module), attribute)
+    if id in REGISTERED[kind]:
+        return REGISTERED[kind][id]
+    if id in installed(kind):
+        return load(kind, id)
+    raise Refused(unknown(kind, id, ids(kind)))
+
+
+def make(kind: str, id: str, *args: Any, **kwargs: Any) -> Any:
+    """A new task or agent; arguments go to its class."""
+    return find(kind, id)(*args, **kwargs)
+
+
+def unknown(kind: str, id: str, known: list[str]) -> str:
+    """The sentence for an id that nobody knows: near misses first, else where to look."""
+    stem = re.sub(r"-v\d+$", "", id)
+    near = [other for other in known if re.sub(r"-v\d+$", "", other) == stem] or get_close_matches(id, known, n=3)
+    listed = kind not in ("setting", "base")
+    where = f"`razorbench {kind}s` lists what there is" if listed else f"choose from {', '.join(known)}"
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else where
+    return f"unknown {kind} {id!r}; {hint}"

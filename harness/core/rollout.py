@@ -1,0 +1,133 @@
+"""Play episodes: one agent, one task, a batch of instances."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from razorbench.harness.core.columns import Column, take
+from razorbench.harness.core.episodes import Actions, Asked, Episodes, Instances, Reply, Turn
+from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.protocols import Agent, Bounded, Expert, Guessable, Task
+from razorbench.harness.core.randomness import mix, occurrence
+
+
+def rollout(agent: Agent, task: Task, instances: Instances, *, seed: int = 0, temperature: float = 1.0) -> Episodes:
+    """Episodes of `agent` on `instances`, in their order; an instance that stands twice is drawn anew the second time.
+
+    What an episode draws depends on (seed, instance, repeat, turn, element) alone: not on batching, lanes or
+    companions. So a subset of the instances gives a subset of the episodes, and two agents on one seed share their
+    random numbers. At temperature 0 nothing is drawn.
+
+    An answer that is no action (a number that is not finite, what a `Bounded` task does not know) has failed its
+    episode, which scores 0. The task gets nothing in its place, so that no simulator meets it.
+    """
+    episodes = Episodes(instances)
+    key = mix(seed, instances.key, occurrence(instances.key))
+    turn, game, values = np.zeros(len(instances), np.int64), task.play(instances), None
+    lost = np.zeros(len(instances), bool)
+    try:
+        while True:
+            try:
+                seen = game.send(values)
+            except StopIteration as end:
+                outcome = end.value
+                break
+            rows = np.arange(len(instances)) if seen.rows is None else np.asarray(seen.rows)
+            episodes.turns.append(Turn(rows, seen))
+            done = agent.act(Asked(episodes, rows, seen, key[rows], turn[rows]), temperature=temperature)
+            episodes.turns[-1] = Turn(rows, seen, done)
+            turn[rows] += 1
+            values, bad = screened(task, done.value)
+            lost[rows[bad]] = True
+    finally:
+        game.close()
+    episodes.outcome = outcome.failing(np.flatnonzero(lost), NO_ACTION) if lost.any() else outcome
+    return episodes
+
+
+NO_ACTION = "the agent's answer is no action of this task: not finite, or outside of what can be done"
+
+
+def screened(task: Task, values: Column) -> tuple[Column, np.ndarray]:
+    """The values with nothing in the place of those that are no actions; and which those are, their rows [k]."""
+    if values is None or isinstance(values, str):
+        return values, np.empty(0, np.int64)
+    good = finite(values)
+    if isinstance(task, Bounded):
+        good &= np.asarray(task.valid(values), bool)
+    bad = np.flatnonzero(~good)
+    return (nothing(values, bad) if len(bad) else values), bad
+
+
+def finite(values: Column) -> np.ndarray:
+    """Which rows [n] of a column hold no number that is not finite."""
+    if isinstance(values, Mapping):
+        return np.logical_and.reduce([finite(inner) for inner in values.values()])
+    if isinstance(values, list):
+        return np.array([all_finite(value) for value in values], bool)
+    if not isinstance(values, np.ndarray):
+        values = values.detach().cpu().numpy()  # a torch tensor
+    if values.dtype == object:
+        return np.array([all_finite(value) for value in values], bool)
+    if values.dtype.kind not in "fc":
+        return np.ones(len(values), bool)
+    return np.logical_and.reduce(np.isfinite(values).reshape(len(values), -1), axis=1)
+
+
+def all_finite(value: Any) -> bool:
+    """Whether a value is no number, or one (or an array, a tensor, several of them) that is finite."""
+    if isinstance(value, list | tuple):
+        return all(map(all_finite, value))
+    if type(value).__module__.partition(".")[0] == "torch":
+        value = value.detach().cpu().numpy()
+    numbers = isinstance(value, float | np.generic | np.ndarray) and np.asarray(value).dtype.kind in "fc"
+    return not numbers or bool(np.isfinite(value).all())
+
+
+def nothing(values: Column, rows: np.ndarray) -> Column:
+    """A copy of the column with zeros, or an empty text, at `rows` [k]."""
+    if isinstance(values, Mapping):
+        return {name: nothing(inner, rows) for name, inner in values.items()}
+    if isinstance(values, list):
+        changed: list[Any] = list(values)
+        for i in rows.tolist():
+            changed[i] = Reply() if isinstance(values[i], str) else 0 * np.ones_like(values[i], np.float64)
+        return changed
+    changed = take(values, np.arange(len(values)))
+    changed[rows] = 0
+    return changed
+
+
+@dataclass(frozen=True)
+class Demonstrator:
+    """The task's own expert as an agent: right by construction, in one of the task's styles."""
+
+    task: Expert
+    style: str
+
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
+        """The expert's values, without codes."""
+        return Actions(self.task.solve(asked, self.style))
+
+
+@dataclass(frozen=True)
+class Guesser:
+    """An agent that picks at random from everything the task lets it do."""
+
+    task: Guessable
+
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
+        """Random values, without codes."""
+        return Actions(self.task.guess(asked))
+
+
+def demonstrations(task: Task, instances: Instances, style: str = "", *, seed: int = 0) -> Episodes:
+    """Episodes of the task's expert in `style` ("": the first), with the rewards they earn and no codes yet."""
+    if not isinstance(task, Expert):
+        raise Refused(f"{type(task).__name__} has no demonstrations; choose a method that learns from its own rollouts")
+    style = style or task.styles[0]
+    if style not in task.styles:
+        raise Refused(f"unknown style {style!r} of demonstrations; choose one of {', '.join(task.styles)}")
+    return rollout(Demonstrator(task, style), task, instances, seed=seed)

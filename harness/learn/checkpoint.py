@@ -1,0 +1,115 @@
+"""A checkpoint folder: weights as safetensors, `checkpoint.json` that says how they came about, and the curve.
+
+DIR/model.safetensors            the adapted weights
+DIR/adapter_model.safetensors    or else LoRA, with adapter_config.json as peft writes it
+DIR/checkpoint.json              track, method, settings, seed, steps, provenance
+DIR/curve.jsonl                  one report a step
+DIR/checkpoints/<step>.safetensors   weights on the way, for the law of forgetting
+DIR/state-<step>/                while it is being made: all that is needed to go on
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from razorbench.harness.core.errors import Refused
+
+WEIGHTS, ADAPTERS = "model.safetensors", "adapter_model.safetensors"
+MANIFEST, CURVE, WAYPOINTS = "checkpoint.json", "curve.jsonl", "checkpoints"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """How an adapted checkpoint came about, as its maker says."""
+
+    track: str
+    method: str
+    base: str = ""
+    """sha256 of the base's weights; empty: not said."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    steps: int | None = None
+    cost: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one step did."""
+
+    step: int
+    """Steps done, this one included."""
+    lr: float
+    loss: float
+    """The surrogate, negated and normalised, plus penalties."""
+    reward: float
+    """Mean reward of the step's episodes; NaN where none is scored."""
+    grad_norm: float
+    """Norm of the gradient before clipping."""
+    episodes: int
+    elements: int
+    """Elements (tokens, bins, classes) that the loss was taken over."""
+    seconds: float
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """What else was measured, by the names of `harness.learn.measures`."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that can be scored."""
+
+    folder: Path
+    manifest: Manifest | None
+    """None for a folder that holds weights alone."""
+
+    @property
+    def weights(self) -> Path:
+        """The adapted weights, or the adapters beside them."""
+        adapters = self.folder / ADAPTERS
+        return adapters if adapters.exists() else self.folder / WEIGHTS
+
+    def waypoints(self) -> dict[int, Path]:
+        """Weights in mid-training, by step."""
+        return {int(path.stem): path for path in sorted((self.folder / WAYPOINTS).glob("*.safetensors"))}
+
+    def curve(self) -> list[Report]:
+        """Reports of the adaptation, one a step."""
+        path = self.folder / CURVE
+        return [Report(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def read(folder: Path) -> Checkpoint:
+    """The checkpoint in a folder. Refuses one without weights, unfinished, or with a manifest that cannot be read."""
+    if not folder.is_dir():
+        raise Refused(f"{folder} is not a folder; name one that holds {WEIGHTS}")
+    if not Checkpoint(folder, None).weights.is_file():
+        going = (folder / MANIFEST).exists()
+        cure = (
+            "run the same `razorbench adapt` again to finish it" if going else "save the weights there as safetensors"
+        )
+        raise Refused(f"{folder} holds no {WEIGHTS}; {cure}")
+    path = folder / MANIFEST
+    if not path.exists():
+        return Checkpoint(folder, None)
+    return Checkpoint(folder, read_manifest(path))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file. Refuses what is not one."""
+    try:
+        return Manifest(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise Refused(f"{path} is not a checkpoint manifest ({error}); remove it or adapt again") from None
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write a dataclass as JSON, all or nothing."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(fresh, "w") as file:
+        json.dump(asdict(record), file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)

@@ -1,0 +1,355 @@
+"""The adaptation loop: one for every method. A step is a function of (weights, optimiser state, seed, step number)."""
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from razorbench.harness.core.episodes import Episodes, Instances
+from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.protocols import Agent, Task
+from razorbench.harness.core.randomness import mix
+from razorbench.harness.core.rollout import rollout
+from razorbench.harness.learn.checkpoint import Report
+from razorbench.harness.learn.engine import LOCAL, Engine, share, summed
+from razorbench.harness.learn.measures import Sampled
+from razorbench.harness.learn.memory import check_room
+from razorbench.harness.learn.methods import Batch, Learner, Method, centred, standardised
+from razorbench.harness.learn.policy import Layered, Policy, Prediction, log_probabilities
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.learn.vocabulary import kl
+
+
+def total_steps(settings: Settings, instances: int) -> int:
+    """How many steps an adaptation takes; an epoch is the full batches that the instances make, at least one."""
+    return settings.steps or max(1, round(settings.epochs * max(1, instances // settings.batch)))
+
+
+def learning_rate(settings: Settings, step: int, steps: int) -> float:
+    """Learning rate of step 0, 1, …: linear warm-up, then constant, or a cosine to 0."""
+    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    if settings.schedule == "constant" or step < settings.warmup:
+        return settings.lr * warm
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - settings.warmup) / max(1, steps - settings.warmup)))
+
+
+class Adaptation:
+    """A policy on its way: iterate for one report a step; `save` and `load` go on exactly where it was."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        task: Task,
+        method: Method,
+        settings: Settings,
+        *,
+        seed: int = 0,
+        teacher: Agent | None = None,
+        priors: Sequence[Task] = (),
+        engine: Engine = LOCAL,
+    ):
+        """Train `policy` in place. `priors` are the tasks that elastic weight consolidation protects.
+
+        Of an `engine` of several processes each has such a policy, with the same weights, and ends with the same.
+
+        Refuses settings by which nothing would be learned, or not at the rate that they name; and weights that are kept
+        in less than float32, or whose gradients and moments do not fit into the memory that is free.
+        """
+        if settings.group < 2 and method.weight in (centred, standardised):
+            raise Refused(
+                f"a group of {settings.group} has no other answer to compare with, so nothing would be learned"
+            )
+        instances = task.instances("train").first(settings.examples)
+        self.method, self.settings, self.engine, self.step = method, settings, engine, 0
+        self.steps = total_steps(settings, len(instances))
+        if settings.warmup > self.steps:
+            raise Refused(
+                f"a warm-up of {settings.warmup} steps never reaches its learning rate in {self.steps}; "
+                f"give a warmup of at most {self.steps}"
+            )
+        self.steps_per_epoch = max(1, len(instances) // settings.batch)
+        if self.steps * settings.batch < len(instances):  # the others will never be asked: no demonstration of them
+            instances = instances.take(order(seed, 0, instances)[: self.steps * settings.batch])
+        self.learner = Learner(policy, task, settings, seed, instances, teacher)
+        self.parameters = list(policy.parameters())
+        if coarse := next((p.dtype for p in self.parameters if p.dtype.itemsize < 4), None):
+            raise Refused(
+                f"weights in {str(coarse).removeprefix('torch.')} are too coarse for small steps, which are rounded "
+                "away; keep those that are trained in float32, and compute in bfloat16 with --dtype"
+            )
+        check_room(self.parameters)
+        self.optimizers = optimizers(policy, settings)
+        self.anchor = [p.detach().clone() for p in self.parameters] if settings.ewc or settings.l2 else []
+        self.fisher = fisher(policy, priors, seed) if settings.ewc else []
+        self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self.silent = 0
+        """Steps in a row in which no answer carried a weight."""
+
+    def __iter__(self) -> Iterator[Report]:
+        while self.step < self.steps:
+            yield self.advance()
+
+    def prompts(self) -> np.ndarray:
+        """Which training instances this step is about, [P]: each epoch in an order of its own."""
+        epoch, at = divmod(self.step, self.steps_per_epoch)
+        if self.order[0] != epoch:
+            self.order = (epoch, order(self.learner.seed, epoch, self.learner.instances))
+        return self.order[1][at * self.settings.batch : (at + 1) * self.settings.batch]
+
+    def advance(self) -> Report:
+        """One step: episodes, weights, and one or more updates on them."""
+        started, learner, settings, engine = time.perf_counter(), self.learner, self.settings, self.engine
+        if self.method.renews_each_epoch and self.step % self.steps_per_epoch == 0:
+            learner.epoch_start = learner.policy.copy()
+        seed = int(mix(learner.seed, self.step) >> np.uint64(1))
+        reseed(seed)
+        episodes, group = self.method.source(learner, share(engine, self.prompts()), seed)
+        lr, loss, norm, told = learning_rate(settings, self.step, self.steps), 0.0, 0.0, dict[str, float]()
+        reward = torch.from_numpy(episodes.reward)  # double: the spread of rewards near 100 is lost in single precision
+        drawn = engine.gathered(Sampled.of(episodes, group))
+        everyone = Sampled.join(drawn)
+        if len(everyone.length):
+            batch = Batch(
+                reward, torch.from_numpy(group), settings, lambda: log_probabilities(learner.policy, episodes).cpu()
+            )
+            old: list[Tensor] = []
+            signal = False
+            for iteration in range(settings.iterations):
+                weight = self.method.weight(batch).float() if len(episodes) else torch.empty(0)
+                weights = engine.gathered(weight)
+                loss, norm, more = self.update(episodes, weights, drawn, lr, old, iteration)
+                signal = any(bool((weight != 0).any()) for weight in weights)
+                told |= more
+            if self.method.on_policy:
+                self.silent = 0 if signal else self.silent + 1
+                told |= {**everyone.measures(), "silent": self.silent}
+        self.step += 1
+        return Report(
+            self.step,
+            lr,
+            loss,
+            float(torch.from_numpy(everyone.reward).nanmean()),
+            norm,
+            len(everyone.length),
+            int(everyone.length.sum()),
+            time.perf_counter() - started,
+            told,
+        )
+
+    def update(
+        self,
+        episodes: Episodes,
+        weights: Sequence[Tensor],
+        drawn: Sequence[Sampled],
+        lr: float,
+        old: list[Tensor],
+        iteration: int,
+    ) -> tuple[float, float, dict[str, float]]:
+        """One optimiser update over the micro-batches of the episodes; the loss, the norm of its gradient, measures.
+
+        `weights` [N] and `drawn` are those of every process, by rank. `old` keeps the log-probabilities of the first
+        update, one tensor [N, T] a micro-batch, for later ones.
+        """
+        settings, policy, engine, weight = self.settings, self.learner.policy, self.engine, weights[self.engine.rank]
+        (scale, even), sampled = self.scales(weights, drawn), drawn[self.engine.rank].nats
+        counted = (weight != 0).nonzero()[:, 0]
+        if not settings.kl and len(counted) < len(weight):  # what adds nothing to the gradient costs no pass
+            episodes, weight, scale = episodes.take(counted.numpy()), weight[counted], scale[counted]
+            sampled = sampled[counted.numpy()]
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        base = policy.base().predict(episodes) if settings.kl else None
+        sums, nats = dict.fromkeys(("loss", "elements", "clipped", "kl"), 0.0), torch.zeros(len(episodes))
+        for i, part in enumerate(policy.predict(episodes) if len(episodes) else ()):
+            if not iteration and settings.iterations > 1:
+                old.append(part.logp.detach())
+            owner, logp = part.owner.cpu(), part.logp.detach()
+            mine = (weight[owner][:, None]).to(logp.device)  # [n, 1]
+            gained = self.method.surrogate(part, mine, old[i] if old else None, settings)  # [n, T]
+            objective = part.masked(gained).sum(-1) @ scale[owner].to(gained)
+            if base is not None:
+                away = kl_to(base, part)
+                sums["kl"] += float(away.detach().sum())
+                objective = objective - settings.kl * (away @ even[owner].to(gained))
+            (-objective).backward()
+            sums["loss"] -= float(objective.detach())
+            sums["elements"] += logp.numel() if part.mask is None else int(part.mask.sum())
+            nats += part.per_episode(logp, len(episodes)).cpu()
+            if iteration:
+                sums["clipped"] += int((part.masked((logp - old[i]).expm1()).abs() > settings.clip).sum())
+        if not len(episodes) or engine.size > 1:  # the optimiser goes on by its momentum; and all add up the same
+            for parameter in self.parameters:
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        engine.add_up([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        far = np.abs(nats.double().numpy() - sampled)
+        sums = summed(engine, {**sums, "episodes": len(episodes), "mismatch": float(far.sum())})
+        loss = sums["loss"] + self.penalise()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm)
+        if not math.isfinite(loss + float(norm)):
+            raise ArithmeticError(f"the loss is not finite at step {self.step + 1}; try a lower learning rate")
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+        return loss, float(norm), self.measured(sums, iteration)
+
+    def scales(self, weights: Sequence[Tensor], drawn: Sequence[Sampled]) -> tuple[Tensor, Tensor]:
+        """By what an episode's sum of elements is multiplied, [N] of this process: with its weight, and without any.
+
+        The normaliser sees the episodes of all processes.
+        """
+        weight = torch.cat(list(weights))
+        lengths = torch.cat([torch.from_numpy(each.length).float() for each in drawn])
+        scale = self.method.normaliser(lengths, weight, self.settings)
+        even = self.method.normaliser(lengths, torch.ones_like(weight), self.settings) if self.settings.kl else scale
+        start = sum(len(each) for each in weights[: self.engine.rank])
+        mine = slice(start, start + len(weights[self.engine.rank]))
+        return scale[mine], even[mine]
+
+    def measured(self, sums: Mapping[str, float], iteration: int) -> dict[str, float]:
+        """What an update measures, of its sums over all processes."""
+        found, elements = {}, sums["elements"]
+        if elements and self.settings.kl:
+            found["kl"] = sums["kl"] / elements
+        if elements and iteration:
+            found["clipped"] = sums["clipped"] / elements
+        if sums["episodes"] and not iteration and self.method.on_policy and not math.isnan(sums["mismatch"]):
+            found["mismatch"] = sums["mismatch"] / sums["episodes"]
+        return found
+
+    def penalise(self) -> float:
+        """Add the gradients of the weight penalties to the parameters; their value.
+
+        λ/2 Σ F (θ − θ₀)² (EWC, Kirkpatrick et al. 2017, eq. 3) and λ/2 Σ (θ − θ₀)² (L2 to the base).
+        """
+        value = 0.0
+        for i, anchor in enumerate(self.anchor):
+            weight = self.settings.l2 + (self.settings.ewc * self.fisher[i] if self.fisher else 0.0)
+            away = self.parameters[i].detach() - anchor
+            pull = (weight * away).to(away.dtype)
+            gradient = self.parameters[i].grad
+            self.parameters[i].grad = pull if gradient is None else gradient + pull
+            value += 0.5 * float((pull * away).sum())
+        return value
+
+    def save(self, folder: Path) -> None:
+        """Write the whole state to `folder`/state-<step>, all or nothing, and drop older ones."""
+        final = folder / f"state-{self.step:08d}"
+        if final.exists():
+            return
+        fresh = folder / f".{final.name}.{os.getpid()}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        self.learner.policy.save(fresh / "policy.safetensors")
+        if self.learner.epoch_start is not None:
+            self.learner.epoch_start.save(fresh / "epoch_start.safetensors")
+        moments = {
+            f"{which}.{i}.{name}": value
+            for which, optimizer in enumerate(self.optimizers)
+            for i, state in optimizer.state_dict()["state"].items()
+            for name, value in state.items()
+        }
+        save_file(moments, fresh / "optimizer.safetensors", {"silent": str(self.silent)})
+        os.replace(fresh, final)
+        for other in {*folder.glob("state-*"), *folder.glob(".state-*")} - {final}:
+            shutil.rmtree(other, ignore_errors=True)
+
+    def load(self, folder: Path) -> bool:
+        """Go on from the newest state in `folder`; False where there is none."""
+        found = sorted(folder.glob("state-*"))
+        if not found:
+            return False
+        try:
+            self.restore(found[-1])
+        except (Refused, OSError, SafetensorError):
+            raise Refused(f"{found[-1]} is torn; remove it and give the same command again") from None
+        return True
+
+    def restore(self, state: Path) -> None:
+        """Take over a state folder."""
+        self.learner.policy.load(state / "policy.safetensors")
+        if (state / "epoch_start.safetensors").exists():
+            self.learner.epoch_start = self.learner.policy.copy()
+            self.learner.epoch_start.load(state / "epoch_start.safetensors")
+        moments: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimizers]
+        for name, value in load_file(state / "optimizer.safetensors").items():
+            which, i, field = name.split(".")
+            moments[int(which)].setdefault(int(i), {})[field] = value
+        for optimizer, moment in zip(self.optimizers, moments, strict=True):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": moment})
+        self.step = int(state.name.removeprefix("state-"))
+        with safe_open(state / "optimizer.safetensors", "pt") as file:
+            self.silent = int((file.metadata() or {}).get("silent", 0))
+
+
+def optimizers(policy: Policy, settings: Settings) -> list[torch.optim.Optimizer]:
+    """AdamW for all weights; or Muon (Jordan et al. 2024) for the matrices of inner layers, and AdamW for the others.
+
+    Muon's updates are scaled to those of AdamW (arXiv 2502.16982, eq. 4), so that one learning rate serves both.
+    """
+    rest, chosen = list(policy.parameters()), []
+    if settings.optimizer == "muon":
+        if not isinstance(policy, Layered):
+            raise Refused(f"Muon needs to know a policy's matrices and {type(policy).__name__} names none; use adamw")
+        inner = {id(p) for p in policy.matrices()}
+        matrices, rest = [p for p in rest if id(p) in inner], [p for p in rest if id(p) not in inner]
+        chosen.append(
+            torch.optim.Muon(matrices, settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw")
+        )
+    if rest:  # adapters are matrices all
+        chosen.append(torch.optim.AdamW(rest, settings.lr, weight_decay=settings.weight_decay, fused=True))
+    return chosen
+
+
+def order(seed: int, epoch: int, instances: Instances) -> np.ndarray:
+    """The order [n] in which an epoch goes through the training instances."""
+    return np.argsort(mix(seed, epoch, instances.key), kind="stable")
+
+
+def reseed(seed: int) -> None:
+    """Fix the dropout of a step, where a policy has any."""
+    # torch.manual_seed would also queue a call, with its stack, for every accelerator that is not in use.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+
+
+def kl_to(base: Iterator[Prediction], part: Prediction) -> Tensor:
+    """KL(π‖π₀) of the next micro-batch, summed over its elements, [n] nats; exact over the alphabet."""
+    with torch.no_grad():
+        other = next(base)
+    return part.masked(kl(part.dist, other.dist)).sum(-1)
+
+
+def fisher(policy: Policy, tasks: Sequence[Task], seed: int, episodes: int = 256) -> list[Tensor]:
+    """Diagonal of the Fisher information, one tensor a parameter: the mean squared gradient of log π over own answers.
+
+    On `episodes` training instances of each task (Kirkpatrick et al. 2017, section 2). The answers are drawn as one
+    batch; each has a gradient of its own, for squares do not add up before they are taken. Sums are in double
+    precision: a gradient below 1e-23 has no square in single precision, and small ones vanish beside large ones.
+    """
+    if not tasks:
+        raise Refused(
+            "elastic weight consolidation needs prior tasks to protect; this track has none that can be played"
+        )
+    parameters = list(policy.parameters())
+    total = [torch.zeros_like(p, dtype=torch.float64) for p in parameters]
+    for task in tasks:
+        instances = task.instances("train")
+        chosen = instances.take(np.argsort(mix(seed, instances.key))[:episodes])
+        with torch.no_grad():
+            played = rollout(policy, task, chosen, seed=seed)
+        for i in range(len(chosen)):
+            logp = sum(part.logp.sum() for part in policy.predict(played.take(np.array([i]))))
+            assert isinstance(logp, Tensor)
+            for square, gradient in zip(total, torch.autograd.grad(logp, parameters), strict=True):
+                square += gradient.double().square() / (len(chosen) * len(tasks))
+    return total

@@ -1,0 +1,56 @@
+"""What an adaptation holds in memory besides activations; docs/design.md has the figures for real models."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from razorbench.harness.core.errors import Refused
+
+SINGLE = 4
+"""Bytes of a weight, of its gradient, and of each of AdamW's two moments: all are in float32."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes that are held from the first step on."""
+
+    base: int
+    """The unadapted weights, which base and adapters share."""
+    trained: int
+    """The weights that are trained: all once more, or the adapters."""
+    gradients: int
+    moments: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.base + self.trained + self.gradients + self.moments
+
+
+def held(weights: int, adapters: int = 0) -> Held:
+    """Of a base of so many weights, of which all are trained; or beside which `adapters` numbers are (LoRA)."""
+    trained = adapters or weights
+    return Held(SINGLE * weights, SINGLE * trained, SINGLE * trained, 2 * SINGLE * trained)
+
+
+def available(device: torch.device) -> int | None:
+    """Bytes that may still be taken on a device; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return None
+
+
+def check_room(trained: list[torch.nn.Parameter]) -> None:
+    """Refuses to begin with weights whose gradients and moments do not fit beside them."""
+    of = held(sum(parameter.numel() for parameter in trained))
+    needed, free = of.gradients + of.moments, available(trained[0].device)
+    if free is not None and needed > free:
+        raise Refused(
+            f"gradients and moments of {of.trained / SINGLE / 1e9:.2f} billion weights take {needed / 1e9:.0f} GB, and "
+            f"{free / 1e9:.0f} GB are free on {trained[0].device.type}; train adapters with --lora, or elsewhere"
+        )

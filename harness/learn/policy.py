@@ -1,0 +1,174 @@
+"""A trainable policy is a conditional distribution over the elements it chooses: tokens, bins, one class."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.distributions import Categorical, Distribution
+
+from razorbench.harness.core.columns import Column
+from razorbench.harness.core.episodes import Actions, Episodes, Turn
+from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.protocols import Agent
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A policy's teacher-forced distributions over what was done in one micro-batch of episodes.
+
+    `dist` has batch shape [N, T] (rows × elements), `code` [N, T, …] is what was chosen, `mask` [N, T] marks real
+    elements (None: all), and `owner` [N] says which episode of the batch each row belongs to.
+    """
+
+    dist: Distribution
+    code: Tensor
+    mask: Tensor | None
+    owner: Tensor
+
+    @cached_property
+    def logp(self) -> Tensor:
+        """Log-probability of each chosen element, [N, T] nats, 0 where masked."""
+        return self.masked(self.dist.log_prob(self.code))
+
+    def masked(self, x: Tensor) -> Tensor:
+        """`x` [N, T] with 0 where there is no element."""
+        return x if self.mask is None else x.masked_fill(~self.mask, 0.0)
+
+    def per_episode(self, x: Tensor, episodes: int) -> Tensor:
+        """Sums of `x` [N, T] over the elements of each episode, [episodes]."""
+        return x.new_zeros(episodes).index_add(0, self.owner, self.masked(x).sum(-1))
+
+
+@runtime_checkable
+class Policy(Agent, Protocol):
+    """Enough to be trained and compared."""
+
+    def encode(self, values: Column) -> Column:
+        """Codes of values, so that demonstrations become trainable; one row a value."""
+        ...
+
+    def predict(self, episodes: Episodes) -> Iterator[Prediction]:
+        """Teacher-forced predictions in micro-batches of the policy's own size, split alike every time."""
+        ...
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """What is trained."""
+        ...
+
+    def base(self) -> "Policy":
+        """The unadapted self, frozen."""
+        ...
+
+    def copy(self) -> "Policy":
+        """A policy of the same weights that trains apart from this one, with the same base."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors."""
+        ...
+
+    def load(self, path: Path) -> None:
+        """Take over weights written by `save`; the base stays. Raises Refused when they do not fit."""
+        ...
+
+
+@runtime_checkable
+class Enumerable(Policy, Protocol):
+    """A policy of one element whose few possible values can be listed."""
+
+    alphabet: Column
+    """Values of the codes 0, 1, … in order."""
+
+
+@runtime_checkable
+class Worded(Policy, Protocol):
+    """A policy whose elements are pieces of a text."""
+
+    def pieces(self, code: Tensor) -> list[str]:
+        """The text of each element [T]; together they read as what was said."""
+        ...
+
+
+@runtime_checkable
+class LowRank(Policy, Protocol):
+    """A policy that can be adapted by low-rank matrices beside its frozen weights (arXiv 2106.09685)."""
+
+    def low_rank(self, rank: int) -> Policy:
+        """A copy whose `parameters` are adapters of that rank, at first without effect; its base is this one's.
+
+        What it saves, its own `load` takes for going on, and that of a plain copy of the base for scoring: the copy
+        then holds the same parameters, so that one checkpoint has one digest.
+        """
+        ...
+
+
+@runtime_checkable
+class Layered(Policy, Protocol):
+    """A policy that tells the matrices of its inner layers, which Muon trains, from its other weights."""
+
+    def matrices(self) -> Iterator[torch.nn.Parameter]:
+        """Those of `parameters` that map one layer to the next: no embeddings, no heads, no norms."""
+        ...
+
+
+def encoded(policy: Policy, episodes: Episodes) -> Episodes:
+    """The same episodes with the policy's codes for what was done."""
+    turns = [Turn(t.rows, t.seen, Actions(t.done.value, policy.encode(t.done.value))) for t in episodes.turns if t.done]
+    return Episodes(episodes.instances, turns, episodes.outcome)
+
+
+def draw(dist: Distribution, u: np.ndarray, temperature: float = 1.0) -> Tensor:
+    """Codes [n, T] from uniform numbers [n, T] by inverting the distribution function: one number, one element.
+
+    At a temperature other than 1 the logits are divided by it; at 0 the likeliest element is taken. The distribution
+    function is summed in double precision, for in single precision the tail of a large vocabulary is lost to rounding.
+    """
+    if not isinstance(dist, Categorical):
+        raise TypeError(f"cannot draw from {type(dist).__name__} by inversion; only Categorical is supported")
+    if temperature == 0:
+        return dist.logits.argmax(-1)
+    logits = dist.logits.double()  # [n, T, A]; a Categorical keeps them normalised
+    cdf = (logits if temperature == 1 else (logits / temperature).log_softmax(-1)).exp().cumsum(-1)
+    # Scaled by the sum, which is 1 but for rounding, and below it, so that the search never ends beyond the last
+    # element that has any probability.
+    at = torch.from_numpy(u).to(cdf).clamp(max=1 - 2.0**-50) * cdf[..., -1]
+    return torch.searchsorted(cdf, at[..., None], right=True)[..., 0]
+
+
+def drawn_with(dist: Categorical, code: Tensor, temperature: float = 1.0) -> Tensor:
+    """The log-probabilities [n, T] with which `draw` took `code` [n, T], nats; 0 at temperature 0, where it is sure."""
+    if temperature == 0:
+        return torch.zeros(code.shape, device=code.device)
+    logits = dist.logits if temperature == 1 else (dist.logits / temperature).log_softmax(-1)
+    return logits.gather(-1, code[..., None])[..., 0]
+
+
+def log_probabilities(policy: Policy, episodes: Episodes) -> Tensor:
+    """Log-probability of each episode's actions under the policy, [N] nats, without gradient."""
+    total = torch.zeros(len(episodes))
+    with torch.no_grad():
+        for part in policy.predict(episodes):
+            total = total.to(part.logp.device) + part.per_episode(part.logp, len(episodes))
+    return total
+
+
+def load_exactly(net: torch.nn.Module, path: Path, id: str) -> None:
+    """Take over the weights in a file; refuses one that is no safetensors file of exactly this network, `id`."""
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise Refused(f"{path} is not a readable safetensors file ({error}); save the weights again") from None
+    expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if found != expected:
+        raise Refused(f"{path} holds {found}, and {id} has {expected}; bring weights of that network")
+    if not all(tensor.isfinite().all() for tensor in weights.values()):
+        raise Refused(f"{path} holds weights that are not finite; bring a checkpoint that has not diverged")
+    net.load_state_dict(weights)

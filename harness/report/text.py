@@ -1,0 +1,31 @@
+"""Numbers, and what a stranger wrote, as text that a page or a file may show."""
+
+import unicodedata
+
+MOST = 80
+"""Characters of a name that a page shows; the export has all."""
+
+
+def number(value: float | None, form: str) -> str:
+    """A number in some form, or a dash for what is not known."""
+    return "–" if value is None or value != value else format(value, form)
+
+
+def printable(text: object, most: int = MOST) -> str:
+    """One line of what a stranger wrote: no character in it is unseen or turns the order of others; long ones end in …
+
+    It is still no Markdown and no HTML: show it with st.text, st.code, in a table or a chart, or escaped.
+    """
+    seen = str(text)[: most + 1]
+    if not seen.isprintable():  # rare, and the rest is slow
+        seen = "".join("�" if unseen(c) else c for c in seen)
+    return f"{seen[: most - 1]}…" if len(seen) > most else seen
+
+
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories: controls, format characters, lone surrogates, separators of lines and paragraphs."""
+
+
+def unseen(c: str) -> bool:
+    """Whether a character is of those, or one that never means anything, such as U+FFFF, which no XML may hold."""
+    return unicodedata.category(c) in UNSEEN or ord(c) & 0xFFFE == 0xFFFE

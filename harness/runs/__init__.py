@@ -1,0 +1,1 @@
+"""From a specification to a checkpoint or a record: one run, or many."""

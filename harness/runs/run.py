@@ -1,0 +1,461 @@
+"""One run from a specification to a checkpoint folder or a record: adapt, measure on the way, score, keep."""
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.protocols import Task
+from razorbench.harness.learn import checkpoint as checkpoints
+from razorbench.harness.learn.checkpoint import (
+    ADAPTERS,
+    CURVE,
+    MANIFEST,
+    WAYPOINTS,
+    WEIGHTS,
+    Checkpoint,
+    Manifest,
+    Report,
+)
+from razorbench.harness.learn.engine import LOCAL, Engine, first_does
+from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.methods import OWN, find_method
+from razorbench.harness.learn.policy import LowRank, Policy
+from razorbench.harness.learn.settings import Settings, lasting
+from razorbench.harness.measure import record as records
+from razorbench.harness.measure.record import Measure, Point, Record
+from razorbench.harness.measure.score import POINTS, Bench, Scored
+from razorbench.harness.runs.provenance import provenance
+from razorbench.harness.tracks.bases import file_sha256, policy_digest
+
+CURVE_ROWS = 64
+"""Rows of the training curve that a record keeps; each is the mean over its share of the steps."""
+SAVE_SECONDS = 300.0
+"""Time between saved states, where no number of steps is given: a killed run of hours loses minutes."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that decides the result of a run on a track."""
+
+    method: str
+    settings: Settings
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        find_method(self.method)
+        if not self.settings.lr:
+            raise Refused("a learning rate of 0 gives the base back; give lr a number above 0")
+
+    def check(self, usual: Settings) -> None:
+        """Refuses what was set, and not as `usual`, the track's settings, and would do nothing."""
+        here, there = vars(self.settings), vars(usual)
+        changed = {name for name, value in here.items() if value != there[name]}
+        if idle := sorted(changed & {*OWN} - find_method(self.method).reads):
+            what, they, it = (", ".join(idle), "they do", "them") if idle[1:] else (idle[0], "it does", "it")
+            raise Refused(f"{self.method} does not read {what}, so {they} nothing here; leave {it} out")
+        if "clip" in changed and self.settings.iterations == 1:
+            raise Refused(
+                "clip does nothing to the first update on a batch; give iterations 2 or more, or leave it out"
+            )
+        if "epochs" in changed and self.settings.steps:
+            raise Refused(
+                f"epochs count only where steps is 0, not {self.settings.steps}; give steps 0, or leave epochs out"
+            )
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The settings as a record tells them: a teacher by the digest of its weights, beside its folder."""
+        told = asdict(self.settings)
+        if self.settings.teacher:
+            told["teacher_sha256"] = file_sha256(checkpoints.read(Path(self.settings.teacher)).weights)
+        return told
+
+    def label(self, track_settings: Settings) -> str:
+        """A name for the board: the method and what differs from the track's settings."""
+        changed = [f"{k} {v}" for k, v in asdict(self.settings).items() if v != getattr(track_settings, k)]
+        return " ".join([self.method, *changed])
+
+
+def how(bench: Bench) -> dict[str, Any]:
+    """How the models of a bench are computed, as provenance tells it; nothing of those that have no say in it."""
+    return {"runtime": runtime} if (runtime := bench.runtime) else {}
+
+
+def begin(bench: Bench, spec: Spec, engine: Engine = LOCAL) -> Adaptation:
+    """The adaptation of a copy of the track's base, at step 0, by the processes of an engine."""
+    teacher = None
+    if spec.settings.teacher:
+        teacher = bench.base.copy()
+        teacher.load(checkpoints.read(Path(spec.settings.teacher)).weights)
+    priors = [task for task in bench.priors.values() if isinstance(task, Task)] if spec.settings.ewc else []
+    return Adaptation(
+        adapters(bench.base, spec.settings.lora) if spec.settings.lora else bench.base.copy(),
+        bench.new,
+        find_method(spec.method),
+        spec.settings,
+        seed=spec.seed,
+        teacher=teacher,
+        priors=priors,
+        engine=engine,
+    )
+
+
+def adapters(base: Policy, rank: int) -> Policy:
+    """The base with low-rank adapters to be trained. Refuses a policy that has none."""
+    if not isinstance(base, LowRank):
+        raise Refused(f"{type(base).__name__} has no low-rank adapters; leave lora at 0")
+    return base.low_rank(rank)
+
+
+def waypoints(steps: int, count: int) -> set[int]:
+    """`count` evenly spaced steps between the first and the last, fewer where there are not so many."""
+    return {int(step) for step in np.linspace(0, steps, count + 2)[1:-1].round()} - {0, steps}
+
+
+# --- adapt: into a folder, so that it can be stopped and gone on with -------------------------------------------------
+
+
+def adapt_into(
+    folder: Path,
+    bench: Bench,
+    spec: Spec,
+    *,
+    save_every: int = 0,
+    tell: Callable[[Report, int], Any] | None = None,
+    engine: Engine = LOCAL,
+    **more: Any,
+) -> Checkpoint:
+    """Adapt into a checkpoint folder, or go on where a killed run of the same specification was.
+
+    The weights are the same, bit for bit, however often it was stopped. Its state is saved every `save_every` steps; 0:
+    every five minutes. `tell(report, steps)` is called after each step. What is given `more` goes into its provenance.
+    Of an `engine` of several processes all call this; the first writes, and the folder is one that all of them see.
+    Refuses a folder that holds something else.
+    """
+    more |= {"processes": engine.size} if engine.size > 1 else {}
+    manifest = Manifest(
+        bench.track.id,
+        spec.method,
+        bench.base_id,
+        spec.told,
+        spec.seed,
+        provenance=provenance(**how(bench), **more),
+    )
+    weights, reports = folder / (ADAPTERS if spec.settings.lora else WEIGHTS), []
+    adaptation = None if weights.exists() else begin(bench, spec, engine)  # what is refused has left nothing behind
+    first_does(engine, lambda: claim(folder, manifest))
+    if adaptation is None:
+        first_does(engine, lambda: tidy(folder))
+        return checkpoints.read(folder)
+    gone_on = adaptation.load(folder)
+    if len({*engine.gathered(adaptation.step)}) > 1:
+        raise Refused(f"the processes do not see the same {folder}; give a folder that is shared by all of them")
+    if gone_on:
+        reports = [report for report in Checkpoint(folder, manifest).curve() if report.step <= adaptation.step]
+    marks, saved = waypoints(adaptation.steps, bench.track.checkpoints), time.monotonic()
+    for report in adaptation:
+        reports.append(report)
+        if engine.rank == 0 and report.step in marks:
+            save_weights(adaptation.learner.policy, folder / WAYPOINTS / f"{report.step:08d}.safetensors")
+        due = report.step % save_every == 0 if save_every else time.monotonic() - saved >= SAVE_SECONDS
+        if engine.rank == 0 and due:
+            write_curve(folder, reports)
+            adaptation.save(folder)
+            saved = time.monotonic()
+        if tell:
+            tell(report, adaptation.steps)
+    done = replace(manifest, steps=adaptation.steps, cost=cost(reports))
+
+    def finish() -> None:
+        write_curve(folder, reports)
+        checkpoints.write_json(folder / MANIFEST, done)
+        save_weights(adaptation.learner.policy, weights)
+        tidy(folder)
+
+    first_does(engine, finish)
+    return Checkpoint(folder, done)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what only an unfinished adaptation needs, and what killed ones left half-written."""
+    for state in {*folder.glob("state-*"), *folder.glob(".state-*")}:
+        shutil.rmtree(state)
+    ours = (f".{name}.*" for name in (WEIGHTS, ADAPTERS, MANIFEST, CURVE))
+    theirs = (".tmp*", f"{WAYPOINTS}/.*")  # safetensors writes to a name of its own first
+    for pattern in (*ours, *theirs):
+        for half in folder.glob(pattern):
+            half.unlink()
+
+
+def claim(folder: Path, manifest: Manifest) -> None:
+    """Make the folder this run's own, or refuse it when it belongs to another."""
+    path = folder / MANIFEST
+    if folder.exists() and not folder.is_dir():
+        raise Refused(f"{folder} is not a folder; choose a new folder for --out")
+    if not path.exists():
+        if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            raise Refused(f"{folder} is not empty and holds no {MANIFEST}; choose a new folder for --out")
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoints.write_json(path, manifest)
+        return
+    there = checkpoints.read_manifest(path)
+    for name in ("track", "method", "settings", "seed", "base"):
+        theirs, ours = getattr(there, name), getattr(manifest, name)
+        if name == "settings":
+            theirs, ours = lasting(theirs), lasting(ours)
+            theirs, ours = (
+                {k: v for k, v in a.items() if k not in b or b[k] != v} for a, b in ((theirs, ours), (ours, theirs))
+            )
+        if theirs != ours and not (name == "base" and theirs == ""):
+            other = "other settings" if name == "settings" else f"another {name}"
+            raise Refused(f"{folder} holds a run with {other} ({theirs}, not {ours}); choose another --out")
+
+
+def save_weights(policy: Policy, path: Path) -> None:
+    """Write weights, all or nothing."""
+    path.parent.mkdir(exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    policy.save(fresh)
+    os.replace(fresh, path)
+
+
+def write_curve(folder: Path, reports: Iterable[Report]) -> None:
+    """Write the curve, all or nothing."""
+    fresh = folder / f".{CURVE}.{os.getpid()}"
+    fresh.write_text("".join(json.dumps(asdict(report)) + "\n" for report in reports))
+    os.replace(fresh, folder / CURVE)
+
+
+# --- score: into the records of a home --------------------------------------------------------------------------------
+
+
+def score_folder(bench: Bench, found: Checkpoint, home: Path, name: str = "") -> tuple[Record, bool]:
+    """Score a checkpoint folder and keep the record; an adapted checkpoint is scored once, then only looked up.
+
+    Returns the record, and whether it is new.
+    """
+    policy = bench.base.copy()
+    policy.load(found.weights)
+    manifest = found.manifest or Manifest(bench.track.id, "brought")
+    if manifest.track != bench.track.id:
+        raise Refused(
+            f"{found.folder} was adapted on {manifest.track}, not {bench.track.id}; "
+            f"score it with --track {manifest.track}"
+        )
+    if manifest.base not in ("", bench.base_id):
+        raise Refused(
+            f"{found.folder} was adapted from another base ({manifest.base[:12]}, not {bench.base_id[:12]}); "
+            "score it with the --home that it was adapted with"
+        )
+    checkpoint = policy_digest(policy)
+    known = lookup(bench, checkpoint, manifest, home)
+    if known:
+        return known, False
+    points = []
+    for step, weights in found.waypoints().items():
+        between = bench.base.copy()
+        between.load(weights)
+        points.append(bench.point(between, step))
+    name = name or found.folder.resolve().name
+    return keep(bench, policy, checkpoint, manifest, points, found.curve(), home, name), True
+
+
+def run(bench: Bench, spec: Spec, home: Path) -> Record:
+    """Adapt in a folder below `home`/runs, score, and keep the record; killed at any moment, it goes on there.
+
+    The folder goes when the record stands, or when the adaptation diverges. Who comes while another process is at the
+    same run waits for it.
+    """
+    folder = run_folder(home, bench.track.id, bench.base_id, spec)
+    with alone(folder):
+        try:
+            made = adapt_into(folder, bench, spec, adapted_by="sweep")
+            record, _ = score_folder(bench, made, home, spec.label(bench.track.settings))
+        except ArithmeticError:
+            shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)  # a sweep that found the record may be at it, too
+    return record
+
+
+def run_folder(home: Path, track: str, base: str, spec: Spec) -> Path:
+    """Where a run of a sweep is made; `base` is the digest of the base's weights."""
+    known = [track, base, spec.method, lasting(spec.told), spec.seed]
+    return home / "runs" / sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """The only process at a folder, which is made if need be and may be gone afterwards; waits for the others."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # who was here before has just removed it
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if standing(folder) == os.fstat(handle).st_ino:
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def standing(path: Path) -> int | None:
+    """The inode of what stands at a path; None where nothing does."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_ino
+
+
+def record_id(bench: Bench, checkpoint: str, manifest: Manifest, submission: Mapping[str, Any] | None = None) -> str:
+    """Identity of a scored checkpoint: track, base, weights (`checkpoint`, their digest), how they are said to have
+    come about, who brought them; and the data of tasks that are not ours. All by content, nothing by its path.
+
+    Weights alone would not do: on answers of one element Dr. GRPO and REINFORCE give the same ones, bit for bit.
+    """
+    said = [manifest.method, lasting(manifest.settings), manifest.seed, *([submission["id"]] if submission else [])]
+    parts = [bench.track.id, bench.base_id, checkpoint, *said]
+    parts += [data] if (data := records.foreign(bench.data)) else []
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def lookup(
+    bench: Bench, checkpoint: str, manifest: Manifest, home: Path, submission: Mapping[str, Any] | None = None
+) -> Record | None:
+    """The record of the weights with this digest, where there is one."""
+    folder = records.folder(home, record_id(bench, checkpoint, manifest, submission))
+    return records.read(folder) if folder.exists() else None
+
+
+def keep(
+    bench: Bench,
+    policy: Policy,
+    checkpoint: str,
+    manifest: Manifest,
+    points: list[Point],
+    reports: list[Report],
+    home: Path,
+    name: str,
+    submission: Mapping[str, Any] | None = None,
+) -> Record:
+    """Score the policy, write its record, samples and answers. `checkpoint` is the digest of its weights, `submission`
+    what its maker says, if it was brought.
+    """
+    scored = bench.score(policy)
+    gain, retention = scored.gain, scored.retention
+    record = Record(
+        id=record_id(bench, checkpoint, manifest, submission),
+        name=name,
+        track=bench.track.id,
+        agent=bench.track.base.agent,
+        base=bench.base_id,
+        method=manifest.method,
+        settings=manifest.settings,
+        seed=manifest.seed,
+        steps=manifest.steps,
+        checkpoint=checkpoint,
+        scores=scored.scores,
+        gain=POINTS * gain.value,
+        gain_low=POINTS * gain.low,
+        gain_high=POINTS * gain.high,
+        gain_se=POINTS * gain.se,
+        retention=POINTS * retention.value,
+        retention_low=POINTS * retention.low,
+        retention_high=POINTS * retention.high,
+        retention_se=POINTS * retention.se,
+        drifts=scored.drifts,
+        curve=curve(bench, points, reports, scored, manifest.steps),
+        cost={
+            **{f"adapt_{k}" if k == "seconds" else k: v for k, v in manifest.cost.items()},
+            "score_seconds": scored.seconds,
+        },
+        provenance={
+            "adapted": manifest.provenance,
+            "scored": provenance(**how(bench)),
+            "parameters": sum(parameter.numel() for parameter in bench.base.parameters()),
+            **({"submission": submission} if submission else {}),
+        },
+        scored_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        conditions=bench.conditions,
+        data=bench.data,
+        measures=measured(reports),
+    )
+    with suppress(Refused):  # another process may have scored the same checkpoint meanwhile; its record stands
+        records.write(home, record, scored.samples, scored.answers)
+    return records.read(records.folder(home, record.id))
+
+
+def curve(bench: Bench, points: list[Point], reports: list[Report], scored: Scored, steps: int | None) -> list[Point]:
+    """The training curve: the base at step 0, means over windows of steps, measured checkpoints, and the end."""
+    rows = {0: bench.point(bench.base, 0)}
+    for window in windows(reports):
+        rows[window[-1].step] = window_mean(window)
+    for point in points:
+        if point.step < 1:
+            continue  # that place is the base's
+        trained = rows.get(point.step) or Point(point.step)
+        rows[point.step] = replace(trained, new=point.new, prior=point.prior, drift=point.drift)
+    if steps is not None:
+        new, *priors = (np.nan if score.adapted is None else score.adapted for score in scored.scores)
+        rows[steps] = replace(
+            rows.get(steps) or Point(steps),
+            end=True,
+            new=new,
+            prior=float(np.mean(priors)),  # a mean over fewer would be another quantity
+            drift=scored.drifts[0].nats if scored.drifts else None,
+        )
+    return [rows[step] for step in sorted(rows)]
+
+
+def measured(reports: list[Report]) -> list[Measure]:
+    """What was measured beside the loss, over the same windows of steps as the curve: the mean, its standard error over
+    the steps, and of `silent` the most.
+    """
+    found = []
+    for window in windows(reports):
+        for name in sorted({name for report in window for name in report.measures}):
+            values = np.array([report.measures[name] for report in window if name in report.measures])
+            value = values.max() if name == "silent" else values.mean()
+            se = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 and name != "silent" else None
+            found.append(Measure(window[-1].step, name, float(value), se))
+    return found
+
+
+def windows(reports: list[Report]) -> list[list[Report]]:
+    """The reports in at most `CURVE_ROWS` runs of steps."""
+    parts = np.array_split(np.arange(len(reports)), min(CURVE_ROWS, len(reports)) or 1)
+    return [[reports[i] for i in part] for part in parts if len(part)]
+
+
+def window_mean(reports: list[Report]) -> Point:
+    """A curve row for some steps: the mean of what each reported; the reward's over the steps that have one."""
+    rewards = [report.reward for report in reports if report.reward == report.reward]
+    return Point(
+        reports[-1].step,
+        lr=float(np.mean([report.lr for report in reports])),
+        loss=float(np.mean([report.loss for report in reports])),
+        reward=float(np.mean(rewards)) if rewards else None,
+        grad_norm=float(np.mean([report.grad_norm for report in reports])),
+    )
+
+
+def cost(reports: list[Report]) -> dict[str, float]:
+    """What an adaptation took: wall seconds, episodes, elements."""
+    return {
+        "seconds": sum(r.seconds for r in reports),
+        "episodes": sum(r.episodes for r in reports),
+        "elements": sum(r.elements for r in reports),
+    }

@@ -1,0 +1,617 @@
+"""The DuckDB index over the records of a home folder: `razorbench.duckdb` to write, `published.duckdb` to read.
+
+DuckDB lets one process hold a file for writing and then refuses everyone else. So a writer takes the lock of the home,
+opens, writes one transaction, closes, and publishes: a copy of the closed file replaces the snapshot that readers open.
+The copy is whole, because the lock keeps writers out and the checkpoint before it leaves no write-ahead log; readers
+keep the snapshot they opened. What a killed writer left out is in the files: `reconcile` or `rebuild` puts it in.
+
+Where several machines share the home, one process holds the lock for good and writes for all (`harness.store.server`).
+A store that is given its address sends it orders instead of taking the lock; readers need no server.
+"""
+
+import errno
+import fcntl
+import json
+import math
+import os
+import re
+import shutil
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import duckdb
+import numpy as np
+
+from razorbench.harness.core.errors import Refused
+from razorbench.harness.measure import record as files
+from razorbench.harness.measure.record import DUCKDB, SCHEMA, Record, Torn, plain
+from razorbench.harness.store import leaderboard, quack
+from razorbench.harness.store.leaderboard import SORTS, Curve, Entry, Query
+from razorbench.harness.store.requests import Order, StoreError
+from razorbench.harness.store.sql import append, rows
+
+MIGRATIONS = {int(path.name[:4]): path for path in sorted(Path(__file__).with_name("migrations").glob("*.sql"))}
+KINDS = ("hidden", "unhidden", "retracted", "renamed", "verified")
+VALUED = ("renamed", "verified")
+"""Events that say something besides their reason."""
+
+
+GRACE = 1.0
+"""Seconds in which a lock may still tell of a killed server, because its new holder has not yet written its name."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A decision about a submission, appended and never changed. Ids begin with their time and sort by age."""
+
+    id: str
+    submission: str
+    kind: str
+    """One of `KINDS`. Hiding can be undone, a retraction cannot."""
+    reason: str
+    decided_at: str
+    """ISO 8601, UTC."""
+    value: str | None = None
+    """The new name, where it is renamed; `reproduced` or `differs`, where it is verified."""
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        """ValueError where its time is none, or its words are no text."""
+        datetime.fromisoformat(self.decided_at)
+        f"{self.reason}{self.value}".encode()
+
+
+class Store:
+    """The index of `home`. Many processes may write and read it at once; `wait` seconds bound every wait for a lock, or
+    for the server at `server` (`quack:HOST[:PORT]`), which then does the writing.
+    """
+
+    def __init__(self, home: Path | str, wait: float = 60.0, server: str | None = None):
+        self.home, self.wait, self.server = Path(home).absolute(), wait, server
+        self.database, self.snapshot = self.home / "razorbench.duckdb", self.home / "published.duckdb"
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def add(self, record: Record) -> bool:
+        """Index a record that `harness.measure.record.write` has written; False if its id is there already."""
+        if not files.folder(self.home, record.id).is_dir():
+            raise StoreError(
+                f"record {record.id} has no files in {self.home}: write it first (harness.measure.record.write)"
+            )
+        return self._order("add", record.id) == 1
+
+    def decide(self, submission: str, kind: str, reason: str, value: str | None = None) -> Event:
+        """Append an event about a submission (its id), as a file and as a row. Refused if it makes no sense."""
+        if kind not in KINDS:
+            raise Refused(f"unknown event {kind!r}: it is one of {', '.join(KINDS)}")
+        if (kind in VALUED) != bool(value):
+            raise Refused(
+                "an event that renames or verifies has a value, the new name or what came out, and no other has"
+            )
+        if not files.folder(self.home, submission).is_dir():
+            raise Refused(f"no submission has the id {submission!r} in {self.home}: look it up in `razorbench results`")
+        try:
+            f"{reason}{value}".encode()
+        except UnicodeEncodeError:
+            raise Refused("the reason or the value is no text: give characters that UTF-8 knows") from None
+        now = datetime.now(UTC)
+        id = f"{now:%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:8]}"
+        event = Event(id, submission, kind, reason, now.isoformat(), value)
+        self._order("decide", asdict(event))
+        return event
+
+    def reconcile(self) -> int:
+        """Add what is in the files and not in the database, publish, and say how many records that were.
+
+        A file that cannot be read holds up nobody: `torn` tells of it.
+        """
+        return self._order("reconcile")
+
+    def rebuild(self) -> int:
+        """Make the database again from the files, swap it in at once, and say how many records it holds.
+
+        Torn, and the old one stays, if a file cannot be read.
+        """
+        return self._order("rebuild")
+
+    def _order(self, work: str, *arguments: Any) -> int:
+        """Have it done, here or by the server; how many records that concerned."""
+        order = Order(work, arguments, max(MIGRATIONS))
+        if self.server is not None:
+            return quack.ask(self.server, order, self.wait)
+        with self.lock():
+            (answer,) = self.perform([order])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def perform(self, orders: Sequence[Order]) -> list[int | Refused | StoreError]:
+        """Do orders in one transaction and publish; the caller holds the lock. The answers, in their order: of how many
+        records, or why it cannot be done. If it raises, nothing was done, but that events may lie in their files.
+        """
+        with told(self.database):
+            if any(order.work == "rebuild" for order in orders):
+                self._create(partial(self._catch_up, strict=True))  # else rows would be lost that the old one has
+            with self._writing() as con:
+                return [self._answer(con, order) for order in orders]
+
+    def _answer(self, con: duckdb.DuckDBPyConnection, order: Order) -> int | Refused | StoreError:
+        here = max(MIGRATIONS)
+        if order.migration != here:
+            return StoreError(
+                f"this razorbench has migration {order.migration} and its server {here}: install one version on both"
+            )
+        try:
+            return WORK[order.work](self, con, *order.arguments)
+        except Refused as refused:  # files are read before rows are written, so nothing of it was done
+            return refused
+
+    @contextmanager
+    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One transaction, then a new snapshot. Nothing is changed if it raises."""
+        if missing := not self.database.exists():
+            self._create()
+        con = self._connect(self.database)
+        try:
+            _migrate(con)
+            con.begin()
+            yield con
+            if missing:  # somebody removed the database; the other records are still here
+                self._catch_up(con)
+            _refresh(con, self.home)
+            con.commit()
+            con.execute("CHECKPOINT")
+        finally:
+            con.close()
+        _replace(self.snapshot, lambda new: shutil.copyfile(self.database, new))
+
+    @contextmanager
+    def lock(self, address: str | None = None) -> Iterator[None]:
+        """Be the only writer of this home. Who serves it at an address says so, and others are sent there at once."""
+        with self._acquire(address):  # closing it lets go, and so does dying
+            yield
+
+    def _acquire(self, address: str | None) -> IO[str]:
+        with told(self.database):
+            self.home.mkdir(parents=True, exist_ok=True)
+            file, start = open(self.home / ".lock", "a+"), time.monotonic()  # noqa: SIM115  the caller closes it
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    file.seek(0)
+                    who, waited = file.read() or "another process", time.monotonic() - start
+                    served = re.search(r"serving (quack:[^\s)]+)", who)
+                    if waited > min(self.wait, GRACE if served else math.inf):
+                        file.close()
+                        cure = f"give --store {served[1]}, or end it first" if served else "wait for it or end it"
+                        raise StoreError(f"the store is locked by {who}: {cure}, then try again") from None
+                    time.sleep(0.01)
+            doing = f"serving {address}" if address else " ".join(sys.argv[:2])
+            file.truncate(0)
+            file.write(f"process {os.getpid()} ({doing}) since {datetime.now(UTC):%H:%M:%S} UTC")
+            file.flush()
+            return file
+
+    def _connect(self, path: Path) -> duckdb.DuckDBPyConnection:
+        """Open a database for writing; wait for other programs to let go of it."""
+        deadline = time.monotonic() + self.wait
+        while True:
+            try:
+                return duckdb.connect(path, config={**DUCKDB, "threads": 1})  # rows are few, threads cost more
+            except duckdb.IOException as error:
+                if "Could not set lock" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def _create(self, fill: Callable[[duckdb.DuckDBPyConnection], Any] = lambda con: None) -> None:
+        """Put a new database, filled by `fill`, in the place of the old one."""
+
+        def build(path: Path) -> None:
+            con = self._connect(path)
+            try:
+                _migrate(con)
+                fill(con)
+                _refresh(con, self.home)
+                con.execute("CHECKPOINT")
+            finally:
+                con.close()
+            self.database.with_name(f"{self.database.name}.wal").unlink(missing_ok=True)  # the log of the old one
+
+        _replace(self.database, build)
+
+    def _catch_up(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        records: Sequence[str] | None = None,
+        events: Sequence[str] | None = None,
+        strict: bool = False,
+    ) -> int:
+        """Insert the files that have no row, of all ids or of these; how many records that were.
+
+        What cannot be read is left out, and `torn` names it; `strict`: Torn.
+        """
+        fresh, decided, torn = self._missing(con, records, events)
+        if strict and torn:
+            raise torn[0]
+        _insert(con, fresh)
+        _insert_events(con, decided)
+        counted = [record.id for record in fresh] + [each.submission for each in decided if each.kind not in VALUED]
+        told = [each.submission for each in decided if each.kind in VALUED]
+        sql = "INSERT INTO stale SELECT DISTINCT entry, $numbers FROM submissions WHERE list_contains($ids, id)"
+        for ids, numbers in ((counted, True), (told, False)):
+            con.execute(sql, {"ids": ids, "numbers": numbers})
+        return len(fresh)
+
+    def _missing(
+        self, con: duckdb.DuckDBPyConnection, records: Sequence[str] | None, events: Sequence[str] | None
+    ) -> tuple[list[Record], list[Event], list[Torn]]:
+        """Records and events that have no row, of all ids or of these; and why some of them cannot be read."""
+        if records is None:
+            records = files.ids(self.home)
+        if events is None:
+            events = [path.stem for path in sorted((self.home / "events").glob("[!.]*"))]
+        sql = """
+            SELECT id FROM (SELECT unnest($ids) AS id)
+            SEMI JOIN (SELECT id FROM submissions UNION ALL SELECT id FROM events) USING (id)"""
+        known = {id for (id,) in con.execute(sql, {"ids": [*records, *events]}).fetchall()}
+        fresh, torn = _read(files.read, [files.folder(self.home, id) for id in records if id not in known])
+        decided, more = _read(_event, [self._event(id) for id in events if id not in known])
+        return fresh, decided, torn + more
+
+    def _event(self, id: str) -> Path:
+        return self.home / "events" / f"{id}.json"
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to the snapshot as it is now. It blocks nobody, and what it shows does not change."""
+        if not self.snapshot.exists():
+            self.reconcile()
+        # Attached to a fresh connection, because duckdb.connect(path) hands out the database that this process has open
+        # under that name, even after the file was replaced.
+        attach = f"ATTACH '{str(self.snapshot).replace(chr(39), chr(39) * 2)}' AS store (READ_ONLY); USE store"
+        with told(self.snapshot), duckdb.connect(config=DUCKDB) as con:
+            con.execute(attach)
+            if _version(con) < max(MIGRATIONS):
+                con.execute("USE memory; DETACH store")
+                self.reconcile()
+                con.execute(attach)
+            yield con
+
+    def rows(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
+        """What a query of the snapshot finds, one dict a row. JSON is parsed; times are UTC without saying so."""
+        with self.read() as con:
+            return rows(con, sql, parameters)
+
+    def torn(self) -> list[str]:
+        """Why records and events have no row that should have one: a sentence for each that cannot be read."""
+        with self.read() as con:
+            return [str(why) for why in self._missing(con, None, None)[2]]
+
+    def tracks(self) -> list[str]:
+        """The tracks that have an entry to show."""
+        return [row["track"] for row in self.rows("SELECT DISTINCT track FROM entries ORDER BY track")]
+
+    def entries(self, query: Query, most: int | None = None, skip: int = 0, effects: bool = True) -> list[Entry]:
+        """The entries that a query finds, in its order: at most so many, without the first `skip`; with effects."""
+        which = f"WHERE {query.where} ORDER BY {query.order} LIMIT $rows OFFSET $skip"
+        with self.read() as con:
+            found = leaderboard.read(con, which, {**query.parameters, "rows": most, "skip": skip})
+            return leaderboard.with_effects(con, found) if effects else found
+
+    def some(self, ids: Sequence[str]) -> list[Entry]:
+        """The entries with these ids, in their order, without effects; an id that has none is passed over."""
+        with self.read() as con:
+            found = leaderboard.read(con, "WHERE list_contains($ids, entry)", {"ids": list(ids)})
+        by_id = {entry.id: entry for entry in found}
+        return [by_id[id] for id in ids if id in by_id]
+
+    def with_effects(self, found: Sequence[Entry]) -> list[Entry]:
+        """The same entries with their effects."""
+        with self.read() as con:
+            return leaderboard.with_effects(con, found)
+
+    def count(self, query: Query) -> int:
+        """How many entries a query finds."""
+        (row,) = self.rows(f"SELECT count(*) AS n FROM entries WHERE {query.where}", **query.parameters)
+        return row["n"]
+
+    def density(self, query: Query, cells: int) -> list[dict[str, Any]]:
+        """How many entries of a query lie where on a grid of `cells` × `cells`: gain, gain_to, retention, retention_to
+        (the sides of a cell, points) and n.
+        """
+        found = f"SELECT gain.value AS gain, retention.value AS retention FROM entries WHERE {query.where}"
+        return self._density("gain", "retention", found, cells, query.parameters)
+
+    def law_density(self, track: str, cells: int) -> list[dict[str, Any]]:
+        """How many ends of runs lie where: drift, drift_to (nats), forgetting, forgetting_to (points) and n."""
+        found = 'SELECT drift, forgetting FROM law WHERE track = $track AND "end"'
+        return self._density("drift", "forgetting", found, cells, {"track": track})
+
+    def _density(self, x: str, y: str, found: str, cells: int, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        sql = f"""
+            WITH found AS ({found}),
+            room AS (
+                SELECT
+                    min({x}) AS x, greatest(max({x}) - min({x}), 1e-9) / $cells AS wide,
+                    min({y}) AS y, greatest(max({y}) - min({y}), 1e-9) / $cells AS tall
+                FROM found
+            ),
+            placed AS (
+                SELECT
+                    room.*, least(floor(({x} - x) / wide), $cells - 1) AS i,
+                    least(floor(({y} - y) / tall), $cells - 1) AS j
+                FROM found, room WHERE {x} + {y} IS NOT NULL
+            )
+            SELECT
+                x + i * wide AS {x}, x + (i + 1) * wide AS {x}_to, y + j * tall AS {y}, y + (j + 1) * tall AS {y}_to,
+                count(*) AS n
+            FROM placed GROUP BY ALL ORDER BY {x}, {y}"""
+        return self.rows(sql, **parameters, cells=cells)
+
+    def choices(self, track: str) -> dict[str, Any]:
+        """What the entries of a track may be filtered by, `methods` and `bases`; whether one has items `lost`."""
+        sql = """
+            SELECT
+                coalesce(list(DISTINCT method ORDER BY method), []) AS methods,
+                coalesce(list(DISTINCT base ORDER BY base), []) AS bases,
+                coalesce(bool_or(coalesce(unscored, 0) + coalesce(failed_adapted, 0) > 0), false) AS lost
+            FROM entries WHERE track = $track"""
+        return self.rows(sql, track=track)[0]
+
+    def overview(self, most: int) -> list[dict[str, Any]]:
+        """The tracks with entries: track, entries (how many), ranked, leaders (how many are on front 1), and `first`,
+        the ids of the `most` that lead with the largest gain.
+        """
+        sql = f"""
+            SELECT track, count(*) AS entries, count(front) AS ranked, count(*) FILTER (front = 1) AS leaders,
+                list(entry ORDER BY {SORTS["front"]}, entry)[:$most] AS first
+            FROM entries GROUP BY track ORDER BY track"""
+        return self.rows(sql, most=most)
+
+    def law(self, track: str) -> Curve | None:
+        """The law of forgetting of a track; None where its points are too few."""
+        found = self.rows("SELECT * EXCLUDE (track) FROM laws WHERE track = $track", track=track)
+        return leaderboard.curve(found[0]) if found else None
+
+    def runs(self, track: str, all: bool = False) -> list[dict[str, Any]]:
+        """The submissions of a track: rows of the table `runs`. With `all`, hidden and retracted ones too."""
+        sql = """
+            FROM runs WHERE track = $track AND ($all OR NOT (hidden OR retracted))
+            ORDER BY entry, seed NULLS LAST, scored_at, id"""
+        return self.rows(sql, track=track, all=all)
+
+    def submission(self, key: str) -> dict[str, Any]:
+        """The run with this id, or else with this name: its row of `runs`, with its provenance. Refused if there is
+        none, or the name has several.
+        """
+        found = self.rows("FROM runs WHERE id = $key", key=key)
+        found = found or self.rows("FROM runs WHERE name = $key ORDER BY id", key=key)
+        if not found:
+            names = [row["name"] for row in self.rows("SELECT id AS name FROM runs UNION SELECT name FROM runs")]
+            near = get_close_matches(key, names, n=1)
+            raise Refused(
+                f"no submission {key!r}"
+                + (f": did you mean {near[0]!r}?" if near else f" in {self.home}: `razorbench results` shows them")
+            )
+        if len(found) > 1:
+            ids = ", ".join(row["id"] for row in found[:8])
+            raise Refused(f"{key!r} names {len(found)} submissions: give the id of one of them ({ids})")
+        (more,) = self.rows("SELECT provenance FROM submissions WHERE id = $id", id=found[0]["id"])
+        return found[0] | more
+
+    def seeds(self, entry: str) -> list[dict[str, Any]]:
+        """The submissions of an entry (its id) that are to be shown, by seed: rows of the table `runs`."""
+        sql = "FROM runs WHERE entry = $entry AND NOT (hidden OR retracted) ORDER BY seed NULLS LAST, scored_at, id"
+        return self.rows(sql, entry=entry)
+
+    def scores(self, *ids: str) -> list[dict[str, Any]]:
+        """The tasks of submissions: columns of `harness.measure.record.Score` and submission."""
+        sql = "FROM scores WHERE submission IN (SELECT unnest($ids)) ORDER BY submission, role, suite, task"
+        return self.rows(sql, ids=ids)
+
+    def drifts(self, *ids: str) -> list[dict[str, Any]]:
+        """The drifts of submissions: columns of `harness.measure.record.Drift` and submission."""
+        sql = "FROM drifts WHERE submission IN (SELECT unnest($ids)) ORDER BY submission, task, direction, per"
+        return self.rows(sql, ids=ids)
+
+    def events(self, id: str | None = None) -> list[dict[str, Any]]:
+        """The events of a submission, or all of them, oldest first."""
+        return self.rows("FROM events WHERE $id IS NULL OR submission = $id ORDER BY id", id=id)
+
+    def curve(self, *ids: str) -> list[dict[str, Any]]:
+        """The training curves of submissions: columns of `harness.measure.record.Point` and submission."""
+        return self.rows("FROM curve WHERE submission IN (SELECT unnest($ids)) ORDER BY submission, step", ids=ids)
+
+    def measures(self, *ids: str) -> list[dict[str, Any]]:
+        """What was measured of runs on the way: columns of `harness.measure.record.Measure` and submission."""
+        sql = "FROM measures WHERE submission IN (SELECT unnest($ids)) ORDER BY submission, name, step"
+        return self.rows(sql, ids=ids)
+
+    def law_points(
+        self, track: str, end: bool | None = None, entries: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Drift (nats an episode) and forgetting (points, positive = forgot): of scored checkpoints (`end` is True), of
+        those evaluated in mid-training (False), or of both (None); of some entries (ids), or of all (None). `lr_steps`
+        is the learning rate times the steps, `variant` what competes.
+        """
+        sql = """
+            SELECT law.*, variant FROM law JOIN entries USING (entry)
+            WHERE law.track = $track AND ($end IS NULL OR "end" = $end)
+                AND ($entries IS NULL OR list_contains($entries::VARCHAR[], entry))
+            ORDER BY entry, submission, step"""
+        return self.rows(sql, track=track, end=end, entries=None if entries is None else list(entries))
+
+    def items(self, groups: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """Samples by item, averaged over the submissions of a group: see `harness.store.leaderboard.items`."""
+        with self.read() as con:
+            return leaderboard.items(con, self.home, groups)
+
+    def newest(self, most: int) -> list[dict[str, Any]]:
+        """The submissions scored last, of all tracks, the newest first: rows of the table `runs`."""
+        sql = "FROM runs WHERE NOT (hidden OR retracted) ORDER BY scored_at DESC, id LIMIT $most"
+        return self.rows(sql, most=most)
+
+
+# --- orders -----------------------------------------------------------------------------------------------------------
+
+
+def _add(store: Store, con: duckdb.DuckDBPyConnection, id: str) -> int:
+    if not (folder := files.folder(store.home, _name(id))).is_dir():  # `Store.add` has looked, but maybe elsewhere
+        raise Refused(f"there is no {folder} on {socket.gethostname()}: give the server and its clients one home")
+    return store._catch_up(con, [id], [], strict=True)
+
+
+def _decide(store: Store, con: duckdb.DuckDBPyConnection, row: Mapping[str, Any]) -> int:
+    event = Event(**row)  # an order may come from another machine: nothing is written that could not be read again
+    if event.kind not in KINDS or not files.folder(store.home, _name(event.submission)).is_dir():
+        raise Refused(
+            f"no event {event.kind!r} about {event.submission!r} makes sense here: install one version on both"
+        )
+    path = store._event(_name(event.id))
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():  # else this is asked for the second time
+        _replace(path, lambda new: new.write_text(json.dumps(asdict(event), indent=1) + "\n", encoding="utf-8"))
+    return store._catch_up(con, [], [event.id], strict=True)
+
+
+def _reconcile(store: Store, con: duckdb.DuckDBPyConnection) -> int:
+    return store._catch_up(con)
+
+
+def _rebuild(store: Store, con: duckdb.DuckDBPyConnection) -> int:
+    """How many records there are; `perform` has made the database again before it opened it."""
+    return con.execute("SELECT count(*) FROM submissions").fetchall()[0][0]
+
+
+WORK: Mapping[str, Callable[..., int]] = {
+    "add": _add,
+    "decide": _decide,
+    "reconcile": _reconcile,
+    "rebuild": _rebuild,
+}
+
+
+# --- the parts of it --------------------------------------------------------------------------------------------------
+
+
+def _event(path: Path) -> Event:
+    return files.load(path, lambda row: Event(**row))
+
+
+def _read(read: Callable[[Path], Any], paths: Sequence[Path]) -> tuple[list[Any], list[Torn]]:
+    """What is read from some paths, and why others cannot be."""
+    good, torn = [], []
+    for path in paths:
+        try:
+            good.append(read(path))
+        except Torn as why:
+            torn.append(why)
+    return good, torn
+
+
+def _refresh(con: duckdb.DuckDBPyConnection, home: Path) -> None:
+    from razorbench.harness.store import aggregates  # readers never need it, and it loads the statistics
+
+    aggregates.refresh(con, home)
+
+
+def _insert(con: duckdb.DuckDBPyConnection, records: Sequence[Record]) -> None:
+    made = [plain(record) | {"entry": record.entry} for record in records]
+    for row in made:
+        row["scores"] = [score | {"metrics": json.dumps(score["metrics"])} for score in row["scores"]]
+    for table in ("scores", "drifts", "curve", "measures"):
+        append(con, table, [{"submission": row["id"], **part} for row in made for part in row.pop(table)])
+    for row in made:
+        row |= {name: json.dumps(row[name]) for name in ("settings", "cost", "provenance", "conditions", "data")}
+        row["scored_at"] = _utc(row["scored_at"])
+    append(con, "submissions", made)
+
+
+def _insert_events(con: duckdb.DuckDBPyConnection, events: Sequence[Event]) -> None:
+    append(con, "events", [{**asdict(event), "decided_at": _utc(event.decided_at)} for event in events])
+
+
+def _name(id: str) -> str:
+    """The id, which may be from another machine. Refused if as a path it would lead elsewhere."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", id):
+        raise Refused(f"{id!r} is no id: give one that `razorbench results` shows")
+    return id
+
+
+def _utc(iso: str) -> datetime:
+    return datetime.fromisoformat(iso).astimezone(UTC).replace(tzinfo=None)
+
+
+def _version(con: duckdb.DuckDBPyConnection) -> int:
+    """The last migration of a database. StoreError if this program does not know it."""
+    (version,) = con.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchall()[0]
+    if version > max(MIGRATIONS):
+        known = max(MIGRATIONS)
+        raise StoreError(f"the store has migration {version} and this razorbench knows {known}: upgrade razorbench")
+    return version
+
+
+def _migrate(con: duckdb.DuckDBPyConnection) -> None:
+    """Bring a database to the last migration, and note in `stale` the entries whose derived rows are to be made."""
+    con.execute(
+        "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMP)"
+    )
+    version = _version(con)
+    for number, path in MIGRATIONS.items():
+        if number > version:
+            con.begin()
+            con.execute(path.read_text(encoding="utf-8"))
+            con.execute(
+                "INSERT INTO migrations VALUES (?, ?, ?)", [number, path.stem, datetime.now(UTC).replace(tzinfo=None)]
+            )
+            con.commit()
+    # Whose derived rows are out of date, and whether numbers may have changed. A migration that changes what is derived
+    # empties `runs`; were its writer killed before it made them again, the next one finds them missing.
+    con.execute("CREATE OR REPLACE TEMP TABLE stale (entry VARCHAR, numbers BOOLEAN)")
+    con.execute("INSERT INTO stale SELECT DISTINCT entry, true FROM submissions ANTI JOIN runs USING (id)")
+
+
+def _replace(path: Path, make: Callable[[Path], Any]) -> None:
+    """Let `make` write a file beside `path`, and put it in its place at once when it is on the disk."""
+    new = path.with_name(f".{path.name}")
+    try:
+        for left in path.parent.glob(f"{new.name}*"):  # of a killed writer
+            left.unlink()
+        make(new)
+        files.sync(new)
+        new.replace(path)
+        files.sync(path.parent)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn what disks and broken files do into one sentence with its cure."""
+    try:
+        yield
+    except (OSError, duckdb.Error) as error:
+        why, full = str(error).splitlines()[0], (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if any(os.strerror(number) in str(error) for number in full):
+            raise StoreError(f"the disk does not take {path} ({why}): free some space, then try again") from error
+        if "Could not set lock" in why:
+            raise StoreError(f"{path} is open in another program ({why}): close it there, then try again") from error
+        if isinstance(error, OSError):
+            raise StoreError(f"{path} cannot be used ({why}): check the folder and its permissions") from error
+        if isinstance(error, duckdb.IOException | duckdb.FatalException | duckdb.InternalException):
+            raise StoreError(f"{path} is damaged ({why}): make it again with `razorbench rebuild`") from error
+        raise

@@ -1,0 +1,92 @@
+"""What `razorbench results` and the board show: the entries of a track, ranked, with their intervals and seeds."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from razorbench.harness.core.errors import Refused
+from razorbench.harness.measure.estimate import Estimate
+from razorbench.harness.measure.record import folder
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.leaderboard import Entry, Query, by_task, points
+
+
+def table(store: Store, track: str) -> list[Entry]:
+    """The entries of a track, best front first, then by gain. Nothing hidden or retracted."""
+    return store.entries(Query(track))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two entries of a track on one task, over the items that both scored. In points."""
+
+    task: str
+    role: str
+    """`new` or `prior`."""
+    first: float
+    second: float
+    difference: Estimate
+    """Second − first."""
+    p: float
+    p_holm: float
+    """`p`, corrected over the tasks."""
+    mde: float
+    """Smallest difference that so many items can detect."""
+    first_alone: int
+    """Items that the first has right after adapting and the second has not."""
+    second_alone: int
+    first_kept: tuple[str, ...]
+    """Ids of those of `first_alone` that the base had right: the second forgot them."""
+    second_kept: tuple[str, ...]
+
+
+def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
+    """Two entries task by task, each item averaged over the seeds of its entry; the new task first.
+
+    An item counts as right from a mean reward of 1/2. Refused for entries of two tracks, which answer other items.
+    """
+    from razorbench.harness.measure import statistics  # it loads SciPy, and most pages compare nothing
+
+    if first.track != second.track:
+        raise Refused(f"{first.track} and {second.track} ask other items: compare entries of one track")
+    groups = {run["id"]: entry.id for entry in (first, second) for run in entry.runs}
+    items = by_task(store.items(groups))
+    ours, theirs = items.get(first.id, {}), items.get(second.id, {})
+    found: list[Comparison] = []
+    for role, task in sorted({*ours} & {*theirs}):
+        a, b = ours[role, task], theirs[role, task]
+        names, at, to = np.intersect1d(a["item"].astype(str), b["item"].astype(str), return_indices=True)
+        base, x, y, cluster = a["base"][at], a["adapted"][at], b["adapted"][to], a["cluster"][at]
+        both = ~np.isnan(x + y)
+        names, base, x, y, cluster = names[both], base[both], x[both], y[both], cluster[both]
+        estimate, p = statistics.judged(x, y, cluster)
+        difference = points(estimate)
+        mine, other, knew = (x >= 0.5) & (y < 0.5), (y >= 0.5) & (x < 0.5), base >= 0.5
+        found.append(
+            Comparison(
+                task,
+                role,
+                first=100 * x.mean() if len(x) else np.nan,
+                second=100 * y.mean() if len(y) else np.nan,
+                difference=difference,
+                p=p,
+                p_holm=np.nan,
+                mde=statistics.minimum_detectable_effect(difference.se),
+                first_alone=int(mine.sum()),
+                second_alone=int(other.sum()),
+                first_kept=tuple(names[mine & knew].tolist()),
+                second_kept=tuple(names[other & knew].tolist()),
+            )
+        )
+    corrected = statistics.holm([each.p for each in found])
+    return [replace(each, p_holm=float(p)) for each, p in zip(found, corrected, strict=True)]
+
+
+def show(store: Store, key: str) -> dict[str, Any]:
+    """All of one submission, by id or name: run, scores, drifts, curve, measures, events, the folder of its files."""
+    run = store.submission(key)
+    id = run["id"]
+    parts = {"scores": store.scores(id), "drifts": store.drifts(id), "curve": store.curve(id)}
+    parts["measures"] = store.measures(id)
+    return {"run": run, **parts, "events": store.events(id), "folder": str(folder(store.home, id))}

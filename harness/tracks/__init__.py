@@ -1,0 +1,1 @@
+"""Tracks and their bases: what is held fixed so that rows compare."""

@@ -1,0 +1,75 @@
+"""razorbench's public door: the words with which tasks, agents and methods are written.
+
+The folders beside this one are its packages (`razorbench.harness`, `.tasks`, `.agents`, `.submissions`,
+`.leaderboard`). Importing this loads nothing; a name is looked up where it stands when it is first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from razorbench.harness.core.columns import Column, length, row, stack, take
+    from razorbench.harness.core.each import WORLD, blame, each, ended
+    from razorbench.harness.core.episodes import (
+        Action,
+        Actions,
+        Asked,
+        Episode,
+        Episodes,
+        Gathered,
+        Instance,
+        Instances,
+        Observation,
+        Observations,
+        Outcome,
+        Outcomes,
+        Reply,
+        Turn,
+    )
+    from razorbench.harness.core.errors import Missing, Refused, WorldFailed
+    from razorbench.harness.core.protocols import (
+        Agent,
+        Benchmark,
+        Bounded,
+        Card,
+        Clustered,
+        Expert,
+        Guessable,
+        Sample,
+        Task,
+    )
+    from razorbench.harness.core.randomness import keys_of, mix, occurrence, uniform
+    from razorbench.harness.core.registry import register
+
+PLACES = {
+    "core.columns": ("Column", "length", "row", "stack", "take"),
+    "core.each": ("WORLD", "blame", "each", "ended"),
+    "core.episodes": (
+        *("Action", "Actions", "Asked", "Episode", "Episodes", "Gathered", "Instance", "Instances"),
+        *("Observation", "Observations", "Outcome", "Outcomes", "Reply", "Turn"),
+    ),
+    "core.errors": ("Missing", "Refused", "WorldFailed"),
+    "core.protocols": (
+        *("Agent", "Benchmark", "Bounded", "Card", "Clustered", "Expert", "Guessable", "Sample", "Task"),
+    ),
+    "core.randomness": ("keys_of", "mix", "occurrence", "uniform"),
+    "core.registry": ("register",),
+}
+"""What the door leads to: module of `razorbench.harness` → names."""
+
+_MODULES = {name: f"razorbench.harness.{module}" for module, names in PLACES.items() for name in names}
+
+__all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'razorbench' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

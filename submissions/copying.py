@@ -1,0 +1,291 @@
+"""Copying a stranger's folder in: plain files of known names alone, read through the descriptors that were checked.
+
+A file is looked at after it is opened, so nothing can be put in its place in between; and what is checked further is
+the copy, which nobody else can change.
+"""
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+
+from razorbench import Refused
+from razorbench.submissions.claim import FILE
+from razorbench.submissions.strict import shown
+
+MIB = 2**20
+TIMES, SPARE = 8, 64 * MIB
+"""A submission may have so many times the bytes of the base's weights a seed, and so many bytes besides."""
+
+WHOLE = 2**62
+"""For weights: no cap but what is left of the limit."""
+
+FILES = {
+    "model.safetensors": WHOLE,
+    "adapter_model.safetensors": WHOLE,
+    "tokenizer.json": 32 * MIB,
+    "vocab.json": 32 * MIB,
+    "merges.txt": 32 * MIB,
+    "curve.jsonl": 16 * MIB,
+}
+"""The most bytes of a file, by name; 1 MiB where nothing is said."""
+FILES |= dict.fromkeys(
+    "adapter_config.json config.json generation_config.json tokenizer_config.json special_tokens_map.json "
+    "added_tokens.json chat_template.jinja checkpoint.json README.md LICENSE".split(),
+    MIB,
+)
+
+HASHES = re.compile(r"[A-Za-z0-9_-]+\.hashes")
+SEED = re.compile(r"seed-(0|[1-9][0-9]{0,9})")
+WAYPOINTS = "checkpoints"
+WAYPOINT = re.compile(r"[0-9]{8}\.safetensors")
+"""Weights in mid-training, by step."""
+BASE_POINT = "00000000.safetensors"
+"""Step 0 is the base; every track has that point of its own."""
+
+MOST_FILES, MOST_WAYPOINTS = 256, 64
+
+LEFTOVERS = frozenset(
+    "training_args.bin trainer_state.json optimizer.pt scheduler.pt scaler.pt rng_state.pth "
+    ".gitattributes .cache".split()
+)
+"""What training tools and `hf download` leave beside weights: passed over, neither opened nor copied."""
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
+CURES = {
+    PICKLES: "pickle can run code: save the weights as safetensors",
+    (".py", ".pyc", ".so", ".sh", ".ipynb"): "code is never run: remove it",
+    (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".zst"): "an archive is not opened: unpack it",
+    (".gguf", ".onnx", ".h5", ".msgpack", ".tflite"): "this format is not read: convert to safetensors",
+}
+"""What to do about names that are not on the list, by how they end."""
+
+
+def limit(base_bytes: int, seeds: int) -> int:
+    """The most bytes of a submission of so many folders of seeds (0: none), by the bytes of the base's weights.
+
+    Eight times the weights leave room for those in mid-training.
+    """
+    return max(1, seeds) * TIMES * base_bytes + SPARE
+
+
+def allowed(name: str) -> bool:
+    """Whether a file of that name, such as `seed-0/config.json`, may be in a submission."""
+    *folders, file = name.split("/")
+    at = ""
+    try:
+        for each in folders:
+            _check_folder(each, at)
+            at += f"{each}/"
+        _check_name(file, at)
+        _check_file(file, at)
+    except Refused:
+        return False
+    return True
+
+
+def take(source: Path, target: Path, limit: int) -> dict[str, str]:
+    """Copy a submitted folder, of at most `limit` bytes, to the new folder `target`: the sha256 of each file by name.
+
+    What training tools leave (`LEFTOVERS`) is passed over. Refused at anything else but plain files of known names;
+    then nothing is left of `target`. OSError if the disk is full.
+    """
+    try:
+        target.mkdir(parents=True)
+    except FileExistsError:
+        raise Refused(f"{target} exists: name a folder that does not, to copy the submission to") from None
+    try:
+        target.chmod(0o755)
+        return _walk(source, limit, target)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+
+
+def inventory(folder: Path) -> dict[str, str]:
+    """The sha256 of each file of a folder by name, under the same rules; nothing is copied."""
+    return _walk(folder, WHOLE, None)
+
+
+def _walk(source: Path, limit: int, target: Path | None) -> dict[str, str]:
+    """The sha256 of each file by name, copied on the way where there is a target."""
+    found: dict[str, str] = {}
+
+    def folder(handle: int, at: str) -> None:
+        nonlocal limit
+        for name, cap in _entries(handle, at):
+            where = f"{at}{name}"
+            if cap is None:
+                if target:
+                    (target / where).mkdir()
+                    (target / where).chmod(0o755)
+                with _opened(name, where, os.O_DIRECTORY, handle) as inner:
+                    folder(inner, f"{where}/")
+                continue
+            if len(found) == MOST_FILES:
+                raise Refused(f"the submission has more than {MOST_FILES} files: bring what is scored alone")
+            with _opened(name, where, 0, handle) as file:
+                found[where], read = _read(file, where, cap, limit, target and target / where)
+            limit -= read
+        steps = [name for name in found if name.startswith(f"{at}{WAYPOINTS}/") and name.endswith(".safetensors")]
+        if len(steps) > MOST_WAYPOINTS:
+            raise Refused(f"{at}{WAYPOINTS} holds more than {MOST_WAYPOINTS} checkpoints: bring fewer steps")
+
+    with _opened(os.fspath(source), os.fspath(source), os.O_DIRECTORY, None) as root:
+        folder(root, "")
+    return dict(sorted(found.items()))
+
+
+def _entries(handle: int, at: str) -> list[tuple[str, int | None]]:
+    """What is in a folder by name, with the most bytes that the file may have; None for a folder.
+
+    Refused if something may not be there; the sentence tells the first, and how many others there are.
+    """
+    with os.scandir(handle) as entries:
+        kept = islice((entry for entry in entries if entry.name not in LEFTOVERS), MOST_FILES + 1)
+        listed = sorted(kept, key=lambda entry: entry.name)
+    if len(listed) > MOST_FILES:
+        raise Refused(f"the folder {shown(at or '.')} has more than {MOST_FILES} entries: bring what is scored alone")
+    last = {entry.name.casefold(): entry.name for entry in listed}
+    found: list[tuple[str, int | None]] = []
+    refused: list[str] = []
+    for entry in listed:
+        try:
+            _check_name(entry.name, at)
+            if (other := last[entry.name.casefold()]) != entry.name:
+                raise Refused(
+                    f"{shown(at + entry.name)} and {shown(at + other)} differ in case alone: keep one of them"
+                )
+            if _is_folder(entry, at):
+                _check_folder(entry.name, at)
+                found.append((entry.name, None))
+            else:
+                found.append((entry.name, _check_file(entry.name, at)))
+        except Refused as why:
+            refused.append(str(why))
+    if refused:
+        others = len(refused) - 1
+        more = f"; and {others} other file{'s are' if others > 1 else ' is'} refused" if others else ""
+        raise Refused(refused[0] + more)
+    return found
+
+
+def _check_name(name: str, at: str) -> None:
+    """Refused unless a name is the same on every machine, and neither hidden nor an option."""
+    where = shown(at + name)
+    if name.startswith(".git"):
+        raise Refused(f"{where} is git's own: remove it, or export the folder with git archive")
+    if name.startswith((".", "-")):
+        raise Refused(f"{where} begins with a dot or a dash, as hidden files and options do: remove it")
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        raise Refused(f"{where} is a name with other characters than A–Z, a–z, 0–9, '.', '_', '-': rename it")
+    if len(name) > 100:
+        raise Refused(f"{where} is a name of {len(name)} characters: 100 are the most")
+
+
+def _is_folder(entry: os.DirEntry[str], at: str) -> bool:
+    """Whether it is a folder, not a file. Refused if it is neither."""
+    where = shown(at + entry.name)
+    try:
+        mode = entry.stat(follow_symlinks=False).st_mode
+    except OSError as error:
+        raise Refused(f"{where} cannot be looked at ({error.strerror}): let it be read, and leave it alone") from None
+    if stat.S_ISLNK(mode):
+        raise Refused(f"{where} is a symbolic link: put the file itself there")
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise Refused(f"{where} is a device, pipe or socket, and a plain file was expected: remove it")
+    return stat.S_ISDIR(mode)
+
+
+def _check_folder(name: str, at: str) -> None:
+    """Refused unless a folder of that name may be in the folder `at`."""
+    if name == WAYPOINTS and not at.endswith(f"{WAYPOINTS}/"):
+        return
+    if not at and (match := SEED.fullmatch(name)) and int(match[1]) < 2**31:
+        return
+    raise Refused(
+        f"{shown(at + name)} is a folder that is not used here: only seed-<n> and {WAYPOINTS} are, so remove it"
+    )
+
+
+def _check_file(name: str, at: str) -> int:
+    """The most bytes of a file of that name in the folder `at`. Refused where there may be none."""
+    where = shown(at + name)
+    if at.endswith(f"{WAYPOINTS}/"):
+        if name == "adapter_config.json":  # `razorbench adapt` writes it beside adapters
+            return MIB
+        if name == BASE_POINT:
+            raise Refused(f"{where} is step 0, which is the base and is scored already: remove it")
+        if WAYPOINT.fullmatch(name):
+            return WHOLE
+        raise Refused(f"{where} is not a checkpoint by its step, such as 00000100.safetensors: rename or remove it")
+    if name == FILE:
+        if at:
+            raise Refused(f"{where} is a second {FILE}: keep the one in the submission's own folder")
+        return MIB
+    if name in FILES:
+        return FILES[name]
+    if HASHES.fullmatch(name):
+        return 64 * MIB
+    if re.fullmatch(r"(adapter_)?model(-\d+-of-\d+\.safetensors|\.safetensors\.index\.json)", name):
+        raise Refused(f"{where} is a part of weights: save in one file, save_pretrained(..., max_shard_size='100GB')")
+    for endings, cure in CURES.items():
+        if name.lower().endswith(endings):
+            raise Refused(f"{where} is not on the list of files: {cure}")
+    raise Refused(f"{where} is not used: remove it")
+
+
+@contextmanager
+def _opened(path: str, where: str, flags: int, within: int | None) -> Iterator[int]:
+    """A descriptor to read from, never through a link, never waiting."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, dir_fd=within)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        kind = "folder" if flags & os.O_DIRECTORY else "file"
+        raise Refused(
+            f"{shown(where)} cannot be opened as a {kind} ({why}): bring a plain one that can be read"
+        ) from None
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _read(handle: int, where: str, cap: int, limit: int, copy: Path | None) -> tuple[str, int]:
+    """The sha256 and the bytes of an opened file, which is copied on the way."""
+    before = os.fstat(handle)
+    if not stat.S_ISREG(before.st_mode):
+        raise Refused(f"{where} is no plain file any more: leave the files alone until they are in")
+    if before.st_nlink != 1:
+        raise Refused(f"{where} is a hard link, one of {before.st_nlink} names of a file: put a copy of its own there")
+    if before.st_size > cap:
+        raise Refused(f"{where} has {before.st_size:,} bytes: {cap:,} are the most for a file of that name")
+    if before.st_size > limit:
+        raise Refused(
+            f"{where} has {before.st_size:,} bytes, and {limit:,} are left of what a submission may have: bring less"
+        )
+    hash, read = sha256(), 0
+    writer = open(copy, "xb") if copy else None  # noqa: SIM115 - closed below
+    try:
+        while piece := os.read(handle, min(MIB, before.st_size - read + 1)):
+            read += len(piece)
+            if read > before.st_size:
+                break
+            hash.update(piece)
+            if writer:
+                writer.write(piece)
+        if writer:
+            os.fchmod(writer.fileno(), 0o444)
+    finally:
+        if writer:
+            writer.close()
+    after = os.fstat(handle)
+    if read != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise Refused(f"{where} changed while it was copied: bring it again, and leave it alone until it is in")
+    return hash.hexdigest(), read
