@@ -35,7 +35,7 @@ from razorbench.harness.measure.law import fit_law
 from razorbench.harness.measure.record import Drift, Point, Record, Score
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import SORTS, Query
-from razorbench.harness.tracks.spec import TRACKS
+from razorbench.harness.tracks.catalogue import TRACKS
 from razorbench.leaderboard.queries import CELLS, MOST
 from razorbench.leaderboard.snapshot import State
 

@@ -22,7 +22,7 @@ from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.score import Bench
-from razorbench.harness.tracks.spec import find_track
+from razorbench.harness.tracks.catalogue import find_track
 
 GROUP = 16
 

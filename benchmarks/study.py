@@ -28,7 +28,9 @@ from razorbench.harness.runs.run import Spec, adapt_into
 from razorbench.harness.runs.sweep import plan, sweep
 from razorbench.harness.store import results
 from razorbench.harness.store.database import Store
-from razorbench.harness.tracks.spec import Track, competitor, find_track, settings_for
+from razorbench.harness.tracks.catalogue import find_track
+from razorbench.harness.tracks.spec import Track
+from razorbench.harness.tracks.variants import competitor, settings_for
 
 SEEDS = (0, 1, 2)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs.sweep import plan
-from razorbench.harness.tracks.spec import find_track
+from razorbench.harness.tracks.catalogue import find_track
 
 TRACK = "parity-mnist-v1"
 METHODS = "sft,sft:style=zero-four,oracle-sft,reinforce,1-0-reinforce,grpo,dr-grpo,grpo:kl=0.1,simpo,distil"

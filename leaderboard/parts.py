@@ -9,7 +9,7 @@ import streamlit as st
 
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import Entry, Query
-from razorbench.harness.tracks.spec import known_track
+from razorbench.harness.tracks.catalogue import known_track
 from razorbench.leaderboard import frames
 from razorbench.leaderboard.charts import Spec
 from razorbench.leaderboard.queries import MOST
@@ -24,7 +24,7 @@ ARROW = ":material/arrow_forward:"
 def choose_track() -> str:
     """The track that the URL names, or that is chosen; its title and question."""
     track = st.selectbox("Track", tracks(), key="track", bind="query-params")
-    if known := known_track(track):
+    if known := known_track(track, home()):
         st.subheader(known.title)
         st.write(known.question)
     else:

@@ -20,7 +20,7 @@ from razorbench import Refused
 from razorbench.harness.measure.record import DUCKDB
 from razorbench.harness.store.database import Store, told
 from razorbench.harness.store.requests import StoreError
-from razorbench.harness.tracks.spec import all_tracks
+from razorbench.harness.tracks.catalogue import all_tracks
 
 T = TypeVar("T")
 
@@ -178,6 +178,6 @@ def tracks() -> list[str]:
         shown = ask(Store.tracks)
     except Empty:
         shown = []
-    tracks = all_tracks()
+    tracks = all_tracks(home())
     known = [track for track in tracks if track in shown]
     return [*known, *(track for track in shown if track not in tracks), *(t for t in tracks if t not in shown)]

@@ -22,7 +22,7 @@ from razorbench.harness.cli.terminal import (
     say,
 )
 from razorbench.harness.report.text import number
-from razorbench.harness.tracks.spec import find_track
+from razorbench.harness.tracks.catalogue import find_track
 
 
 def submit(
@@ -46,26 +46,27 @@ def submit(
         licence: Licence of the weights.
         contact: How to reach you; it is kept with the files and not shown on the board.
     """
-    chosen = find_track(track)
+    chosen = find_track(track, home)
     from razorbench.submissions import claim as claims
-    from razorbench.submissions import queue, source
+    from razorbench.submissions import queue
+    from razorbench.submissions import source as sources
     from razorbench.submissions.claim import SEEDS
     from razorbench.submissions.copying import limit
 
-    reference = source.reference(chosen, home)
+    reference = sources.reference(chosen, home)
     said = {"track": track, "name": name, "method": method, "licence": licence, "contact": contact}
-    with source.folder(source, limit(reference.weights.stat().st_size, SEEDS)) as place:
+    with sources.folder(source, limit(reference.weights.stat().st_size, SEEDS)) as place:
         local = Path(source).is_dir()
         called = place.name if local else source.partition("@")[0].rpartition("/")[2]
         written = False
 
         def complete(copy: Path) -> None:
             nonlocal written
-            _, written = source.claim_of(copy, chosen, said, called)
+            _, written = sources.claim_of(copy, chosen, said, called)
 
         with busy("at the gate"):
-            sub = queue.admit(home, place, reference, complete, lambda: source.evaluated(chosen))
-        if written and local and source.leave(place, claims.write(sub.claim)) and not json:
+            sub = queue.admit(home, place, reference, complete, lambda: sources.evaluated(chosen))
+        if written and local and sources.leave(place, claims.write(sub.claim)) and not json:
             told = f"{place / claims.FILE} says what was submitted; keep it with the weights."
             err.print(told, highlight=False, soft_wrap=True)
     waiting = [other.id for other in queue.waiting(home)]

@@ -14,7 +14,7 @@ from razorbench.harness.measure.score import POINTS, Bench
 from razorbench.harness.runs import run
 from razorbench.harness.runs.provenance import commit
 from razorbench.harness.tracks.bases import policy_digest
-from razorbench.harness.tracks.spec import find_track
+from razorbench.harness.tracks.catalogue import find_track
 from razorbench.submissions.queue import Submission, root
 from razorbench.submissions.strict import parse
 
@@ -27,7 +27,7 @@ def ready(track: str, home: Path) -> Bench:
     """
     torch.set_num_threads(1)
     commit()  # is asked of git once, which a confined child may not run
-    bench = Bench(find_track(track), home)
+    bench = Bench(find_track(track, home), home)
     _ = bench.answers, bench.drawn, bench.floor, bench.data
     return bench
 

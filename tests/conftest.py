@@ -105,7 +105,7 @@ def strange(shared_home: Path) -> Path:
 def bench(data: Path, shared_home: Path):
     """ParityMNIST made ready."""
     from razorbench.harness.measure.score import Bench
-    from razorbench.harness.tracks.spec import find_track
+    from razorbench.harness.tracks.catalogue import find_track
     from razorbench.submissions.queue import locked
 
     shared_home.mkdir(exist_ok=True)
@@ -117,7 +117,7 @@ def bench(data: Path, shared_home: Path):
 def toys() -> Iterator[None]:
     """The tasks, agents and the track of tests/toys.py are known by their ids."""
     from razorbench.harness.core.registry import REGISTERED
-    from razorbench.harness.tracks.spec import BASES, TRACKS
+    from razorbench.harness.tracks.catalogue import BASES, TRACKS
     from tests.toys import SPELLING, TOYS
 
     with pytest.MonkeyPatch.context() as patch:

@@ -28,9 +28,10 @@ from razorbench.harness.measure.record import all_records
 from razorbench.harness.store import quack, server
 from razorbench.harness.store.database import Store
 from razorbench.harness.tracks.bases import base_policy
-from razorbench.harness.tracks.spec import TRACKS
+from razorbench.harness.tracks.catalogue import TRACKS
 from razorbench.submissions import claim as claims
-from razorbench.submissions import queue, source
+from razorbench.submissions import queue
+from razorbench.submissions import source as sources
 from razorbench.submissions.claim import Claim
 from razorbench.submissions.confine import Limits
 from razorbench.submissions.queue import Worker
@@ -60,7 +61,7 @@ def fork(work: Callable[[], object], log: Path) -> int:
 
 def bring(home: Path, numbers: range, scratch: Path) -> None:
     """Submit weights of one's own, one after another."""
-    reference = source.reference(SPELLING, home)
+    reference = sources.reference(SPELLING, home)
     for number in numbers:
         place = scratch / str(number)
         place.mkdir(parents=True)

@@ -22,7 +22,7 @@ from razorbench.harness.measure.drift import divergence, elements
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.report.film import film, film_flips
 from razorbench.harness.store.database import Store
-from razorbench.harness.tracks.spec import find_track
+from razorbench.harness.tracks.catalogue import find_track
 from razorbench.leaderboard.reply_image import NARROW, WIDE, painted, parts, pieces
 from razorbench.tasks.fetch import PICK, studio
 from tests import test_record

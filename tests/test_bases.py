@@ -8,7 +8,8 @@ import torch
 
 from razorbench import Refused
 from razorbench.harness.tracks.bases import base_policy, file_sha256, policy_digest, pretrain
-from razorbench.harness.tracks.spec import Base, find_base
+from razorbench.harness.tracks.catalogue import find_base
+from razorbench.harness.tracks.spec import Base
 from tests.toys import SPELLING
 
 pytestmark = pytest.mark.usefixtures("toys")

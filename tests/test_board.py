@@ -20,7 +20,8 @@ from razorbench.harness.report.export import publish
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import Query
 from razorbench.harness.store.results import compare, table
-from razorbench.harness.tracks.spec import TRACKS, again
+from razorbench.harness.tracks.catalogue import TRACKS
+from razorbench.harness.tracks.variants import again
 from razorbench.leaderboard import cards, frames, words
 from razorbench.leaderboard.app import PAGES
 from razorbench.leaderboard.snapshot import State
@@ -451,9 +452,8 @@ def test_newest_submissions_come_first(tmp_path):
 
 def test_cards_are_written_by_a_process_of_their_own(home, show, tmp_path, monkeypatch):
     monkeypatch.setenv(cards.PLACE, str(tmp_path))
-    code = (
-        f"from leaderboard import cards; cards.ids = lambda kind: {CARDS!r}; cards.write(cards.Path({str(tmp_path)!r}))"
-    )
+    work = f"cards.ids = lambda kind: {CARDS!r}; cards.write(cards.Path({str(tmp_path)!r}))"
+    code = f"from razorbench.leaderboard import cards; {work}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     assert set(cards.read()) == set(CARDS)
     at = show(home, "tasks", find="MATH-v1", task="mini-math-v1")

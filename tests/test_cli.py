@@ -34,7 +34,7 @@ from razorbench.harness.report.export import COLUMNS
 from razorbench.harness.runs.run import Spec, run
 from razorbench.harness.runs.sweep import Done, plan, sweep
 from razorbench.harness.store.database import Store
-from razorbench.harness.tracks.spec import BASES, TRACKS
+from razorbench.harness.tracks.catalogue import BASES, TRACKS
 from razorbench.tasks import idx
 from tests import test_record
 from tests.conftest import needs_data

@@ -19,7 +19,7 @@ from razorbench.harness.learn.policy import Enumerable, Policy, encoded, log_pro
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.drift import divergence
 from razorbench.harness.measure.score import Bench, evaluate
-from razorbench.harness.tracks.spec import TRACKS, find_track
+from razorbench.harness.tracks.catalogue import TRACKS, find_track
 from razorbench.submissions.queue import locked
 from tests.toys import SPELLING
 

@@ -22,7 +22,7 @@ from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs.run import Spec, adapt_into
-from razorbench.harness.tracks.spec import MINI_LM_BASE, find_track
+from razorbench.harness.tracks.catalogue import BASES, find_track
 from tests.toys import Dialogue, Speller
 
 ROOT = Path(__file__).parents[1]
@@ -101,7 +101,7 @@ def alike(two: Path, one: checkpoint.Checkpoint, base: Path) -> None:
 
 @pytest.mark.slow(seconds=30)
 def test_two_processes_give_by_sft_the_weights_of_one(sft, home, tmp_path):
-    alike(sft, alone(tmp_path / "one", home, "sft"), MINI_LM_BASE.shipped)
+    alike(sft, alone(tmp_path / "one", home, "sft"), BASES["mini-lm-v1"].shipped)
 
 
 @pytest.mark.slow(seconds=30)
@@ -109,7 +109,7 @@ def test_two_processes_give_by_dr_grpo_the_weights_of_one(home, tmp_path):
     more = {"group": 3, "kl": 0.1, "iterations": 2}
     flags = [part for name, value in more.items() for part in (f"--{name}", value)]
     ended(torchrun(tmp_path / "two", home, "dr-grpo", *flags))
-    alike(tmp_path / "two", alone(tmp_path / "one", home, "dr-grpo", **more), MINI_LM_BASE.shipped)
+    alike(tmp_path / "two", alone(tmp_path / "one", home, "dr-grpo", **more), BASES["mini-lm-v1"].shipped)
 
 
 @pytest.mark.slow(seconds=30)

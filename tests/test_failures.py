@@ -37,7 +37,8 @@ from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import MOST_UNSCORED
 from razorbench.harness.store.results import table
 from razorbench.harness.tracks import bases
-from razorbench.harness.tracks.spec import Conditions, again
+from razorbench.harness.tracks.spec import Conditions
+from razorbench.harness.tracks.variants import again
 from razorbench.leaderboard import frames
 from tests.toys import SPELLING, Speller
 

@@ -293,7 +293,7 @@ def alive(pid: int) -> bool:
 def test_the_child_does_not_outlive_a_parent_that_is_killed(busy):
     code = f"""
 import os, threading, time
-from tasks import mathematics
+from razorbench.tasks import mathematics
 from razorbench.tasks.graders import equal
 mathematics.LIMIT = 2.0
 equal("3+5", "8")

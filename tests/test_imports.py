@@ -24,7 +24,7 @@ TORCHLESS = (
     *(f"razorbench.harness.core.{name}" for name in ("lanes", "questions")),
     *(f"razorbench.harness.learn.{name}" for name in ("settings", "runtime")),
     *(f"razorbench.harness.measure.{name}" for name in ("statistics", "record", "answers", "law")),
-    "razorbench.harness.tracks.spec",
+    *(f"razorbench.harness.tracks.{name}" for name in ("catalogue", "variants")),
     *(f"razorbench.harness.store.{name}" for name in ("database", "results", "aggregates", "server")),
     *(f"razorbench.harness.report.{name}" for name in ("flags", "plots", "export", "every_eval_ever", "page")),
     *(f"razorbench.submissions.{name}" for name in ("commands", "gate", "queue", "source")),

@@ -72,7 +72,7 @@ def test_a_wheel_holds_every_file_of_the_packages(wheel: Path):
 
 
 def test_what_is_installed_runs_the_demo_without_the_checkout(installed: Path, tmp_path: Path):
-    where = ran(installed / "python", "-c", "import harness; print(harness.__file__)", cwd=tmp_path).stdout
+    where = ran(installed / "python", "-c", "import razorbench; print(razorbench.__file__)", cwd=tmp_path).stdout
     assert str(installed.parent) in where
     done = ran(installed / "razorbench", "demo", "--tracks", "mini-tools-v1", cwd=tmp_path, OMP_NUM_THREADS="1")
     assert "mini-tools-v1: mini-tools, retaining seven skills" in done.stdout

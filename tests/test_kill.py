@@ -91,7 +91,7 @@ def command(argv: list[str], log: str, small: bool, fork: bool, at: int, folder:
     try:
         from razorbench.harness.cli import main
         from razorbench.harness.runs import sweep
-        from razorbench.harness.tracks.spec import TRACKS
+        from razorbench.harness.tracks.catalogue import TRACKS
 
         if fork:  # the workers of a sweep then need not import torch again
             from multiprocessing import get_context

@@ -16,14 +16,14 @@ from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.tracks.bases import base_policy
-from razorbench.harness.tracks.spec import MINI_LM_BASE, SKILLS
+from razorbench.harness.tracks.catalogue import BASES, TRACKS
 
 NEW = ("mini-math-v1", "mini-science-v1", "mini-tools-v1")
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return base_policy(MINI_LM_BASE, tmp_path_factory.mktemp("home"))
+    return base_policy(BASES["mini-lm-v1"], tmp_path_factory.mktemp("home"))
 
 
 def shares(policy, id: str, items: int) -> tuple[float, float]:
@@ -53,7 +53,7 @@ def test_what_is_shipped_is_small_and_opens_with_transformers(base):
 @pytest.mark.slow
 def test_the_base_has_its_skills_and_misreads_the_new_tasks(base):
     """Seven skills at 85 % or more and 92 % on average; new tasks at 15–60 %, all of them well-formed."""
-    skills = [shares(base, f"mini-{skill}-v1", 200)[0] for skill in SKILLS]
+    skills = [shares(base, skill, 200)[0] for skill in TRACKS["mini-math-v1"].prior_tasks]
     assert min(skills) >= 0.85
     assert np.mean(skills) >= 0.92
     for id in NEW:
@@ -75,7 +75,7 @@ def test_the_base_says_the_right_reply_now_and_then_where_it_is_mistaken(base):
 def test_pretraining_goes_on_bit_for_bit(tmp_path):
     def made() -> Adaptation:
         settings = Settings(lr=2e-3, optimizer="muon", steps=4, batch=8, warmup=0)
-        return Adaptation(mini_lm(), make("task", MINI_LM_BASE.task), METHODS["sft"], settings)
+        return Adaptation(mini_lm(), make("task", BASES["mini-lm-v1"].task), METHODS["sft"], settings)
 
     whole, half, rest = made(), made(), made()
     list(whole)

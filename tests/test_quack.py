@@ -35,7 +35,7 @@ TOKEN = "0123456789abcdef-of-a-test"
 
 SERVER = """
 import sys
-from harness import quack, server
+from razorbench.harness.store import quack, server
 server.serve(sys.argv[1], sys.argv[2], quack.token(), lambda address: print("ready", flush=True))
 """
 

@@ -25,7 +25,7 @@ from razorbench.harness.runs import sweep as sweeps
 from razorbench.harness.runs.sweep import plan
 from razorbench.harness.store import results
 from razorbench.harness.store.database import Store
-from razorbench.harness.tracks.spec import TRACKS
+from razorbench.harness.tracks.catalogue import TRACKS
 from razorbench.submissions import claim as claims
 from razorbench.submissions import queue, scoring, source
 from razorbench.submissions import worker as workers
@@ -427,7 +427,7 @@ def test_row_that_comes_a_moment_after_the_retraction_is_retracted(home, bring, 
 def test_child_computes_though_its_parent_had_threads(home, bring):
     script = f"""
 import torch
-from submissions import scoring
+from razorbench.submissions import scoring
 from razorbench.submissions.confine import Limits, call
 from pathlib import Path
 big = torch.ones(600, 600)

@@ -11,7 +11,7 @@ from razorbench.harness.core import registry
 from razorbench.harness.learn.methods import METHODS, find_method
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.runs.run import Spec
-from razorbench.harness.tracks.spec import BASES, TRACKS, all_tracks, find_base, find_track, known_track
+from razorbench.harness.tracks.catalogue import BASES, TRACKS, all_tracks, find_base, find_track, known_track
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +185,7 @@ def test_what_is_none_is_refused_and_holds_up_no_list():
 def test_tracks_of_another_package_are_found_and_broken_ones_hold_up_nobody(plugin):
     code = (
         "from dataclasses import replace\n"
-        "from razorbench.harness.tracks.spec import TRACKS\n"
+        "from razorbench.harness.tracks.catalogue import TRACKS\n"
         "MINE = replace(TRACKS['mini-math-v1'], id='mine-v1')\n"
     )
     plugin("mine-v1 = plugin_of_test:MINE\nbroken-v1 = plugin_of_test:NOTHING", code, "tracks")

@@ -23,7 +23,7 @@ from razorbench.harness.measure.drift import divergence, floor
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs.run import Spec, adapt_into, score_folder
 from razorbench.harness.tracks.bases import base_policy, policy_digest
-from razorbench.harness.tracks.spec import MINI_LM_BASE, find_track
+from razorbench.harness.tracks.catalogue import BASES, find_track
 
 TASK = "mini-math-v1"
 BF16 = Runtime(dtype="bfloat16")
@@ -47,7 +47,7 @@ def episodes(base: CausalLM, task) -> Episodes:
 
 def mini(home: Path, runtime: Runtime = AUTO) -> CausalLM:
     """The small language model."""
-    policy = base_policy(MINI_LM_BASE, home, runtime=runtime)
+    policy = base_policy(BASES["mini-lm-v1"], home, runtime=runtime)
     assert isinstance(policy, CausalLM)
     return policy
 

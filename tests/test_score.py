@@ -23,7 +23,7 @@ from razorbench.harness.measure.statistics import judged
 from razorbench.harness.runs.run import Spec, adapt_into, alone, begin, cost, run, score_folder, waypoints, window_mean
 from razorbench.harness.runs.sweep import fingerprint, plan, sweep
 from razorbench.harness.store.database import Store
-from razorbench.harness.tracks.spec import find_track
+from razorbench.harness.tracks.catalogue import find_track
 from tests.toys import SPELLING, Speller
 
 NAN = float("nan")

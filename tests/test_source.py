@@ -17,7 +17,7 @@ import pytest
 from razorbench import Refused
 from razorbench.harness.learn.settings import Settings
 from razorbench.submissions import claim as claims
-from razorbench.submissions import source
+from razorbench.submissions import source as sources
 from razorbench.submissions.claim import Claim
 from razorbench.submissions.copying import take
 from tests.gate_corpus import LIMIT, full, put, seeds
@@ -58,7 +58,7 @@ def copy(tmp_path: Path):
 
 def made(place: Path, default: str = "mine", **said: str) -> Claim:
     """The claim that is written into a copy."""
-    found, written = source.claim_of(place, SPELLING, {**SAID, **said}, default)
+    found, written = sources.claim_of(place, SPELLING, {**SAID, **said}, default)
     assert written
     assert claims.load(place / claims.FILE) == found
     return found
@@ -73,12 +73,12 @@ def test_claim_is_written_into_the_copy_and_read_only(copy):
 def test_claim_that_is_there_is_read_and_held_against_what_is_said(tmp_path):
     claim = Claim(SPELLING.id, "theirs", "sft", "MIT")
     put(tmp_path / claims.FILE, claims.write(claim))
-    assert source.claim_of(tmp_path, SPELLING, SAID, "mine") == (claim, False)
+    assert sources.claim_of(tmp_path, SPELLING, SAID, "mine") == (claim, False)
     with refused("submission.toml says method 'sft', and you say 'grpo'"):
-        source.claim_of(tmp_path, SPELLING, {**SAID, "method": "grpo"}, "mine")
+        sources.claim_of(tmp_path, SPELLING, {**SAID, "method": "grpo"}, "mine")
     put(tmp_path / claims.FILE, b"\xff")
     with refused("submission.toml is not UTF-8"):
-        source.claim_of(tmp_path, SPELLING, SAID, "mine")
+        sources.claim_of(tmp_path, SPELLING, SAID, "mine")
 
 
 def test_claim_takes_what_adapt_wrote(copy):
@@ -110,7 +110,7 @@ ODD: Mapping[str, Any] = {
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in ODD.items() for value in values])
 def test_odd_value_of_a_checkpoint_is_left_out(key, value, copy):
-    assert made(copy({key: value})) == Claim(SPELLING.id, "mine", "sft", source.UNSAID)
+    assert made(copy({key: value})) == Claim(SPELLING.id, "mine", "sft", sources.UNSAID)
 
 
 @pytest.mark.parametrize(
@@ -130,20 +130,20 @@ def test_odd_value_of_a_checkpoint_is_left_out(key, value, copy):
 def test_checkpoint_that_cannot_be_read_is_named(checkpoint, phrase, copy):
     place = copy(checkpoint)
     with refused("checkpoint.json", phrase):
-        source.claim_of(place, SPELLING, SAID, "mine")
+        sources.claim_of(place, SPELLING, SAID, "mine")
     assert not (place / claims.FILE).exists()
 
 
 def test_method_has_to_be_said_where_nothing_tells_it(copy):
     with refused("say it with --method"):
-        source.claim_of(copy(), SPELLING, {**SAID, "method": ""}, "mine")
+        sources.claim_of(copy(), SPELLING, {**SAID, "method": ""}, "mine")
 
 
 @pytest.mark.parametrize("name", ["", " a", "a\n", "a" * 81, "\u202eb", os.fsdecode(b"\xff")])
 def test_folder_whose_name_cannot_be_shown_asks_for_another(name, copy):
     place = copy()
     with refused("say another with --name"):
-        source.claim_of(place, SPELLING, SAID, name)
+        sources.claim_of(place, SPELLING, SAID, name)
     assert made(place, name, name="mine").name == "mine"
 
 
@@ -155,28 +155,28 @@ def test_too_many_folders_of_seeds_are_counted(tmp_path):
     for seed in range(33):
         (tmp_path / f"seed-{seed}").mkdir()
     with refused("33 folders of seeds: 32 are the most"):
-        source.claim_of(tmp_path, SPELLING, SAID, "mine")
+        sources.claim_of(tmp_path, SPELLING, SAID, "mine")
 
 
 # --- leaving it with the submitter ------------------------------------------------------------------------------------
 
 
 def test_claim_is_left_in_the_folder_of_the_submitter(tmp_path):
-    assert source.leave(tmp_path, "a = 'ä'\n")
+    assert sources.leave(tmp_path, "a = 'ä'\n")
     assert (tmp_path / claims.FILE).read_text(encoding="utf-8") == "a = 'ä'\n"
-    assert not source.leave(tmp_path, "b")
+    assert not sources.leave(tmp_path, "b")
     assert (tmp_path / claims.FILE).read_text(encoding="utf-8") == "a = 'ä'\n"
 
 
 def test_claim_is_not_left_through_a_link_or_pipe(tmp_path):
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / claims.FILE).symlink_to(tmp_path / "outside")
-    assert not source.leave(tmp_path / "link", "a")
+    assert not sources.leave(tmp_path / "link", "a")
     assert not (tmp_path / "outside").exists()
     (tmp_path / "pipe").mkdir()
     os.mkfifo(tmp_path / "pipe" / claims.FILE)
-    assert not source.leave(tmp_path / "pipe", "a")
-    assert not source.leave(tmp_path / "nowhere", "a")
+    assert not sources.leave(tmp_path / "pipe", "a")
+    assert not sources.leave(tmp_path / "nowhere", "a")
 
 
 # --- folders and the hub ----------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_claim_is_not_left_through_a_link_or_pipe(tmp_path):
 def test_link_to_a_folder_is_followed_when_it_is_named(tmp_path):
     full(tmp_path / "source")
     (tmp_path / "latest").symlink_to("source")
-    with source.folder(str(tmp_path / "latest"), LIMIT) as place:
+    with sources.folder(str(tmp_path / "latest"), LIMIT) as place:
         assert place == (tmp_path / "source").resolve()
         take(place, tmp_path / "copy", LIMIT)
 
@@ -199,7 +199,7 @@ def test_link_to_a_folder_is_followed_when_it_is_named(tmp_path):
     ],
 )
 def test_what_is_no_folder_is_refused(source, sentence):
-    with refused(sentence), source.folder(source, LIMIT):
+    with refused(sentence), sources.folder(source, LIMIT):
         pass
 
 
@@ -244,27 +244,27 @@ def test_only_files_of_a_submission_are_fetched_from_the_hub(hub, tmp_path):
     left = ["optimizer.pt", ".gitattributes", "checkpoint-500/adapter_model.safetensors", "seed-0/optimizer.pt"]
     left += ["a/model.safetensors", "onnx/model.onnx", "seed-0/checkpoints/x/config.json", "a*.hashes"]
     hub.sizes = dict.fromkeys(kept, 5) | dict.fromkeys(left, 2**40)
-    with source.folder(SOURCE, 25) as place:
+    with sources.folder(SOURCE, 25) as place:
         take(place, tmp_path / "copy", LIMIT)
     assert sorted(hub.fetched) == sorted(kept)
     assert not place.exists()
 
 
 def test_repository_that_is_too_large_is_not_fetched(hub):
-    with refused("has 12 bytes to fetch, and 11 are the most"), source.folder(SOURCE, 11):
+    with refused("has 12 bytes to fetch, and 11 are the most"), sources.folder(SOURCE, 11):
         pass
     hub.sizes |= {f"{i}.hashes": 0 for i in range(256)}
-    with refused("258 files to fetch, and 256 are the most"), source.folder(SOURCE, LIMIT):
+    with refused("258 files to fetch, and 256 are the most"), sources.folder(SOURCE, LIMIT):
         pass
     hub.sizes = {"model.safetensors": None}
-    with refused("does not tell the size of model.safetensors"), source.folder(SOURCE, LIMIT):
+    with refused("does not tell the size of model.safetensors"), sources.folder(SOURCE, LIMIT):
         pass
     assert hub.fetched == []
 
 
 def test_repository_without_a_file_of_use_is_refused(hub):
     hub.sizes = {"pytorch_model.bin": 5}
-    with refused("has no file that a submission may have"), source.folder(SOURCE, LIMIT):
+    with refused("has no file that a submission may have"), sources.folder(SOURCE, LIMIT):
         pass
 
 
@@ -279,13 +279,13 @@ def test_repository_without_a_file_of_use_is_refused(hub):
 )
 def test_hub_that_does_not_give_it_is_named(when, error, why, hub):
     hub.failing = {when: error}
-    with refused("the hub does not give owner/name@", why), source.folder(SOURCE, LIMIT):
+    with refused("the hub does not give owner/name@", why), sources.folder(SOURCE, LIMIT):
         pass
 
 
 def test_full_disk_is_not_the_fault_of_the_hub(hub):
     hub.failing = {"fetch": OSError(errno.ENOSPC, "No space left on device")}
-    with pytest.raises(OSError, match="No space left"), source.folder(SOURCE, LIMIT):
+    with pytest.raises(OSError, match="No space left"), sources.folder(SOURCE, LIMIT):
         pass
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 
 WRITER = """
 import sys
-from harness import record as files
+from razorbench.harness.measure import record as files
 from razorbench.harness.store.database import Store
 from tests.test_record import columns, make
 home, prefix, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -535,7 +535,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_state(store: Store, room
     script = """
 import resource, sys
 from pathlib import Path
-from harness import record as files
+from razorbench.harness.measure import record as files
 from razorbench.harness.store.database import Store, StoreError
 store = Store(sys.argv[1])
 late = files.read(Path(sys.argv[1]) / "records" / "late")

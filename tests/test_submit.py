@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.store.database import Store
-from razorbench.harness.tracks.spec import TRACKS
+from razorbench.harness.tracks.catalogue import TRACKS
 from razorbench.submissions import claim as claims
-from razorbench.submissions import queue, scoring, source
+from razorbench.submissions import queue, scoring
+from razorbench.submissions import source as sources
 from razorbench.submissions.claim import Claim
 from tests.toys import SPELLING, Speller, put_base
 
@@ -223,7 +224,7 @@ def test_track_that_cannot_be_scored_here_is_said(razorbench, home, weights, sub
     submit(weights())
 
     def missing(*_) -> None:
-        raise source.Refused("the images are missing; set RAZORBENCH_DATA")
+        raise sources.Refused("the images are missing; set RAZORBENCH_DATA")
 
     monkeypatch.setattr("razorbench.submissions.worker.ready", missing)
     ran = razorbench("worker", "--drain", "--home", home)

@@ -47,7 +47,9 @@ from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.report.flags import SILENCE
 from razorbench.harness.report.text import number
-from razorbench.harness.tracks.spec import TRACKS, Track, all_tracks, find_base, find_track, known_track, settings_for
+from razorbench.harness.tracks.catalogue import TRACKS, all_tracks, find_base, find_track, known_track
+from razorbench.harness.tracks.spec import Track
+from razorbench.harness.tracks.variants import settings_for
 from razorbench.submissions.commands import hide, queue, retract, submit, told, unhide, verify, worker
 
 if TYPE_CHECKING:  # it loads torch

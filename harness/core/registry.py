@@ -56,8 +56,8 @@ OURS: dict[str, dict[str, str]] = {
 """Our own ids: kind → id → "module:attribute". What changes a score changes the id's version; old ids stay."""
 
 TABLES = {
-    "track": "razorbench.harness.tracks.spec:TRACKS",
-    "base": "razorbench.harness.tracks.spec:BASES",
+    "track": "razorbench.harness.tracks.catalogue:TRACKS",
+    "base": "razorbench.harness.tracks.catalogue:BASES",
     "method": "razorbench.harness.learn.methods:METHODS",
 }
 """Where our own stand of the kinds that are values: kind → "module:table"."""

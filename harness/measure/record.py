@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.registry import OURS
 from razorbench.harness.learn.settings import lasting
+from razorbench.harness.tracks.catalogue import TRACKS
 
 T = TypeVar("T")
 
@@ -184,6 +185,8 @@ class Record:
     """Digests of the items of each task that was played; empty in records of schema 1."""
     measures: Sequence[Measure] = ()
     """What was measured on the way; empty in records of schema 1."""
+    track_digest: str = ""
+    """`Track.digest` of the track it was scored on; empty in records that are older than that."""
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -197,6 +200,7 @@ class Record:
         parts = [self.track, self.agent, self.base, self.method, settings]
         parts += [self.provenance["submission"]["id"]] if "submission" in self.provenance else []
         parts += [foreign(self.data)] if foreign(self.data) else []
+        parts += foreign_track(self.track, self.track_digest)
         spec = json.dumps(plain(parts), sort_keys=True)
         return blake2b(spec.encode(), digest_size=6).hexdigest()
 
@@ -204,6 +208,11 @@ class Record:
 def foreign(data: Mapping[str, str]) -> dict[str, str]:
     """The digests of data that stand in an id: of all tasks but our own, whose ids and code fix what they ask."""
     return {task: digest for task, digest in data.items() if task not in OURS["task"]}
+
+
+def foreign_track(id: str, digest: str) -> list[str]:
+    """The digest of a track, where it stands in an id: of all but our own, whose ids fix what they are."""
+    return [digest] if digest and not (id in TRACKS and TRACKS[id].digest == digest) else []
 
 
 def plain(value: Any) -> Any:

@@ -23,7 +23,7 @@ from razorbench.harness.measure.estimate import Estimate
 from razorbench.harness.measure.record import Drift, Record, Score, folder, plain, read, samples_of
 from razorbench.harness.report.text import printable
 from razorbench.harness.store.leaderboard import UNKNOWN
-from razorbench.harness.tracks.spec import known_track
+from razorbench.harness.tracks.catalogue import known_track
 
 VERSION = "0.3.0"
 OWNER = "razorbench"
@@ -42,7 +42,7 @@ def aggregates(home: Path, runs: Iterable[Mapping[str, Any]], now: datetime) -> 
     """
     for run in runs:
         record = read(folder(home, run["id"]))
-        yield path(record), aggregate(record, run["name"], samples_of(home, record.id), now)
+        yield path(record), aggregate(home, record, run["name"], now)
 
 
 def path(record: Record) -> str:
@@ -52,13 +52,14 @@ def path(record: Record) -> str:
     return "/".join(("data", *parts))
 
 
-def aggregate(record: Record, name: str, samples: pa.Table, now: datetime) -> Json:
-    """All results of one submission. `samples` are those of the record, `name` is what the board calls it."""
+def aggregate(home: Path, record: Record, name: str, now: datetime) -> Json:
+    """All results of one submission of a home; `name` is what the board calls it."""
+    samples = samples_of(home, record.id)
     scored, adapted = (record.provenance.get(part) or {} for part in ("scored", "adapted"))
     results = [made for score in record.scores for made in _task(record, score, samples)]
     results += _overall(record) + [_drift(record, drift) for drift in record.drifts]
     known = [result for result in results if result["score_details"]["score"] is not None]
-    track = known_track(record.track)
+    track = known_track(record.track, home)
     return {
         "schema_version": VERSION,
         "evaluation_id": evaluation_id(record),

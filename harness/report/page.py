@@ -25,7 +25,8 @@ from razorbench.harness.report.plots import by_seed, chosen, figures, plain_text
 from razorbench.harness.report.text import number, printable
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import UNKNOWN, Entry
-from razorbench.harness.tracks.spec import again, known_track
+from razorbench.harness.tracks.catalogue import known_track
+from razorbench.harness.tracks.variants import again
 
 ALTERNATIVES = {
     "gain-retention": "Every entry's gain on the new task against its retention of the prior tasks, with 95 % "
@@ -41,14 +42,14 @@ VERSIONS = ("torch", "numpy", "transformers", "peft", "mujoco")
 
 def report(store: Store, entries: Sequence[Entry], now: datetime) -> str:
     """The page of the track that these are all entries of, at least one; `now` is when it is made."""
-    track = known_track(entries[0].track)
+    track = known_track(entries[0].track, store.home)
     fronts = Counter(entry.rank for entry in entries)
     priors = list(dict.fromkeys(effect.task for entry in entries for effect in entry.effects if effect.role == "prior"))
     script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
     return _template().render(
         track=track,
         id=printable(entries[0].track),
-        rows=[_row(entry, fronts) for entry in entries],
+        rows=[_row(entry, fronts, store.home) for entry in entries],
         leaders=fronts[1],
         priors=[printable(task) for task in priors],
         kept=[_cells(entry, priors) for entry in entries],
@@ -73,7 +74,7 @@ def _template() -> Any:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _row(entry: Entry, fronts: Counter[int | None]) -> dict[str, Any]:
+def _row(entry: Entry, fronts: Counter[int | None], home: Path) -> dict[str, Any]:
     """An entry in words; `fronts` tells how many entries are on each."""
     tied = entry.rank is not None and fronts[entry.rank] > 1
     return {
@@ -92,7 +93,7 @@ def _row(entry: Entry, fronts: Counter[int | None]) -> dict[str, Any]:
         "again": [
             printable(command, 2000)
             for run in entry.runs
-            for command in again(entry.track, entry.method, entry.settings, run)
+            for command in again(entry.track, entry.method, entry.settings, run, home)
         ],
     }
 

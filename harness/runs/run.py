@@ -322,13 +322,15 @@ def standing(path: Path) -> int | None:
 
 def record_id(bench: Bench, checkpoint: str, manifest: Manifest, submission: Mapping[str, Any] | None = None) -> str:
     """Identity of a scored checkpoint: track, base, weights (`checkpoint`, their digest), how they are said to have
-    come about, who brought them; and the data of tasks that are not ours. All by content, nothing by its path.
+    come about, who brought them; and the track and the data of tasks, where they are not ours. All by content, nothing
+    by its path.
 
     Weights alone would not do: on answers of one element Dr. GRPO and REINFORCE give the same ones, bit for bit.
     """
     said = [manifest.method, lasting(manifest.settings), manifest.seed, *([submission["id"]] if submission else [])]
     parts = [bench.track.id, bench.base_id, checkpoint, *said]
     parts += [data] if (data := records.foreign(bench.data)) else []
+    parts += records.foreign_track(bench.track.id, bench.track.digest)
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -392,6 +394,7 @@ def keep(
         conditions=bench.conditions,
         data=bench.data,
         measures=measured(reports),
+        track_digest=bench.track.digest,
     )
     with suppress(Refused):  # another process may have scored the same checkpoint meanwhile; its record stands
         records.write(home, record, scored.samples, scored.answers)

@@ -25,7 +25,9 @@ from razorbench.harness.measure.record import Record, Torn
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs.run import Spec, run, run_folder
 from razorbench.harness.store.database import Store
-from razorbench.harness.tracks.spec import Track, find_track, settings_for
+from razorbench.harness.tracks.catalogue import find_track
+from razorbench.harness.tracks.spec import Track
+from razorbench.harness.tracks.variants import settings_for
 
 DRAWN = ""
 """Stands for the episodes along which drift is measured, among the tasks that a base answers."""
@@ -246,7 +248,7 @@ def work(track: str, home: Path, runtime: Runtime, server: str | None, spec: Spe
 @cache
 def bench(track: str, home: Path, runtime: Runtime) -> Bench:
     """The track made ready, once a process."""
-    return Bench(find_track(track), home, runtime)
+    return Bench(find_track(track, home), home, runtime)
 
 
 def follow_parent() -> None:

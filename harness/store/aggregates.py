@@ -34,7 +34,7 @@ from razorbench.harness.store.leaderboard import (
     points,
 )
 from razorbench.harness.store.sql import append, rows
-from razorbench.harness.tracks.spec import competitor, differs
+from razorbench.harness.tracks.variants import competitor, differs
 
 BATCH = 200
 """Entries whose samples are held at once."""
@@ -89,8 +89,8 @@ def _make(con: duckdb.DuckDBPyConnection, home: Path, ids: Sequence[str], fronts
         verified = {run["verified"] for run in runs[id]}
         made = {name: cell for name, cell in row.items() if name not in ("runs", "scored_at")} | {
             "settings": json.dumps(row["settings"]),
-            "variant": competitor(row["track"], row["method"], row["settings"]),
-            "differs": differs(row["track"], row["settings"]),
+            "variant": competitor(row["track"], row["method"], row["settings"], home),
+            "differs": differs(row["track"], row["settings"], home),
             "verified": "differs" if "differs" in verified else "reproduced" if verified == {"reproduced"} else "no",
             "parameters": runs[id][0]["parameters"],
             "front": fronts.get(id),

@@ -39,6 +39,7 @@ from razorbench.harness.store import leaderboard, quack
 from razorbench.harness.store.leaderboard import SORTS, Curve, Entry, Query
 from razorbench.harness.store.requests import Order, StoreError
 from razorbench.harness.store.sql import append, rows
+from razorbench.harness.tracks.catalogue import table_key
 
 MIGRATIONS = {int(path.name[:4]): path for path in sorted(Path(__file__).with_name("migrations").glob("*.sql"))}
 KINDS = ("hidden", "unhidden", "retracted", "renamed", "verified")
@@ -245,7 +246,7 @@ class Store:
         fresh, decided, torn = self._missing(con, records, events)
         if strict and torn:
             raise torn[0]
-        _insert(con, fresh)
+        _insert(con, fresh, self.home)
         _insert_events(con, decided)
         counted = [record.id for record in fresh] + [each.submission for each in decided if each.kind not in VALUED]
         told = [each.submission for each in decided if each.kind in VALUED]
@@ -529,7 +530,7 @@ def _refresh(con: duckdb.DuckDBPyConnection, home: Path) -> None:
     aggregates.refresh(con, home)
 
 
-def _insert(con: duckdb.DuckDBPyConnection, records: Sequence[Record]) -> None:
+def _insert(con: duckdb.DuckDBPyConnection, records: Sequence[Record], home: Path) -> None:
     made = [plain(record) | {"entry": record.entry} for record in records]
     for row in made:
         row["scores"] = [score | {"metrics": json.dumps(score["metrics"])} for score in row["scores"]]
@@ -538,6 +539,7 @@ def _insert(con: duckdb.DuckDBPyConnection, records: Sequence[Record]) -> None:
     for row in made:
         row |= {name: json.dumps(row[name]) for name in ("settings", "cost", "provenance", "conditions", "data")}
         row["scored_at"] = _utc(row["scored_at"])
+        row["track"] = table_key(row["track"], row["track_digest"], home)
     append(con, "submissions", made)
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import Entry
-from razorbench.harness.tracks.spec import known_track
+from razorbench.harness.tracks.catalogue import known_track
 from razorbench.leaderboard.frames import link
 from razorbench.leaderboard.parts import ARROW, columns, commands
 from razorbench.leaderboard.queries import leaders
@@ -20,7 +20,7 @@ LEADERS, NEWEST, WAITING = 3, 10, 50  # rows that each table shows at most
 
 def card(track: str, row: dict[str, Any], leaders: list[Entry]) -> None:
     """What a track asks, and who leads."""
-    if known := known_track(track):
+    if known := known_track(track, home()):
         st.subheader(known.title)
         st.write(known.question)
     else:

@@ -11,10 +11,11 @@ from razorbench.harness.learn.measures import MEASURES
 from razorbench.harness.report.flags import flags
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import Entry
-from razorbench.harness.tracks.spec import again, differs, known_track
+from razorbench.harness.tracks.catalogue import known_track
+from razorbench.harness.tracks.variants import again, differs
 from razorbench.leaderboard import charts, frames, queries
 from razorbench.leaderboard.parts import ARROW, choose_submission, columns, commands, picture
-from razorbench.leaderboard.snapshot import ask
+from razorbench.leaderboard.snapshot import ask, home
 from razorbench.leaderboard.words import bounds, number, printable, runs_of
 
 
@@ -156,7 +157,7 @@ def page() -> None:
     facts = {
         "track": run["track"],
         "method": run["method"],
-        "differs from the track": differs(run["track"], run["settings"]) or "nothing",
+        "differs from the track": differs(run["track"], run["settings"], home()) or "nothing",
         "seed": run["seed"],
         "steps": run["steps"],
         "base": run["base"],
@@ -183,8 +184,8 @@ def page() -> None:
     if entry is not None:
         training(entry)
     st.subheader("Make it again")
-    commands(*again(run["track"], run["method"], run["settings"], run))
-    if known_track(run["track"]) is None:
+    commands(*again(run["track"], run["method"], run["settings"], run, home()))
+    if known_track(run["track"], home()) is None:
         st.caption("Its track is not played any more: take the version of razorbench that its provenance names.")
     reported(run, entry)
     history(run["id"])

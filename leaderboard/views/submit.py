@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from razorbench.harness.tracks.spec import all_tracks
+from razorbench.harness.tracks.catalogue import all_tracks
 from razorbench.leaderboard.parts import commands
+from razorbench.leaderboard.snapshot import home
 
 TOML = """track = "{track}"
 name = "what the board shows"
@@ -24,7 +25,7 @@ def step(words: str, *lines: str) -> None:
 def page() -> None:
     """Draw the page."""
     st.title("Submit")
-    tracks = all_tracks()
+    tracks = all_tracks(home())
     track = tracks[st.selectbox("Track", list(tracks), key="track", bind="query-params")]
     st.write(track.question)
     st.subheader("With our methods")

@@ -3,9 +3,10 @@
 import pandas as pd
 import streamlit as st
 
-from razorbench.harness.tracks.spec import all_tracks
+from razorbench.harness.tracks.catalogue import all_tracks
 from razorbench.leaderboard import cards
 from razorbench.leaderboard.parts import ARROW, columns
+from razorbench.leaderboard.snapshot import home
 
 WORST = 98.0
 """Half the 95 % interval of a score of 50 % on one item, points."""
@@ -47,7 +48,7 @@ def page() -> None:
         if example := left[id].get("example"):
             st.caption("example")
             st.code(example, language=None, wrap_lines=True)
-    asked = [track for track in all_tracks().values() if id in (track.new, *track.prior_tasks)]
+    asked = [track for track in all_tracks(home()).values() if id in (track.new, *track.prior_tasks)]
     if not asked:
         return
     scored = [min(track.items or items or 0, items or track.items) for track in asked]
