@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from razorbench.harness.cli import scaffold
-from razorbench.harness.cli.task_check import check
+from razorbench.harness.cli.check.verdicts import check
 from razorbench.harness.core import registry
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ def test_the_page_works_as_written(tmp_path):
     code = f"""
 import json, site
 site.addsitedir({str(next(site.glob("lib*/python*/site-packages")))!r})  # as the interpreter does for its own
-from razorbench.harness.cli.task_check import check
+from razorbench.harness.cli.check.verdicts import check
 from razorbench.harness.core.registry import REGISTERED, find
 print(json.dumps([find("task", {id!r}).__module__, [(c.name, c.ok) for c in check({id!r}, episodes=32)]]))
 """
@@ -84,6 +84,6 @@ def test_the_other_examples_pass_the_check(file, attribute, without, tmp_path, m
 
 
 def test_the_page_lists_every_check():
-    from razorbench.harness.cli.task_check import PLAYED
+    from razorbench.harness.cli.check.verdicts import PLAYED
 
     assert re.findall(r"^\| (\w+) \|", PAGE, re.M)[1:] == list(PLAYED)

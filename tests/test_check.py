@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from razorbench import Card, Instances, Observation, Observations, Outcome, Outcomes, Refused, Sample, each
-from razorbench.harness.cli.task_check import MEASURED, PLAYED, Poison, at_chance, check
+from razorbench.harness.cli.check.tasks import at_chance
+from razorbench.harness.cli.check.trial import Poison
+from razorbench.harness.cli.check.verdicts import MEASURED, PLAYED, check
 from razorbench.harness.core import registry
 
 CARD = Card("Double a number.", "The reply is its double.", "made here", "CC0-1.0", 0.1)

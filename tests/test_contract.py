@@ -9,7 +9,8 @@ from scipy.stats import kstest
 from torch.distributions import Categorical
 
 from razorbench import Episodes, Instances
-from razorbench.harness.cli.task_check import check, first_difference
+from razorbench.harness.cli.check.tasks import first_difference
+from razorbench.harness.cli.check.verdicts import check
 from razorbench.harness.core.registry import ids, make
 from razorbench.harness.core.rollout import demonstrations, rollout
 from razorbench.harness.learn.loop import Adaptation

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 import pytest
 
 from razorbench import Refused
+from razorbench.harness.cli.check.verdicts import check
 from razorbench.harness.cli.scaffold import MODULE, new, versioned
-from razorbench.harness.cli.task_check import check
 from razorbench.harness.core import registry
 
 

@@ -725,7 +725,7 @@ def task(
             command(f"pip install -e {Path(files[0]).parent}")
             command(f"razorbench task check {scaffold.versioned(name)}")
         return
-    from razorbench.harness.cli.task_check import check
+    from razorbench.harness.cli.check.verdicts import check
 
     checks = check(name, episodes=episodes)
     failed = sum(found.ok is False for found in checks)
