@@ -7,20 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from razorbench import Refused
-from razorbench.harness.cli.terminal import (
-    HOME,
-    Failed,
-    Home,
-    Json,
-    Name,
-    Server,
-    busy,
-    command,
-    err,
-    listing,
-    out,
-    say,
-)
+from razorbench.harness.cli.arguments import HOME, Home, Json, Name, Server
+from razorbench.harness.cli.terminal import Failed, busy, command, err, listing, out, say
 from razorbench.harness.report.text import number
 from razorbench.harness.tracks.catalogue import find_track
 

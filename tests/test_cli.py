@@ -23,7 +23,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from razorbench import Missing, Refused
-from razorbench.harness.cli import main
+from razorbench.harness.cli import adapting, main, scoring
 from razorbench.harness.core.registry import REGISTERED
 from razorbench.harness.learn.checkpoint import Checkpoint
 from razorbench.harness.learn.settings import Settings, explained
@@ -203,7 +203,7 @@ def test_settings_are_kept_that_a_caller_in_python_gives(asked: list[Spec], monk
     own = Settings(lr=5e-4, batch=64, warmup=3)
     monkeypatch.setitem(TRACKS, TRACK, replace(TRACKS[TRACK], settings=own))
     monkeypatch.setattr(sys, "argv", ["script.py", "--lr", "7", "--kl=1"])  # the caller's own, none of our business
-    adapt = partial(main.adapt, TRACK, method="sft", out=Path("x"))
+    adapt = partial(adapting.adapt, TRACK, method="sft", out=Path("x"))
     adapt(settings={"lr": Settings().lr})
     adapt(settings=Settings(lr=1e-3))
     adapt()
@@ -272,7 +272,9 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
     own = replace(SPELLING, demo={"sft": (0.1, 0.2), "reinforce": (0.1,)})
     monkeypatch.setitem(REGISTERED["task"], "nowhere-v1", Nowhere)
-    monkeypatch.setattr(main, "TRACKS", tracks := {"far-v1": replace(own, id="far-v1", new="nowhere-v1"), own.id: own})
+    monkeypatch.setattr(
+        scoring, "TRACKS", tracks := {"far-v1": replace(own, id="far-v1", new="nowhere-v1"), own.id: own}
+    )
     for id, track in tracks.items():
         monkeypatch.setitem(TRACKS, id, track)
 
@@ -323,7 +325,7 @@ def test_what_a_sweep_has_is_what_one_run_alone_gives(home: Path, tmp_path: Path
 def test_the_demo_begins_with_what_is_shipped_and_shows_sft_and_rl_on_each_track(asked: list[Spec], monkeypatch):
     work: list[Any] = []
     monkeypatch.setattr("razorbench.harness.runs.sweep.sweeps", lambda given, *how: work.extend(given) or iter(()))
-    main.demo()
+    scoring.demo()
     assert [bool(track.base.sha256) for track, _ in work] == [True, True, True, True, False]
     for track, specs in work:
         methods = {spec.method for spec in specs}

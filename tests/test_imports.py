@@ -27,7 +27,7 @@ TORCHLESS = (
     *(f"razorbench.harness.tracks.{name}" for name in ("catalogue", "variants")),
     *(f"razorbench.harness.store.{name}" for name in ("database", "results", "aggregates", "server")),
     *(f"razorbench.harness.report.{name}" for name in ("flags", "plots", "export", "every_eval_ever", "page")),
-    "razorbench.harness.cli.check.verdicts",
+    *(f"razorbench.harness.cli.{name}" for name in ("main", "check.verdicts", "doctor", "scaffold")),
     *(f"razorbench.submissions.{name}" for name in ("commands", "gate", "queue", "source")),
 )
 GATE = ("claim", "strict", "tensors", "copying", "template", "render", "language", "gate")

@@ -6,12 +6,11 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
-import tyro
 from rich.box import SIMPLE
 from rich.console import Console, ConsoleDimensions
 from rich.progress import (
@@ -27,8 +26,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from razorbench.harness.learn.runtime import Runtime
-from razorbench.harness.learn.settings import Settings, explained
+from razorbench.harness.cli.arguments import HOME
 from razorbench.harness.measure.estimate import below_floor
 from razorbench.harness.report.text import number
 from razorbench.harness.tracks.spec import Track
@@ -38,38 +36,12 @@ if TYPE_CHECKING:  # they load scipy, which most commands do not need
     from razorbench.harness.store.leaderboard import Entry
 
 
-HOME = Path(os.environ.get("RAZORBENCH_HOME", ".razorbench"))
-"""The folder that everything lives in, unless --home names another."""
 WIDE = 120
 """Columns of a table where there is no terminal."""
 PAUSE = 10.0
 """Seconds between two lines about one thing, where there is no terminal."""
-
-
-Home = Annotated[Path, tyro.conf.arg(help="Folder that everything lives in (RAZORBENCH_HOME).")]
-Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="Print JSON for scripts.")]
-Server = Annotated[
-    str | None, tyro.conf.arg(name="store", help="Address quack:HOST:PORT of who writes the store (razorbench serve).")
-]
-Name = tyro.conf.Positional[str]
-
-
-def flags() -> Any:
-    """What a command line says of settings: those that are named there, and no other, whatever their values are."""
-    told, usual = explained(), "(default: the track's)"
-    named = {
-        field.name: Annotated[field.type, tyro.conf.arg(help=told[field.name], help_behavior_hint=usual)]
-        for field in fields(Settings)
-    }
-    return TypedDict("Named", named, total=False)  # type: ignore
-
-
-Changes = Annotated[Settings | Mapping[str, Any], tyro.conf.arg(constructor=flags()), tyro.conf.OmitArgPrefixes]
-"""Settings: all of them, or some by name, and then the others are the track's."""
-Computed = Annotated[Runtime, tyro.conf.OmitArgPrefixes]
-"""How models are computed."""
-UNCHANGED: dict[str, Any] = {}
-"""Settings as the track has them."""
+MARKS = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("–")}
+"""What is well, what is not, and what does not apply."""
 
 
 class Terminal(Console):

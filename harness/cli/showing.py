@@ -1,0 +1,229 @@
+"""The commands that show what came out: results, export, show, plot, film."""
+
+import json as jsonlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from razorbench.harness.cli.arguments import HOME, Home, Json, Name
+from razorbench.harness.cli.terminal import busy, command, interval, leaderboard, left_out, listing, out, say
+from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.protocols import Task
+from razorbench.harness.report.text import number
+from razorbench.harness.tracks.catalogue import TRACKS, find_track, known_track
+from razorbench.submissions.commands import told
+
+
+def results(*, track: str | None = None, home: Home = HOME, json: Json = False) -> None:
+    """Print the leaderboard of a track, or of all.
+
+    Args:
+        track: Id of the track; all that have rows, if not given.
+    """
+    from razorbench.harness.report import export
+    from razorbench.harness.store import results as board
+    from razorbench.harness.store.database import Store
+
+    if track is not None:
+        find_track(track)
+    store = Store(home)
+    left_out(store.torn())
+    entries = [entry for id in ([track] if track else store.tracks()) for entry in board.table(store, id)]
+    if json:
+        print(jsonlib.dumps([export.flat(entry) for entry in entries], indent=1))
+    elif not entries and (away := sum(len(store.runs(id, all=True)) for id in ([track] if track else TRACKS))):
+        out.print(f"No rows to show in {home}: {away} are hidden or retracted.", highlight=False)
+    elif not entries:
+        out.print(f"No rows in {home} yet. Make some:")
+        command(
+            f"razorbench sweep {track or next(iter(TRACKS))} --methods sft,dr-grpo --grid lr=1e-4,3e-4 --seeds 0", home
+        )
+    else:
+        for id in dict.fromkeys(entry.track for entry in entries):
+            out.print(leaderboard(known_track(id), id, [entry for entry in entries if entry.track == id]))
+
+
+def export(track: Name = "", *, format: str, out: Path, home: Home = HOME, json: Json = False) -> None:
+    """Write the leaderboard of a track, or of all, for other people and programs.
+
+    Args:
+        track: Id of the track; all that have rows, if not given.
+        format: csv, parquet, json: one row an entry; html: a page of one track; every-eval-ever: a folder of records
+            for the data store of that name.
+        out: File to write, or for every-eval-ever a folder that does not exist yet.
+    """
+    from razorbench.harness.report.export import publish
+    from razorbench.harness.store.database import Store
+
+    if track:
+        find_track(track)
+    with busy(f"exporting as {format}"):
+        entries = publish(Store(home), track or None, format, out)
+    say({"out": str(out), "entries": entries}, json, f"{out} holds {entries} entries.")
+
+
+def show(submission: Name, *, home: Home = HOME, json: Json = False) -> None:
+    """Show everything known of one submission: where it stands, and its rows.
+
+    Args:
+        submission: Its id or name, as `razorbench queue` or `razorbench results --json` give them.
+    """
+    from razorbench.harness.measure.record import plain
+    from razorbench.harness.report.flags import flags
+    from razorbench.harness.store import results as board
+    from razorbench.harness.store.database import Store
+
+    brought = told(home, submission)
+    records = list(brought["end"]["records"]) if brought and brought["end"] else []
+    if not brought or records:
+        rows = [board.show(Store(home), id) for id in records or [submission]]
+    else:
+        rows = []
+    if json:
+        print(
+            jsonlib.dumps(
+                plain(
+                    {**brought, "flags": flags([found["run"] for found in rows]), "rows": rows} if brought else rows[0]
+                ),
+                indent=1,
+                default=str,
+            )
+        )
+        return
+    if brought:
+        told_of = {(event["kind"], event["reason"]): event for found in rows for event in found["events"]}
+        show_brought(brought, list(told_of.values()))  # each seed's record has them
+    for flag in flags([found["run"] for found in rows]):
+        out.print(f"⚑ {flag}", highlight=False, soft_wrap=True, style="yellow")
+    for found in rows:
+        show_row(found)
+
+
+def show_brought(brought: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> None:
+    """Where a submission stands."""
+    sub, end = brought["submission"], brought["end"]
+    state = {"queued": "waits for a worker", "scoring": f"is being scored by {brought['worker']}"}
+    how = state.get(brought["state"], brought["state"])
+    line = f"{sub['name']} ({sub['id']}) on {sub['track']}: {how}"
+    out.print(line + (f": {end['reason']}" if end and end["reason"] else ""), highlight=False)
+    for event in events:
+        reason = f"{event['kind']} {event['value'] or ''}".strip()
+        out.print(f"{event['decided_at']:%Y-%m-%d}: {reason}: {event['reason']}", highlight=False, soft_wrap=True)
+    if brought["crashes"]:
+        out.print(f"scoring crashed {brought['crashes']} times; the end of the last log:", highlight=False)
+    if brought["log"]:
+        out.print(brought["log"], highlight=False, soft_wrap=True)
+
+
+def show_row(found: Mapping[str, Any]) -> None:
+    """One scored checkpoint."""
+    run = found["run"]
+    seed = "" if run["seed"] is None else f", seed {run['seed']}"
+    line = f"{run['name']} ({run['id']}) on {run['track']}: {run['method']}{seed}"
+    out.print(line, highlight=False)
+    scores = [
+        {
+            "task": score["task"],
+            "items": score["n"],
+            "unscored": score["unscored"],
+            "failed": score["failed_adapted"],
+            "base": number(score["base"], ".1f"),
+            "adapted": number(score["adapted"], ".1f"),
+            "difference": interval(score["difference"], score["low"], score["high"]),
+            "p": number(score["p_holm"], ".2g"),
+            "mde": number(score["mde"], ".1f"),
+        }
+        for score in found["scores"]
+    ]
+    listing(scores, False)
+    metrics = [
+        {"task": score["task"], "metric": name, "base": number(base, ".4g"), "adapted": number(adapted, ".4g")}
+        for score in found["scores"]
+        for name, (base, adapted) in score["metrics"].items()
+    ]
+    if metrics:
+        listing(metrics, False)
+    listing(found["drifts"], False, ("direction", "per", "nats", "se", "n", "floor"))
+    changed = {k: v for k, v in run["settings"].items() if v not in ("", 0)}
+    out.print("settings: " + " ".join(f"{k} {v}" for k, v in changed.items()), highlight=False)
+    out.print(f"files: {found['folder']}")
+
+
+def plot(track: Name, *, out: Path, home: Home = HOME, json: Json = False) -> None:
+    """Draw a track: gain × retention with fronts, forgetting × drift with the law, training curves.
+
+    Args:
+        track: Id of the track.
+        out: Folder to write the PNG files to.
+    """
+    from razorbench.harness.report import plots
+    from razorbench.harness.store.database import Store
+
+    find_track(track)
+    files = [str(path) for path in plots.draw(Store(home), track, out)]
+    say({"files": files}, json, "\n".join(files))
+
+
+def film(
+    track: tyro.conf.Positional[str] = "",
+    checkpoints: tyro.conf.Positional[tuple[Path, ...]] = (),
+    *,
+    out: Path | None = None,
+    submission: str = "",
+    task: str = "",
+    item: str = "",
+    most: int = 1,
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
+    """Film the base and adapted checkpoints side by side, from the same initial state; or what a submission did.
+
+    Args:
+        track: Id of the track, where checkpoints are filmed.
+        checkpoints: Checkpoint folders, as `razorbench adapt` writes them.
+        out: MP4 file to write; the films of a submission lie in the home, where the board finds them.
+        submission: Id or name of a submission; its flips are filmed as they were scored, without weights.
+        task: Id of one of the track's tasks; the new one, if not given.
+        item: The instance; if not given, the first flip: of a submission, or of 50 instances and the first checkpoint.
+        most: How many flips of a submission to film, the first ones.
+    """
+    if submission:
+        film_submission(submission, task, item, most, home, json)
+        return
+    if not (track and checkpoints) or out is None:
+        raise Refused("name a track, checkpoints and a file to write with --out, or a submission with --submission")
+    chosen = find_track(track)
+    from razorbench.harness.learn import checkpoint
+    from razorbench.harness.measure.score import Bench
+    from razorbench.harness.report import film as films
+
+    bench = Bench(chosen, home)
+    policies = {"base": bench.base}
+    for folder in checkpoints:
+        policies[folder.name] = bench.base.copy()
+        policies[folder.name].load(checkpoint.read(folder).weights)
+    name = task or chosen.new
+    played = bench.tasks.get(name)
+    if not isinstance(played, Task):
+        raise Refused(f"{name!r} is no task of {track}; choose one of {', '.join(bench.tasks)}")
+    with busy(f"filming {name}"):
+        number = films.find(played, item).id[0].item() if item else films.first_flip(played, list(policies.values()))
+        rewards = films.film(played, number, policies, out)
+    ends = ", ".join(f"{who} {reward:g}" for who, reward in rewards.items())
+    say({"file": str(out), "item": number, "rewards": rewards}, json, f"{out} shows item {number} of {name}: {ends}.")
+
+
+def film_submission(submission: str, task: str, item: str, most: int, home: Path, json: bool) -> None:
+    """Film what base and adapted did on flips of a submission."""
+    if most < 1:
+        raise Refused(f"most {most} cannot be; give a number that is at least 1")
+    from razorbench.harness.report.film import film_flips
+    from razorbench.harness.store.database import Store
+
+    found = Store(home).submission(submission)
+    name = task or find_track(found["track"]).new
+    with busy(f"filming {name}"):
+        files = [str(path) for path in film_flips(home, found["id"], name, item, most)]
+    say({"files": files}, json, "\n".join(files))
