@@ -64,10 +64,10 @@ def base(track: Name, *, out: Path, home: Home = HOME, json: Json = False) -> No
     """Copy the unadapted model of a track into a folder, to adapt it with tools of your own.
 
     Args:
-        track: Id of the track.
+        track: Id of the track, or its file, which ends in .toml.
         out: Folder to write: weights, and config and tokenizer where it is a language model.
     """
-    chosen = find_track(track).base
+    chosen = find_track(track, home).base
     if out.exists():
         raise Refused(f"{out} exists; name a new folder with --out")
     weights = chosen.weights(home)
@@ -141,7 +141,7 @@ def adapt(
     """Adapt the base of a track into a checkpoint folder; stopped and started again, it goes on where it was.
 
     Args:
-        track: Id of the track.
+        track: Id of the track, or its file, which ends in .toml.
         method: Id of the method; `razorbench methods` lists them.
         out: Checkpoint folder to write, or to go on with.
         seed: Seed of everything random.
@@ -149,7 +149,7 @@ def adapt(
         settings: What is not named is as the track has it.
         runtime: How the model is computed; it changes no result but for rounding.
     """
-    chosen = find_track(track)
+    chosen = find_track(track, home)
     if save_every < 0:
         raise Refused(f"save-every {save_every} cannot be; give a number that is at least 0")
     from razorbench.harness.learn.engine import started

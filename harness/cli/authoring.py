@@ -1,9 +1,10 @@
-"""The command of those who write tasks: task new, task check."""
+"""The commands of those who write tasks and tracks: task new, task check; track new, track check, track add."""
 
 import json as jsonlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -42,12 +43,56 @@ def task(
     from razorbench.harness.cli.check.verdicts import check
 
     checks = check(name, episodes=episodes)
-    failed = sum(found.ok is False for found in checks)
-    if json:
-        print(jsonlib.dumps([asdict(found) for found in checks], indent=1))
-    else:
-        for found in checks:
-            out.print(MARKS[found.ok], end=" ")
-            out.print(f"{found.name}: {found.detail}", highlight=False)
-    if failed:
+    told(checks, json)
+    if failed := sum(found.ok is False for found in checks):
         raise Failed(f"{name} fails {failed} of {len(checks)} checks")
+
+
+def track(
+    action: tyro.conf.Positional[Literal["new", "check", "add"]],
+    name: Name,
+    *,
+    folder: Path = Path("."),
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
+    """Write a new track's file, say what one lacks before anything heavy is loaded, or put one into a home.
+
+    Args:
+        action: new writes a file that works as written; check looks for what it names; add makes it known in the home.
+        name: Id of the new track, such as my-track-v1; else its file, which ends in .toml.
+        folder: Where `new` puts the file.
+    """
+    from razorbench.harness.tracks import scaffold
+    from razorbench.harness.tracks.catalogue import add_track, find_track
+
+    if action == "new":
+        file = scaffold.new(name, folder)
+        say({"file": str(file)}, json, f"Written: {file}\nChange it, then see what it lacks:")
+        if not json:
+            command(f"razorbench track check {file}")
+        return
+    if action == "add":
+        added = find_track(name, home)
+        add_track(added, home)
+        row = {"track": added.id, "hash": added.digest}
+        say(row, json, f"{home} knows {added.id}, of hash {added.digest}. Adapt and score on it:")
+        if not json:
+            command(f"razorbench sweep {added.id} --methods sft,dr-grpo --grid lr=1e-4,3e-4 --seeds 0", home)
+        return
+    findings = scaffold.check(name, home)
+    told(findings, json)
+    if failed := sum(finding.ok is False for finding in findings):
+        raise Failed(f"{name} lacks {failed} of {len(findings)} things")
+    if not json:
+        command(f"razorbench track add {name}", home)
+
+
+def told(findings: Sequence[Any], json: bool) -> None:
+    """What was looked at, a line each: its mark, its name and what was found."""
+    if json:
+        print(jsonlib.dumps([asdict(found) for found in findings], indent=1))
+        return
+    for found in findings:
+        out.print(MARKS[found.ok], end=" ")
+        out.print(f"{found.name}: {found.detail}", highlight=False, soft_wrap=True)

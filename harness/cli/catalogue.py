@@ -21,7 +21,7 @@ def tracks(*, home: Home = HOME, json: Json = False) -> None:
                 "new": track.new,
                 "priors": track.prior_tasks,
             }
-            for track in all_tracks().values()
+            for track in all_tracks(home).values()
         ],
         json,
         ("track", "question"),

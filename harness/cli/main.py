@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads make sma
 import tyro
 
 from razorbench.harness.cli.adapting import adapt, base, pretrain, questions
-from razorbench.harness.cli.authoring import task
+from razorbench.harness.cli.authoring import task, track
 from razorbench.harness.cli.catalogue import agents, methods, tasks, tracks
 from razorbench.harness.cli.home import board, doctor, rebuild, serve
 from razorbench.harness.cli.scoring import demo, score, sweep
@@ -23,7 +23,7 @@ COMMANDS = {
     f.__name__: f
     for f in (
         tracks, tasks, agents, methods, pretrain, adapt, score, sweep, results, export, show, plot, film, rebuild, task,
-        doctor, demo, board, submit, worker, queue, verify, retract, hide, unhide, serve, base, questions,
+        track, doctor, demo, board, submit, worker, queue, verify, retract, hide, unhide, serve, base, questions,
     )
 }  # fmt: skip
 

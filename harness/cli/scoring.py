@@ -45,7 +45,7 @@ def score(
         name: Name on the board; by default the folder's. A checkpoint that was scored before is renamed.
         runtime: How the models are computed; it changes no result but for rounding.
     """
-    chosen = find_track(track)
+    chosen = find_track(track, home)
     from razorbench.harness.learn import checkpoint
     from razorbench.harness.measure.score import Bench
     from razorbench.harness.runs.run import score_folder
@@ -99,21 +99,21 @@ def sweep(
     """Adapt and score every method × grid point × seed, one row a run; started again, it does what is missing.
 
     Args:
-        track: Id of the track.
+        track: Id of the track, or its file, which ends in .toml.
         methods: Comma-separated; settings of one's own after colons, as in sft,grpo:kl=0.1,sft:style=zero-four.
         grid: Values to try, as in lr=1e-5,1e-4 schedule=constant,cosine.
         seeds: Seeds, as in 0 1 2.
         workers: Processes; 0: one a core.
         runtime: How the models are computed; it changes no result but for rounding.
     """
-    chosen = find_track(track)
+    chosen = find_track(track, home)
     from razorbench.harness.runs.sweep import plan
 
     specs = plan(chosen, methods.split(","), grid, seeds)
     failed = sweep_all([(chosen, specs)], home, workers, server, runtime=runtime)
     say({"runs": len(specs), "failed": failed}, json, f"{len(specs) - failed} of {len(specs)} runs are on the board:")
     if not json:
-        command(f"razorbench results --track {track}", home)
+        command(f"razorbench results --track {chosen.id}", home)
     if failed:
         raise Failed(f"{failed} of {len(specs)} runs failed; the same command tries them again")
 
@@ -125,7 +125,7 @@ def demo(*, tracks: tuple[str, ...] = (), home: Home = HOME, workers: int = 0) -
         tracks: Ids of the tracks; all that have a demo, if not given.
         workers: Processes; 0: one a core.
     """
-    named = [find_track(id) for id in tracks] or sorted(TRACKS.values(), key=lambda track: not track.base.sha256)
+    named = [find_track(id, home) for id in tracks] or sorted(TRACKS.values(), key=lambda track: not track.base.sha256)
     if bare := [track.id for track in named if tracks and not track.demo]:
         raise Refused(f"{', '.join(bare)} has no demo; choose tracks with `razorbench sweep`")
     from razorbench.harness.runs.sweep import plan

@@ -3,7 +3,7 @@
 import json as jsonlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -14,6 +14,9 @@ from razorbench.harness.core.protocols import Task
 from razorbench.harness.report.text import number
 from razorbench.harness.tracks.catalogue import TRACKS, find_track, known_track
 from razorbench.submissions.commands import told
+
+if TYPE_CHECKING:  # it loads DuckDB
+    from razorbench.harness.store.database import Store
 
 
 def results(*, track: str | None = None, home: Home = HOME, json: Json = False) -> None:
@@ -26,9 +29,8 @@ def results(*, track: str | None = None, home: Home = HOME, json: Json = False) 
     from razorbench.harness.store import results as board
     from razorbench.harness.store.database import Store
 
-    if track is not None:
-        find_track(track)
     store = Store(home)
+    track = track and named(track, store)
     left_out(store.torn())
     entries = [entry for id in ([track] if track else store.tracks()) for entry in board.table(store, id)]
     if json:
@@ -42,7 +44,15 @@ def results(*, track: str | None = None, home: Home = HOME, json: Json = False) 
         )
     else:
         for id in dict.fromkeys(entry.track for entry in entries):
-            out.print(leaderboard(known_track(id), id, [entry for entry in entries if entry.track == id]))
+            out.print(leaderboard(known_track(id, home), id, [entry for entry in entries if entry.track == id]))
+
+
+def named(track: str, store: "Store") -> str:
+    """The track that somebody names: its id, or its file, or what has rows here though nobody knows it any more.
+
+    Refuses what is none of these.
+    """
+    return track if track in store.tracks() else find_track(track, store.home).id
 
 
 def export(track: Name = "", *, format: str, out: Path, home: Home = HOME, json: Json = False) -> None:
@@ -57,10 +67,10 @@ def export(track: Name = "", *, format: str, out: Path, home: Home = HOME, json:
     from razorbench.harness.report.export import publish
     from razorbench.harness.store.database import Store
 
-    if track:
-        find_track(track)
+    store = Store(home)
+    track = track and named(track, store)
     with busy(f"exporting as {format}"):
-        entries = publish(Store(home), track or None, format, out)
+        entries = publish(store, track or None, format, out)
     say({"out": str(out), "entries": entries}, json, f"{out} holds {entries} entries.")
 
 
@@ -161,8 +171,8 @@ def plot(track: Name, *, out: Path, home: Home = HOME, json: Json = False) -> No
     from razorbench.harness.report import plots
     from razorbench.harness.store.database import Store
 
-    find_track(track)
-    files = [str(path) for path in plots.draw(Store(home), track, out)]
+    store = Store(home)
+    files = [str(path) for path in plots.draw(store, named(track, store), out)]
     say({"files": files}, json, "\n".join(files))
 
 
@@ -194,7 +204,7 @@ def film(
         return
     if not (track and checkpoints) or out is None:
         raise Refused("name a track, checkpoints and a file to write with --out, or a submission with --submission")
-    chosen = find_track(track)
+    chosen = find_track(track, home)
     from razorbench.harness.learn import checkpoint
     from razorbench.harness.measure.score import Bench
     from razorbench.harness.report import film as films
@@ -223,7 +233,7 @@ def film_submission(submission: str, task: str, item: str, most: int, home: Path
     from razorbench.harness.store.database import Store
 
     found = Store(home).submission(submission)
-    name = task or find_track(found["track"]).new
+    name = task or find_track(found["track"], home).new
     with busy(f"filming {name}"):
         files = [str(path) for path in film_flips(home, found["id"], name, item, most)]
     say({"files": files}, json, "\n".join(files))

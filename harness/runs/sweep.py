@@ -25,7 +25,7 @@ from razorbench.harness.measure.record import Record, Torn
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs.run import Spec, run, run_folder
 from razorbench.harness.store.database import Store
-from razorbench.harness.tracks.catalogue import find_track
+from razorbench.harness.tracks.catalogue import add_track, find_track
 from razorbench.harness.tracks.spec import Track
 from razorbench.harness.tracks.variants import settings_for
 
@@ -112,6 +112,8 @@ def sweeps(
     fails, or whose record is torn, is yielded with its error and leaves no row.
     """
     store, most = Store(home, server=server), workers or os.cpu_count() or 1
+    for track, _ in work:
+        add_track(track, home)  # the workers find it there
     store.reconcile()
     courses = [Course(track, specs, store, runtime) for track, specs in work]
     going: dict[Future, tuple[Course, Job]] = {}
