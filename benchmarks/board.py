@@ -28,8 +28,8 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.measure import ranking, statistics
 from razorbench.harness.measure import record as files
-from razorbench.harness.measure import statistics
 from razorbench.harness.measure.answers import flips
 from razorbench.harness.measure.law import fit_law
 from razorbench.harness.measure.record import Drift, Point, Record, Score
@@ -329,11 +329,11 @@ def parts() -> None:
     beats = rng.random((2, 5_000, 5_000)) < 0.3
     x, run = rng.random(15_000), np.repeat(np.arange(5_000), 3)
     y, method = x**2 + rng.normal(size=15_000), (run % 12).astype(str)
-    beaten = statistics.wins([scores])
+    beaten = ranking.wins([scores])
     work: dict[str, Callable[[], Any]] = {
         "`paired`, 10,000 binary items": lambda: statistics.paired(base, adapted),
         "`wins`, 64 of 1,000 entries against all, 10,000 items": lambda: beaten(slice(64)),
-        "`fronts`, 5,000 points": lambda: statistics.fronts(beats[0], beats[1], np.ones(5_000, bool)),
+        "`fronts`, 5,000 points": lambda: ranking.fronts(beats[0], beats[1], np.ones(5_000, bool)),
         "`fit_law`, 1,000 resamples of 15,000 points of 5,000 runs": lambda: fit_law(x, y, method, cluster=run),
     }
     print("| what | median of 5, s |\n| --- | ---: |")

@@ -14,18 +14,9 @@ import pytest
 from scipy import special
 
 from razorbench.harness.measure.estimate import Estimate
-from razorbench.harness.measure.statistics import (
-    FEW_EVENTS,
-    bootstrap_interval,
-    combine,
-    dirichlet_interval,
-    effects_interval,
-    mean,
-    paired,
-    shared,
-    t_interval,
-    wins,
-)
+from razorbench.harness.measure.intervals import bootstrap_interval, dirichlet_interval, effects_interval, t_interval
+from razorbench.harness.measure.ranking import wins
+from razorbench.harness.measure.statistics import FEW_EVENTS, combine, mean, paired, shared
 
 pytestmark = pytest.mark.slow
 

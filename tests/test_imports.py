@@ -23,7 +23,7 @@ TORCHLESS = (
     "razorbench",
     *(f"razorbench.harness.core.{name}" for name in ("lanes", "questions")),
     *(f"razorbench.harness.learn.{name}" for name in ("settings", "runtime")),
-    *(f"razorbench.harness.measure.{name}" for name in ("statistics", "record", "answers", "law")),
+    *(f"razorbench.harness.measure.{name}" for name in ("statistics", "ranking", "law", "record", "answers")),
     *(f"razorbench.harness.tracks.{name}" for name in ("catalogue", "variants")),
     *(f"razorbench.harness.store.{name}" for name in ("database", "results", "aggregates", "server")),
     *(f"razorbench.harness.report.{name}" for name in ("flags", "plots", "export", "every_eval_ever", "page")),

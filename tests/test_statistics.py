@@ -1,4 +1,4 @@
-"""The numbers of `harness.measure.statistics` against hand-worked ones and independent implementations."""
+"""The statistics of `harness.measure` against hand-worked numbers and independent implementations."""
 
 import numpy as np
 import pytest
@@ -6,28 +6,21 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from razorbench.harness.measure.continual import avg_acc, backward_transfer, forgetting_measure
+from razorbench.harness.measure.estimate import Estimate
+from razorbench.harness.measure.intervals import bootstrap_interval, dirichlet_interval, jeffreys_interval
+from razorbench.harness.measure.ranking import fronts, wins
+from razorbench.harness.measure.significance import holm, mcnemar, sign_flip
 from razorbench.harness.measure.statistics import (
-    Estimate,
-    avg_acc,
-    backward_transfer,
     between_seeds,
-    bootstrap_interval,
     combine,
-    dirichlet_interval,
-    forgetting_measure,
-    fronts,
-    holm,
-    jeffreys_interval,
     judged,
-    mcnemar,
     mean,
     minimum_detectable_effect,
     paired,
     paired_test,
     shared,
-    sign_flip,
     spread,
-    wins,
 )
 
 NAN = float("nan")

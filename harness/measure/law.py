@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from razorbench.harness.measure.statistics import Array, columns
+from razorbench.harness.measure.clusters import Array, columns
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import rollout
 from razorbench.harness.learn.policy import Policy, Worded
 from razorbench.harness.learn.runtime import AUTO, Runtime
-from razorbench.harness.measure import statistics
+from razorbench.harness.measure import significance, statistics
 from razorbench.harness.measure.answers import Tokens, answer_rows, flipped
 from razorbench.harness.measure.cache import code_digest, kept
 from razorbench.harness.measure.drift import Divergence, divergence, elements, floor, reverse_kl
@@ -285,7 +285,7 @@ class Bench:
         for id, adapted in answers.items():
             estimates[id], p = statistics.judged(self.answers[id].score, adapted.score, adapted.cluster)
             scores.append(score_row(id, suites.get(id, ""), self.answers[id], adapted, estimates[id], p))
-        held = statistics.holm(np.array([np.nan if s.p is None else s.p for s in scores]))
+        held = significance.holm(np.array([np.nan if s.p is None else s.p for s in scores]))
         scores = [replace(s, p_holm=float(p)) for s, p in zip(scores, held, strict=True)]
         forward, drifts = None, []
         if isinstance(agent, Policy):

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from razorbench.harness.core.errors import Refused
-from razorbench.harness.measure import statistics
+from razorbench.harness.measure import ranking, statistics
+from razorbench.harness.measure.clusters import places
 from razorbench.harness.measure.estimate import Estimate
 from razorbench.harness.measure.law import fit_law
 from razorbench.harness.measure.record import plain
@@ -198,7 +199,7 @@ def _rank(con: duckdb.DuckDBPyConnection, track: str) -> None:
     known = scored & ~np.isnan(np.array([(row["gain"], row["retention"]) for row in found], float)).any(1)
     names = [row["entry"] for row in found]
     gained, retained = (_beats(len(names), _blocks(*_per_item(con, track, role, names))) for role in ("new", "prior"))
-    ranks = statistics.fronts(gained, retained, known)
+    ranks = ranking.fronts(gained, retained, known)
     front = [int(rank) + 1 if rank >= 0 else None for rank in ranks]
     con.register("fresh", pa.table({"entry": names, "front": pa.array(front, "int64")}))
     con.execute(
@@ -210,9 +211,9 @@ def _rank(con: duckdb.DuckDBPyConnection, track: str) -> None:
 
 
 def _beats(k: int, blocks: Sequence[np.ndarray]) -> np.ndarray:
-    """Whether the first of two entries has more than the second, [k, k]: see `statistics.wins`."""
+    """Whether the first of two entries has more than the second, [k, k]: see `ranking.wins`."""
     found = np.zeros((k, k), bool)
-    beaten = statistics.wins(blocks)
+    beaten = ranking.wins(blocks)
     for start in range(0, k if blocks else 0, ROWS):
         part = slice(start, start + ROWS)
         found[part] = beaten(part)
@@ -220,7 +221,7 @@ def _beats(k: int, blocks: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _blocks(tasks: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Blocks of independent clusters for `statistics.wins`, given adapted − base on each task [k, items] and what its
+    """Blocks of independent clusters for `ranking.wins`, given adapted − base on each task [k, items] and what its
     items share [items], None: nothing.
 
     Each task counts the same, however many items it has. Tasks that share clusters are one block, where a cluster is
@@ -242,7 +243,7 @@ def _blocks(tasks: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> list
 
 def _summed(scores: np.ndarray, names: np.ndarray) -> np.ndarray:
     """Scores [k, items] summed over the items of a cluster, [k, clusters]; NaN where an item has none."""
-    at = statistics.places(names)
+    at = places(names)
     order, count = np.argsort(at, kind="stable"), np.bincount(at)
     if len(count) == len(at):
         return scores

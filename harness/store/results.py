@@ -46,7 +46,7 @@ def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
 
     An item counts as right from a mean reward of 1/2. Refused for entries of two tracks, which answer other items.
     """
-    from razorbench.harness.measure import statistics  # it loads SciPy, and most pages compare nothing
+    from razorbench.harness.measure import significance, statistics  # they load SciPy, and most pages compare nothing
 
     if first.track != second.track:
         raise Refused(f"{first.track} and {second.track} ask other items: compare entries of one track")
@@ -79,7 +79,7 @@ def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
                 second_kept=tuple(names[other & knew].tolist()),
             )
         )
-    corrected = statistics.holm([each.p for each in found])
+    corrected = significance.holm([each.p for each in found])
     return [replace(each, p_holm=float(p)) for each, p in zip(found, corrected, strict=True)]
 
 
