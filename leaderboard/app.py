@@ -3,7 +3,7 @@
 import streamlit as st
 
 from razorbench import Refused
-from razorbench.harness.store.database import StoreError
+from razorbench.harness.store.requests import StoreError
 from razorbench.leaderboard.snapshot import Empty, look
 
 # File under views/, which is the page's path in the URL → its icon. A folder that is called pages would be served

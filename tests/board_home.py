@@ -14,7 +14,8 @@ from benchmarks import board
 from razorbench.harness.measure import record as files
 from razorbench.harness.measure import statistics
 from razorbench.harness.measure.record import Drift, Measure, Point, Record, Score
-from razorbench.harness.store.database import MIGRATIONS, Event, Store
+from razorbench.harness.store import migrations
+from razorbench.harness.store.database import Event, Store
 from razorbench.harness.store.requests import Order
 from razorbench.submissions import queue
 from razorbench.submissions.claim import Claim, Data
@@ -136,5 +137,5 @@ def hostile(home: Path) -> Store:
     store = Store(home)
     add(store, *made)
     with store.lock():  # all at once, because each would publish
-        store.perform([Order("decide", (asdict(event),), max(MIGRATIONS)) for event in events])
+        store.perform([Order("decide", (asdict(event),), migrations.last()) for event in events])
     return store

@@ -17,9 +17,9 @@ import pytest
 
 from razorbench import Refused
 from razorbench.harness.measure import record as files
-from razorbench.harness.store import database as module
-from razorbench.harness.store import quack, server
-from razorbench.harness.store.database import Order, Store, StoreError
+from razorbench.harness.store import migrations, quack, server
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.requests import Order, StoreError
 from tests.test_record import columns, make
 from tests.test_store import WRITER, end, everything, put, start
 
@@ -95,7 +95,7 @@ def client(home: Path, address: str) -> Store:
 def letter(*arguments: object) -> str:
     """The work and its arguments, as a client sends them."""
     work, *rest = arguments
-    return json.dumps({"work": work, "arguments": rest, "migration": max(module.MIGRATIONS)})
+    return json.dumps({"work": work, "arguments": rest, "migration": migrations.last()})
 
 
 def sql(address: str, text: str, token: str = TOKEN) -> list:
@@ -215,7 +215,7 @@ def test_an_event_that_is_ordered_twice_is_one(client: Store, serve, address: st
     serve()
     put(client, make("r1"))
     event = {"id": "20260101T000000.000000-abcdef12", "submission": "r1", "kind": "hidden", "reason": "why"}
-    order = Order("decide", [{**event, "decided_at": "2026-01-01T00:00:00+00:00"}], max(module.MIGRATIONS))
+    order = Order("decide", [{**event, "decided_at": "2026-01-01T00:00:00+00:00"}], migrations.last())
     for _ in range(2):
         quack.ask(address, order, 10)
     assert [row["id"] for row in client.events()] == [event["id"]]
@@ -305,9 +305,9 @@ def test_a_missing_extension_names_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_versions_that_differ_are_one_sentence(client: Store, serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     serve()
     put(client, make("r1"))
-    last = max(module.MIGRATIONS)
+    last = migrations.last()
     (tmp_path / "0099_future.sql").write_text("CREATE TABLE future (x INTEGER)")
-    monkeypatch.setattr(module, "MIGRATIONS", {**module.MIGRATIONS, 99: tmp_path / "0099_future.sql"})
+    monkeypatch.setattr(migrations, "MIGRATIONS", {**migrations.MIGRATIONS, 99: tmp_path / "0099_future.sql"})
     for work in (client.reconcile, lambda: client.runs("tiny-v1")):
         with pytest.raises(StoreError, match=f"migration 99 and its server {last}: install one version on both"):
             work()

@@ -17,8 +17,10 @@ from razorbench import Refused
 from razorbench.harness.measure import record as files
 from razorbench.harness.measure.record import Drift, Point
 from razorbench.harness.store import database as module
-from razorbench.harness.store.database import Store, StoreError
+from razorbench.harness.store import migrations
+from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import Query
+from razorbench.harness.store.requests import StoreError
 from tests.test_record import columns, make
 
 ROOT = Path(__file__).parents[1]
@@ -262,14 +264,14 @@ def test_migrations_run_once_and_are_numbered_from_one(store: Store):
     before = store.rows("FROM migrations")
     put(store, make("r2"))
     assert store.rows("FROM migrations") == before
-    assert [row["number"] for row in before] == list(range(1, len(module.MIGRATIONS) + 1))
+    assert [row["number"] for row in before] == list(range(1, len(migrations.MIGRATIONS) + 1))
 
 
 def test_a_database_newer_than_this_program_is_refused(store: Store, monkeypatch, tmp_path: Path):
     newer = tmp_path / "0099_future.sql"
     newer.write_text("CREATE TABLE future (x INTEGER)")
     with monkeypatch.context() as future:
-        future.setattr(module, "MIGRATIONS", {**module.MIGRATIONS, 99: newer})
+        future.setattr(migrations, "MIGRATIONS", {**migrations.MIGRATIONS, 99: newer})
         put(store, make("r1"))
     with pytest.raises(StoreError, match=r"migration 99 .*: upgrade razorbench"):
         store.runs("tiny-v1")
@@ -281,7 +283,7 @@ def test_an_older_snapshot_is_brought_up_to_date_when_read(store: Store, monkeyp
     put(store, make("r1"))
     newer = tmp_path / "0099_future.sql"
     newer.write_text("CREATE TABLE future (x INTEGER)")
-    monkeypatch.setattr(module, "MIGRATIONS", {**module.MIGRATIONS, 99: newer})
+    monkeypatch.setattr(migrations, "MIGRATIONS", {**migrations.MIGRATIONS, 99: newer})
     assert store.rows("FROM future") == []
     assert len(store.runs("tiny-v1")) == 1
 
@@ -291,7 +293,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(store: Store, monk
     broken = tmp_path / "0099_broken.sql"
     broken.write_text("CREATE TABLE future (x INTEGER); SELECT no_such_column FROM future")
     with monkeypatch.context() as future:
-        future.setattr(module, "MIGRATIONS", {**module.MIGRATIONS, 99: broken})
+        future.setattr(migrations, "MIGRATIONS", {**migrations.MIGRATIONS, 99: broken})
         with pytest.raises(duckdb.BinderException):
             store.reconcile()
     put(store, make("r2"))
@@ -300,7 +302,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(store: Store, monk
 
 def test_rows_that_are_older_than_metrics_have_none(store: Store, monkeypatch):
     with monkeypatch.context() as past:
-        past.setattr(module, "MIGRATIONS", {n: path for n, path in module.MIGRATIONS.items() if n < 3})
+        past.setattr(migrations, "MIGRATIONS", {n: path for n, path in migrations.MIGRATIONS.items() if n < 3})
         past.setattr(module, "append", without_later_columns)
         past.setattr(module, "_refresh", lambda con, home: None)
         put(store, make("r1"))
@@ -536,7 +538,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_state(store: Store, room
 import resource, sys
 from pathlib import Path
 from razorbench.harness.measure import record as files
-from razorbench.harness.store.database import Store, StoreError
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.requests import StoreError
 store = Store(sys.argv[1])
 late = files.read(Path(sys.argv[1]) / "records" / "late")
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)

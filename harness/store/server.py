@@ -24,7 +24,8 @@ from typing import Any
 import duckdb
 
 from razorbench.harness.core.errors import Refused
-from razorbench.harness.store.database import MIGRATIONS, Store
+from razorbench.harness.store import migrations
+from razorbench.harness.store.database import Store
 from razorbench.harness.store.quack import connect, parse
 from razorbench.harness.store.requests import Order, StoreError
 
@@ -52,7 +53,7 @@ def serve(home: Path | str, listen: str, token: str, ready: Callable[[str], Any]
     store = Store(home)
     with _signals() as stop, store.lock(address):
         _demand_free(host, port)
-        for answer in store.perform([Order("reconcile", (), max(MIGRATIONS))]):  # migrates and publishes, too
+        for answer in store.perform([Order("reconcile", (), migrations.last())]):  # migrates and publishes, too
             if isinstance(answer, Exception):
                 raise answer
         with _inbox(f"quack:{host}:{port}", token) as inbox:
