@@ -10,6 +10,7 @@ import torch
 
 from razorbench.harness.learn.checkpoint import MANIFEST, Checkpoint, Manifest
 from razorbench.harness.learn.policy import Policy
+from razorbench.harness.measure.record import Record
 from razorbench.harness.measure.score import POINTS, Bench
 from razorbench.harness.runs import run
 from razorbench.harness.runs.provenance import commit
@@ -57,7 +58,7 @@ def _policy(bench: Bench, weights: Path) -> Policy:
     return policy
 
 
-def _score(bench: Bench, home: Path, into: Path, sub: Submission, seed: int | None, folder: str) -> run.Record:
+def _score(bench: Bench, home: Path, into: Path, sub: Submission, seed: int | None, folder: str) -> Record:
     found = _checkpoint(home, sub, folder)
     claim = sub.claim
     seconds = claim.compute.get("seconds")

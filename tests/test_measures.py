@@ -17,7 +17,8 @@ from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.report.flags import SILENCE, flags
-from razorbench.harness.runs.run import Spec, measured, run
+from razorbench.harness.runs.curve import measured
+from razorbench.harness.runs.run import Spec, run
 from razorbench.harness.store.database import Store
 from tests.toys import SPELLING, Dialogue, Speller
 

@@ -20,7 +20,9 @@ from razorbench.harness.learn.settings import Settings, variant
 from razorbench.harness.measure.drift import Divergence
 from razorbench.harness.measure.score import Answers, Bench, drift_rows, evaluate, metric_means, samples, score_row
 from razorbench.harness.measure.statistics import judged
-from razorbench.harness.runs.run import Spec, adapt_into, alone, begin, cost, run, score_folder, waypoints, window_mean
+from razorbench.harness.runs.curve import cost, window_mean
+from razorbench.harness.runs.folder import alone
+from razorbench.harness.runs.run import Spec, adapt_into, begin, run, score_folder, waypoints
 from razorbench.harness.runs.sweep import fingerprint, plan, sweep
 from razorbench.harness.store.database import Store
 from razorbench.harness.tracks.catalogue import find_track

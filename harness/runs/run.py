@@ -1,12 +1,10 @@
 """One run from a specification to a checkpoint folder or a record: adapt, measure on the way, score, keep."""
 
-import fcntl
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -18,29 +16,20 @@ import numpy as np
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.protocols import Task
 from razorbench.harness.learn import checkpoint as checkpoints
-from razorbench.harness.learn.checkpoint import (
-    ADAPTERS,
-    CURVE,
-    MANIFEST,
-    WAYPOINTS,
-    WEIGHTS,
-    Checkpoint,
-    Manifest,
-    Report,
-)
+from razorbench.harness.learn.checkpoint import ADAPTERS, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest, Report
 from razorbench.harness.learn.engine import LOCAL, Engine, first_does
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import OWN, find_method
 from razorbench.harness.learn.policy import LowRank, Policy
 from razorbench.harness.learn.settings import Settings, lasting
 from razorbench.harness.measure import record as records
-from razorbench.harness.measure.record import Measure, Point, Record
-from razorbench.harness.measure.score import POINTS, Bench, Scored
+from razorbench.harness.measure.record import Point, Record
+from razorbench.harness.measure.score import POINTS, Bench
+from razorbench.harness.runs.curve import cost, curve, measured
+from razorbench.harness.runs.folder import alone, reserve, save_weights, tidy, write_curve
 from razorbench.harness.runs.provenance import provenance
 from razorbench.harness.tracks.bases import file_sha256, policy_digest
 
-CURVE_ROWS = 64
-"""Rows of the training curve that a record keeps; each is the mean over its share of the steps."""
 SAVE_SECONDS = 300.0
 """Time between saved states, where no number of steps is given: a killed run of hours loses minutes."""
 
@@ -155,7 +144,7 @@ def adapt_into(
     )
     weights, reports = folder / (ADAPTERS if spec.settings.lora else WEIGHTS), []
     adaptation = None if weights.exists() else begin(bench, spec, engine)  # what is refused has left nothing behind
-    first_does(engine, lambda: claim(folder, manifest))
+    first_does(engine, lambda: reserve(folder, manifest))
     if adaptation is None:
         first_does(engine, lambda: tidy(folder))
         return checkpoints.read(folder)
@@ -186,56 +175,6 @@ def adapt_into(
 
     first_does(engine, finish)
     return Checkpoint(folder, done)
-
-
-def tidy(folder: Path) -> None:
-    """Remove what only an unfinished adaptation needs, and what killed ones left half-written."""
-    for state in {*folder.glob("state-*"), *folder.glob(".state-*")}:
-        shutil.rmtree(state)
-    ours = (f".{name}.*" for name in (WEIGHTS, ADAPTERS, MANIFEST, CURVE))
-    theirs = (".tmp*", f"{WAYPOINTS}/.*")  # safetensors writes to a name of its own first
-    for pattern in (*ours, *theirs):
-        for half in folder.glob(pattern):
-            half.unlink()
-
-
-def claim(folder: Path, manifest: Manifest) -> None:
-    """Make the folder this run's own, or refuse it when it belongs to another."""
-    path = folder / MANIFEST
-    if folder.exists() and not folder.is_dir():
-        raise Refused(f"{folder} is not a folder; choose a new folder for --out")
-    if not path.exists():
-        if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-            raise Refused(f"{folder} is not empty and holds no {MANIFEST}; choose a new folder for --out")
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoints.write_json(path, manifest)
-        return
-    there = checkpoints.read_manifest(path)
-    for name in ("track", "method", "settings", "seed", "base"):
-        theirs, ours = getattr(there, name), getattr(manifest, name)
-        if name == "settings":
-            theirs, ours = lasting(theirs), lasting(ours)
-            theirs, ours = (
-                {k: v for k, v in a.items() if k not in b or b[k] != v} for a, b in ((theirs, ours), (ours, theirs))
-            )
-        if theirs != ours and not (name == "base" and theirs == ""):
-            other = "other settings" if name == "settings" else f"another {name}"
-            raise Refused(f"{folder} holds a run with {other} ({theirs}, not {ours}); choose another --out")
-
-
-def save_weights(policy: Policy, path: Path) -> None:
-    """Write weights, all or nothing."""
-    path.parent.mkdir(exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    policy.save(fresh)
-    os.replace(fresh, path)
-
-
-def write_curve(folder: Path, reports: Iterable[Report]) -> None:
-    """Write the curve, all or nothing."""
-    fresh = folder / f".{CURVE}.{os.getpid()}"
-    fresh.write_text("".join(json.dumps(asdict(report)) + "\n" for report in reports))
-    os.replace(fresh, folder / CURVE)
 
 
 # --- score: into the records of a home --------------------------------------------------------------------------------
@@ -294,30 +233,6 @@ def run_folder(home: Path, track: str, base: str, spec: Spec) -> Path:
     """Where a run of a sweep is made; `base` is the digest of the base's weights."""
     known = [track, base, spec.method, lasting(spec.told), spec.seed]
     return home / "runs" / sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """The only process at a folder, which is made if need be and may be gone afterwards; waits for the others."""
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:  # who was here before has just removed it
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if standing(folder) == os.fstat(handle).st_ino:
-                yield
-                return
-        finally:
-            os.close(handle)
-
-
-def standing(path: Path) -> int | None:
-    """The inode of what stands at a path; None where nothing does."""
-    with suppress(FileNotFoundError):
-        return path.stat().st_ino
 
 
 def record_id(bench: Bench, checkpoint: str, manifest: Manifest, submission: Mapping[str, Any] | None = None) -> str:
@@ -399,66 +314,3 @@ def keep(
     with suppress(Refused):  # another process may have scored the same checkpoint meanwhile; its record stands
         records.write(home, record, scored.samples, scored.answers)
     return records.read(records.folder(home, record.id))
-
-
-def curve(bench: Bench, points: list[Point], reports: list[Report], scored: Scored, steps: int | None) -> list[Point]:
-    """The training curve: the base at step 0, means over windows of steps, measured checkpoints, and the end."""
-    rows = {0: bench.point(bench.base, 0)}
-    for window in windows(reports):
-        rows[window[-1].step] = window_mean(window)
-    for point in points:
-        if point.step < 1:
-            continue  # that place is the base's
-        trained = rows.get(point.step) or Point(point.step)
-        rows[point.step] = replace(trained, new=point.new, prior=point.prior, drift=point.drift)
-    if steps is not None:
-        new, *priors = (np.nan if score.adapted is None else score.adapted for score in scored.scores)
-        rows[steps] = replace(
-            rows.get(steps) or Point(steps),
-            end=True,
-            new=new,
-            prior=float(np.mean(priors)),  # a mean over fewer would be another quantity
-            drift=scored.drifts[0].nats if scored.drifts else None,
-        )
-    return [rows[step] for step in sorted(rows)]
-
-
-def measured(reports: list[Report]) -> list[Measure]:
-    """What was measured beside the loss, over the same windows of steps as the curve: the mean, its standard error over
-    the steps, and of `silent` the most.
-    """
-    found = []
-    for window in windows(reports):
-        for name in sorted({name for report in window for name in report.measures}):
-            values = np.array([report.measures[name] for report in window if name in report.measures])
-            value = values.max() if name == "silent" else values.mean()
-            se = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 and name != "silent" else None
-            found.append(Measure(window[-1].step, name, float(value), se))
-    return found
-
-
-def windows(reports: list[Report]) -> list[list[Report]]:
-    """The reports in at most `CURVE_ROWS` runs of steps."""
-    parts = np.array_split(np.arange(len(reports)), min(CURVE_ROWS, len(reports)) or 1)
-    return [[reports[i] for i in part] for part in parts if len(part)]
-
-
-def window_mean(reports: list[Report]) -> Point:
-    """A curve row for some steps: the mean of what each reported; the reward's over the steps that have one."""
-    rewards = [report.reward for report in reports if report.reward == report.reward]
-    return Point(
-        reports[-1].step,
-        lr=float(np.mean([report.lr for report in reports])),
-        loss=float(np.mean([report.loss for report in reports])),
-        reward=float(np.mean(rewards)) if rewards else None,
-        grad_norm=float(np.mean([report.grad_norm for report in reports])),
-    )
-
-
-def cost(reports: list[Report]) -> dict[str, float]:
-    """What an adaptation took: wall seconds, episodes, elements."""
-    return {
-        "seconds": sum(r.seconds for r in reports),
-        "episodes": sum(r.episodes for r in reports),
-        "elements": sum(r.elements for r in reports),
-    }
