@@ -23,7 +23,7 @@ from razorbench.harness.measure.statistics import judged
 from razorbench.harness.runs.curve import cost, window_mean
 from razorbench.harness.runs.folder import alone
 from razorbench.harness.runs.run import Spec, adapt_into, begin, run, score_folder, waypoints
-from razorbench.harness.runs.sweep import fingerprint, plan, sweep
+from razorbench.harness.runs.sweep import plan, run_key, sweep
 from razorbench.harness.store.database import Store
 from razorbench.harness.tracks.catalogue import find_track
 from tests.toys import SPELLING, Speller
@@ -138,8 +138,8 @@ def test_unknown_method_of_a_sweep_is_refused_with_the_nearest():
         plan(find_track("parity-mnist-v1"), ["grop"], [], [0])
 
 
-def test_fingerprint_tells_seeds_and_settings_apart():
-    assert len({fingerprint("sft", {"lr": lr}, seed) for lr in (0.1, 0.2) for seed in (0, 1)}) == 4
+def test_the_key_of_a_run_tells_seeds_and_settings_apart():
+    assert len({run_key("sft", {"lr": lr}, seed) for lr in (0.1, 0.2) for seed in (0, 1)}) == 4
 
 
 def test_base_scores_nothing_against_itself(bench: Bench):

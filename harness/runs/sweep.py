@@ -181,13 +181,13 @@ class Course:
             WHERE track = $track AND base = $base AND (provenance -> '$.submission') IS NULL"""
         rows = self.store.rows(sql, track=self.track.id, base=base)
         ids = {
-            fingerprint(row["method"], row["settings"], row["seed"]): row["id"]
+            run_key(row["method"], row["settings"], row["seed"]): row["id"]
             for row in rows
             if records.foreign(row["data"] or {}) == data
         }
         wanted, self.missing = self.missing, []
         for spec in wanted:
-            id = ids.get(fingerprint(spec.method, spec.told, spec.seed))
+            id = ids.get(run_key(spec.method, spec.told, spec.seed))
             if not id or not (folder := records.folder(self.store.home, id)).exists():
                 self.missing.append(spec)
                 continue
@@ -220,7 +220,7 @@ def submit(pool: Executor, job: Job) -> Future:
         return failed
 
 
-def fingerprint(method: str, settings: Mapping[str, Any], seed: int | None) -> str:
+def run_key(method: str, settings: Mapping[str, Any], seed: int | None) -> str:
     """The same for two runs that must give the same result."""
     return json.dumps([method, lasting(settings), seed], sort_keys=True)
 
