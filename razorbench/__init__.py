@@ -1,4 +1,4 @@
-"""razorbench's public door: the words with which tasks, agents and methods are written.
+"""razorbench's public door: adapt, score, compare; and the words with which tasks, agents and methods are written.
 
 The folders beside this one are its packages (`razorbench.harness`, `.tasks`, `.agents`, `.submissions`,
 `.leaderboard`). Importing this loads nothing; a name is looked up where it stands when it is first asked for.
@@ -42,6 +42,11 @@ if TYPE_CHECKING:
     )
     from razorbench.harness.core.randomness import keys_of, mix, occurrence, uniform
     from razorbench.harness.core.registry import register
+    from razorbench.harness.learn.runtime import Runtime
+    from razorbench.harness.learn.settings import Settings
+    from razorbench.harness.runs.calls import adapt, compare, score
+    from razorbench.harness.tracks.catalogue import find_track
+    from razorbench.harness.tracks.spec import Base, Conditions, Track
 
 PLACES = {
     "core.columns": ("Column", "length", "row", "stack", "take"),
@@ -56,6 +61,11 @@ PLACES = {
     ),
     "core.randomness": ("keys_of", "mix", "occurrence", "uniform"),
     "core.registry": ("register",),
+    "learn.runtime": ("Runtime",),
+    "learn.settings": ("Settings",),
+    "runs.calls": ("adapt", "compare", "score"),
+    "tracks.catalogue": ("find_track",),
+    "tracks.spec": ("Base", "Conditions", "Track"),
 }
 """What the door leads to: module of `razorbench.harness` → names."""
 

@@ -1,0 +1,110 @@
+"""The three calls of the public door: adapt a track's base, score what came of it, compare two entries of the board."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from razorbench.harness.learn import checkpoint as checkpoints
+from razorbench.harness.learn.checkpoint import Checkpoint
+from razorbench.harness.learn.runtime import AUTO, Runtime
+from razorbench.harness.measure.record import Record
+from razorbench.harness.measure.score import Bench
+from razorbench.harness.runs.run import Spec, adapt_into, score_folder
+from razorbench.harness.store import results
+from razorbench.harness.store.database import Store
+from razorbench.harness.store.results import Comparison
+from razorbench.harness.tracks.catalogue import find_track
+from razorbench.harness.tracks.spec import Track
+from razorbench.harness.tracks.variants import settings_for
+
+
+def adapt(
+    track: str | Path | Track,
+    method: str,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    home: str | Path | None = None,
+    runtime: Runtime = AUTO,
+    **settings: object,
+) -> Checkpoint:
+    """Adapt the base of a track into a checkpoint folder, or go on where a killed run of the same call was.
+
+    `track` is an id, the path of a track's file, or a track; `settings` are fields of `Settings`, and the others are
+    the track's; `home` is the folder that everything lives in, by default RAZORBENCH_HOME or `.razorbench`.
+
+    Returns the checkpoint; `.folder` is `out`. Raises Refused for what cannot be, in a sentence with its cure.
+    """
+    bench = _bench(track, home, runtime)
+    spec = Spec(method, settings_for(bench.track, **settings), seed)
+    spec.check(bench.track.settings)
+    return adapt_into(Path(out), bench, spec)
+
+
+def score(
+    checkpoint: str | Path | Checkpoint,
+    track: str | Path | Track,
+    *,
+    name: str = "",
+    home: str | Path | None = None,
+    runtime: Runtime = AUTO,
+) -> Record:
+    """Score a checkpoint against its base on a track, and put it on the board of the home.
+
+    `checkpoint` is a folder that holds `model.safetensors`, or what `adapt` returned; a checkpoint that was scored
+    before is looked up. `name` is what the board calls it, by default the folder's.
+
+    Returns the record: `gain` and `retention` in points with their 95 % bounds, `drifts` in nats, `scores` task by
+    task. Raises Refused for what cannot be.
+    """
+    bench = _bench(track, home, runtime)
+    made = checkpoint if isinstance(checkpoint, Checkpoint) else checkpoints.read(Path(checkpoint))
+    store = Store(bench.home)
+    store.reconcile()
+    record, _ = score_folder(bench, made, bench.home, name)
+    store.add(record)
+    return record
+
+
+def compare(first: str | Record, second: str | Record, *, home: str | Path | None = None) -> list[Comparison]:
+    """Two entries of the board task by task, on the items that both answered; the new task first.
+
+    An entry is named by the id, name or record of any of its seeds, and counts with all of them.
+
+    Returns, for each task, the difference second − first in points with its interval, p-values with and without Holm's
+    correction, and the items that one alone has right. Raises Refused for entries of two tracks.
+    """
+    store = Store(_place(home))
+    runs = [store.submission(each.id if isinstance(each, Record) else each) for each in (first, second)]
+    entries = {entry.id: entry for entry in store.some([run["entry"] for run in runs])}
+    return results.compare(store, *(entries[run["entry"]] for run in runs))
+
+
+def _place(home: str | Path | None) -> Path:
+    return Path(home or os.environ.get("RAZORBENCH_HOME", ".razorbench"))
+
+
+def _bench(track: str | Path | Track, home: str | Path | None, runtime: Runtime) -> Bench:
+    place = _place(home).absolute()
+    found = track if isinstance(track, Track) else find_track(str(track), place)
+    return _ready(_Asked(found, place, runtime))
+
+
+class _Asked:
+    """What a bench is made of, compared by content: a track holds mappings, which have no hash."""
+
+    def __init__(self, track: Track, home: Path, runtime: Runtime):
+        self.track, self.home, self.runtime = track, home, runtime
+        self.key = (track.id, track.digest, home, runtime)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Asked) and self.key == other.key
+
+
+@lru_cache(maxsize=1)
+def _ready(asked: _Asked) -> Bench:
+    """The last track is kept ready: who adapts mostly scores next."""
+    return Bench(asked.track, asked.home, asked.runtime)
