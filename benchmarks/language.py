@@ -32,8 +32,9 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from razorbench import Asked, Episodes, Observations, Turn, mix
-from razorbench.agents.causal_lm import CausalLM, batches
-from razorbench.agents.mini_lm import FOLDER, mini_lm
+from razorbench.agents.language.mini_lm import FOLDER, mini_lm
+from razorbench.agents.language.packing import batches
+from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.core.rollout import demonstrations, rollout
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS

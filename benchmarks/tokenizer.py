@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from razorbench.agents.mini_lm import FOLDER, train_tokenizer
+from razorbench.agents.language.mini_lm import FOLDER, train_tokenizer
 from razorbench.tasks.mini.pretraining import Pretraining
 
 QUESTIONS = 20_000

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from razorbench import Action, Actions, Episode, Instance, Observation, Outcome, Refused, Reply
 from razorbench.agents.bins import Bins
-from razorbench.agents.mini_lm import mini_lm
+from razorbench.agents.language.mini_lm import mini_lm
 from razorbench.harness.core.registry import REGISTERED, make
 from razorbench.harness.core.rollout import Demonstrator, rollout
 from razorbench.harness.measure import answers

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2Config, Qwen3Config
 
-import razorbench.agents.causal_lm
+import razorbench.agents.language.decoding
+import razorbench.agents.language.policy
 import razorbench.harness.learn.vocabulary
 from razorbench import (
     Actions,
@@ -35,8 +36,9 @@ from razorbench import (
     mix,
     uniform,
 )
-from razorbench.agents.causal_lm import CausalLM
-from razorbench.agents.mini_lm import FOLDER, TEMPLATE, mini_lm, train_tokenizer
+from razorbench.agents.language.mini_lm import FOLDER, TEMPLATE, mini_lm, train_tokenizer
+from razorbench.agents.language.packing import packed
+from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.core.rollout import demonstrations, rollout
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
@@ -172,7 +174,7 @@ def test_episodes_are_of_many_lengths(episodes):
 
 
 def test_packed_predictions_are_those_of_each_conversation_alone(exact, episodes):
-    packs = razorbench.agents.causal_lm.packed(exact.chat.talks(episodes.turns, 48), exact.runtime.micro_batch)
+    packs = packed(exact.chat.talks(episodes.turns, 48), exact.runtime.micro_batch)
     assert max(len(pack.talks) for pack in packs) == 4
     model = plain(exact)
     with torch.no_grad():
@@ -200,7 +202,7 @@ def test_sampler_and_trainer_have_the_same_probabilities(exact, monkeypatch):
         recorded.append(dist.log_prob(code)[:, 0].clone())
         return code
 
-    monkeypatch.setattr(razorbench.agents.causal_lm, "draw", spy)
+    monkeypatch.setattr(razorbench.agents.language.decoding, "draw", spy)
     played = play(exact, np.repeat([0, 4, 8], 8))  # one turn each
     with torch.no_grad():
         for logp in predicted(exact, played):
@@ -242,7 +244,7 @@ def test_companions_and_order_change_nothing(exact, monkeypatch):
     assert codes(play(exact, np.arange(12))) == every[::4]
     backwards = codes(play(exact, np.repeat(np.arange(12)[::-1], 4)))
     assert [backwards[i] for i in (0, 20, 47)] == [every[i] for i in (44, 24, 3)]
-    monkeypatch.setattr(razorbench.agents.causal_lm, "SLOTS", 300)  # a few rows at a time
+    monkeypatch.setattr(razorbench.agents.language.policy, "SLOTS", 300)  # a few rows at a time
     assert codes(play(exact, np.repeat(np.arange(12), 4))) == every
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.distributions import Categorical
 
-from razorbench.agents.mini_lm import mini_lm
+from razorbench.agents.language.mini_lm import mini_lm
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import rollout
 from razorbench.harness.learn.policy import draw

@@ -7,8 +7,9 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from razorbench import Refused
-from razorbench.agents.causal_lm import PROJECTIONS, CausalLM
-from razorbench.agents.mini_lm import FOLDER, SMALL
+from razorbench.agents.language.lora import PROJECTIONS
+from razorbench.agents.language.mini_lm import FOLDER, SMALL
+from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.core.registry import make
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.memory import check_room, held

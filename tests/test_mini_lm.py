@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks import tokenizer
 from razorbench import Refused
-from razorbench.agents.mini_lm import FOLDER, mini_lm
+from razorbench.agents.language.mini_lm import FOLDER, mini_lm
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import rollout
 from razorbench.harness.learn.loop import Adaptation

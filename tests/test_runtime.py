@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from razorbench import Episodes, Refused
-from razorbench.agents.causal_lm import CausalLM
+from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import rollout
 from razorbench.harness.learn import checkpoint

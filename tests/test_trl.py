@@ -22,8 +22,8 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from razorbench import Card, Episodes, Instance, Instances, Observation, Outcome, each
-from razorbench.agents.causal_lm import CausalLM
-from razorbench.agents.mini_lm import mini_lm
+from razorbench.agents.language.mini_lm import mini_lm
+from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.learn.checkpoint import Report
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from razorbench.agents.causal_lm import CausalLM
+from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.learn.runtime import AUTO, Runtime
 
-FOLDER = Path(__file__).parent / "weights" / "mini-lm-v1"
+FOLDER = Path(__file__).parents[1] / "weights" / "mini-lm-v1"
 """The shipped tokenizer and config.json."""
 
 TEMPLATE = (

@@ -1,0 +1,1 @@
+"""Language models as policies: chat as tokens, several answers packed, decoding, low-rank adapters."""

@@ -1,0 +1,106 @@
+"""Replies drawn token by token, each token by a random number of its own."""
+
+import math
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Categorical
+
+from razorbench import Refused
+from razorbench.agents.language.chat import Chat, until
+from razorbench.harness.learn.policy import draw, drawn_with
+from razorbench.harness.learn.vocabulary import logits_of
+
+
+def decode(
+    model: Any, chat: Chat, prompts: list[list[int]], u: np.ndarray, temperature: float
+) -> list[tuple[list[int], list[float]]]:
+    """Token ids that follow prompts (in order of length), drawn with `u` [n, limit] at a temperature; and the
+    log-probability of each.
+
+    Equal neighbours are read once. Raises Refused where the model cannot read so much.
+    """
+    head, stop, limit = model.lm_head.weight, chat.stop, u.shape[1]
+    device = head.device
+    stops = torch.tensor(chat.stops, device=device)
+    width, most = len(prompts[-1]), model.config.max_position_embeddings
+    if width + limit > most:
+        raise Refused(f"a prompt of {width} tokens leaves no room for {limit} more: the model reads {most}")
+    distinct = [prompt for prompt, _ in groupby(prompts)]
+    share = np.repeat(np.arange(len(distinct)), [len(list(same)) for _, same in groupby(prompts)])
+    ids = torch.tensor([prompt + [stop] * (width - len(prompt)) for prompt in distinct], device=device)  # [P, S]
+    length = torch.tensor([len(prompt) for prompt in prompts], device=device)  # [n]
+    of = torch.from_numpy(share).to(device)
+    # Prompts are padded at the end: keys know their own position, so new ones may stand after the padding.
+    cache = Cache()
+    hidden = model.model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state  # [P, S, D]
+    hidden = hidden[of, length - 1]  # [n, D]
+    cache.used = width
+    cache.keep(of, width + limit)
+    column = torch.arange(width + limit, device=device)
+    hole = (column >= length[:, None]) & (column < width)  # [n, S + limit]
+    mask = torch.zeros_like(hole, dtype=head.dtype).masked_fill_(hole, -math.inf)[:, None, None]
+    drawn = torch.full((len(prompts), limit), stop, device=device)  # [n, limit]
+    nats = torch.zeros(drawn.shape, device=device)  # [n, limit]
+    live = torch.arange(len(prompts), device=device)  # rows that are still in the batch
+    going = torch.ones(len(prompts), dtype=torch.bool, device=device)  # which of them have not ended
+    for t in range(limit):
+        dist = Categorical(logits=logits_of(hidden, head)[:, None], validate_args=False)  # [n, 1]
+        code = draw(dist, u[live.cpu(), t : t + 1], temperature)[:, 0]
+        drawn[live, t], nats[live, t] = code, drawn_with(dist, code[:, None], temperature)[:, 0].float()
+        going &= ~torch.isin(code, stops)
+        left = int(going.sum())
+        if not left or t + 1 == limit:
+            break
+        if left <= len(live) / 2:
+            stay = going.nonzero()[:, 0]
+            cache.keep(stay, width + limit)
+            live, code, length, mask, going = live[stay], code[stay], length[stay], mask[stay], going[stay]
+        cache.used += 1
+        hidden = model.model(
+            input_ids=code[:, None],
+            attention_mask=mask[..., : cache.used],
+            position_ids=(length + t)[:, None],
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state[:, 0]
+    ends = [until(code, chat.stops) for code in drawn.tolist()]
+    return [(code[:end], logp[:end]) for code, logp, end in zip(drawn.tolist(), nats.tolist(), ends, strict=True)]
+
+
+class Cache:
+    """Keys and values [N, K, S, D] of every layer, with room for the tokens to come."""
+
+    def __init__(self) -> None:
+        """Empty; the first pass through the model fills it with the prompts."""
+        self.layers: list[tuple[Tensor, Tensor]] = []
+        self.used = 0
+
+    def get_seq_length(self) -> int:
+        """How many columns are in use; the model asks."""
+        return self.used
+
+    def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Take in what a layer has computed, [N, K, T, D]; returns all that it may look at."""
+        if layer == len(self.layers):
+            self.layers.append((key, value))
+            return key, value
+        keys, values = self.layers[layer]
+        keys[:, :, self.used - 1], values[:, :, self.used - 1] = key[:, :, 0], value[:, :, 0]
+        return keys[:, :, : self.used], values[:, :, : self.used]
+
+    def keep(self, rows: Tensor, room: int) -> None:
+        """Go on with `rows` [n] of the batch, with repeats if asked, and with room for `room` tokens in all."""
+        self.layers = [
+            (moved(key, rows, self.used, room), moved(value, rows, self.used, room)) for key, value in self.layers
+        ]
+
+
+def moved(x: Tensor, rows: Tensor, used: int, room: int) -> Tensor:
+    """Rows [n] of `x` [N, K, S, D] and their first `used` columns, in a new tensor [n, K, room, D]."""
+    fresh = x.new_empty(len(rows), x.shape[1], room, x.shape[3])
+    fresh[:, :, :used] = x[:, :, :used].index_select(0, rows)
+    return fresh

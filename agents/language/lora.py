@@ -1,0 +1,72 @@
+"""Low-rank adapters and the files that hold them, in peft's format."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from razorbench import Refused
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The linear maps of a decoder layer, which LoRA adapts."""
+ADAPTER_CONFIG = "adapter_config.json"
+"""What peft names the file that describes adapters, beside their weights."""
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters (arXiv 2106.09685), which add alpha / rank · B A (`rslora`: alpha / √rank) to linear maps."""
+
+    rank: int
+    alpha: float
+    modules: tuple[str, ...]
+    """The maps that have one, by their names in the model, sorted."""
+    rslora: bool = False
+
+    @staticmethod
+    def read(weights: Path, names: Iterable[str]) -> "Lora | None":
+        """Of the tensors `names` in a file, described as peft does in adapter_config.json beside it; None: no adapters.
+
+        Refuses a description that is missing, or of another kind.
+        """
+        matches = [re.fullmatch(r"base_model\.model\.(.+)\.lora_[AB]\.weight", name) for name in names]
+        modules = tuple(sorted({match[1] for match in matches if match}))
+        if not modules:
+            return None
+        path = weights.with_name(ADAPTER_CONFIG)
+        try:
+            told = json.loads(path.read_text())
+            lora = Lora(int(told["r"]), float(told["lora_alpha"]), modules, bool(told.get("use_rslora")))
+            if told["peft_type"] != "LORA" or lora.rank < 1:
+                raise ValueError(f"{told['peft_type']} of rank {lora.rank}")
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            cure = "bring the adapter_config.json that peft saves beside the adapters"
+            raise Refused(f"{path} does not describe low-rank adapters ({error}); {cure}") from None
+        return lora
+
+    def write(self, weights: Path) -> None:
+        """Describe the adapters in a file as peft does, beside it."""
+        told = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "use_rslora": self.rslora,
+            "target_modules": list(self.modules),
+            "bias": "none",
+        }
+        weights.with_name(ADAPTER_CONFIG).write_text(json.dumps(told, indent=1) + "\n")
+
+    def shapes(self, model: nn.Module) -> dict[str, torch.Size]:
+        """The names and shapes of the adapters' matrices; of a map that `model` lacks, none."""
+        maps = dict(model.named_modules())
+        found = {}
+        for name in self.modules:
+            if isinstance(linear := maps.get(name), nn.Linear):
+                found[f"base_model.model.{name}.lora_A.weight"] = torch.Size((self.rank, linear.in_features))
+                found[f"base_model.model.{name}.lora_B.weight"] = torch.Size((linear.out_features, self.rank))
+        return found

@@ -1,0 +1,271 @@
+"""A causal language model as a policy: chat in, sampled token ids out, trained on exactly those ids."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from razorbench import Actions, Asked, Column, Episodes, Refused, Reply
+from razorbench.agents.language.attention import ATTENTION
+from razorbench.agents.language.chat import Chat, stops
+from razorbench.agents.language.decoding import decode
+from razorbench.agents.language.lora import PROJECTIONS, Lora
+from razorbench.agents.language.packing import Laid, batches, lay, packed
+from razorbench.harness.learn.policy import Prediction
+from razorbench.harness.learn.runtime import AUTO, Runtime
+from razorbench.harness.learn.vocabulary import Vocabulary
+
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+"""Models whose logits are `lm_head` of what `model` returns, and whose layers all attend to everything before."""
+MICRO_BATCH = 8192
+"""Tokens of a micro-batch, unless a runtime says otherwise."""
+SLOTS = 2**17
+"""Tokens whose keys are kept at once in decoding: rows × (prompt + limit)."""
+
+
+class CausalLM:
+    """A policy whose action is a reply: token ids up to the end of the turn, or up to `limit` of them."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, limit: int = 96, prompt: str = "", runtime: Runtime = AUTO):
+        """A transformers model and its tokenizer; `prompt` is what the system says first.
+
+        A micro-batch has 8,192 tokens unless the runtime says otherwise. An answer ends with the token that the chat
+        template puts there, or with any that the model's generation config names: Qwen2.5 says `<|im_end|>` and, at
+        times, `<|endoftext|>`.
+        """
+        kind, layers = model.config.model_type, getattr(model.config, "layer_types", None) or ()
+        if kind not in ARCHITECTURES or "sliding_attention" in layers:
+            known = ", ".join(ARCHITECTURES)
+            raise Refused(f"this {kind} model is not supported; bring one of {known} without sliding windows")
+        self.runtime = runtime.otherwise(Runtime(micro_batch=MICRO_BATCH)).resolved()
+        self.model = model.eval().to(self.runtime.device)
+        self.model.set_attn_implementation(ATTENTION)
+        if self.runtime.checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.chat = tokenizer if isinstance(tokenizer, Chat) else Chat(tokenizer, stops(model), prompt)
+        self.limit = limit
+        self.reference: CausalLM | None = None
+        self.lora: Lora | None = None
+
+    @classmethod
+    def read(
+        cls,
+        source: str | Path,
+        revision: str | None = None,
+        *,
+        limit: int = 96,
+        prompt: str = "",
+        runtime: Runtime = AUTO,
+    ) -> "CausalLM":
+        """A model from a folder, or from the Hugging Face hub at a commit `revision`; none of its code is run.
+
+        Its weights are kept in float32, whatever they are saved in: steps of AdamW are lost to the rounding of bf16.
+        Refuses a hub id without a full commit hash, and what cannot be read.
+        """
+        local = Path(source).is_dir()
+        if not local and not re.fullmatch("[0-9a-f]{40}", revision or ""):
+            raise Refused(
+                f"{source} is no folder here, and as a model on the hub its revision is {revision}; "
+                "give the 40 hex digits of a commit, so that the weights cannot change"
+            )
+        where: dict[str, Any] = {"trust_remote_code": False} | (
+            {"local_files_only": True} if local else {"revision": revision}
+        )
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, **where)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                source, dtype=torch.float32, use_safetensors=True, **where
+            )
+        except (OSError, ValueError) as error:
+            raise Refused(f"{source} cannot be read as a causal language model ({error})") from error
+        return cls(model, tokenizer, limit=limit, prompt=prompt, runtime=runtime)
+
+    @property
+    def head(self) -> Tensor:
+        """The vocabulary's rows [V, D]."""
+        return self.model.lm_head.weight
+
+    # --- acting
+
+    @torch.inference_mode()
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
+        """Replies drawn token by token with the episode's own random numbers, or at temperature 0 the likeliest."""
+        talks = self.chat.talks(asked.episodes.turns, len(asked.episodes))
+        prompts = [talks[i].opening + talks[i].tail for i in asked.rows.tolist()]
+        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
+        u = asked.uniform(self.limit)
+        codes: list[list[int]] = [[]] * len(prompts)
+        logp: list[list[float]] = [[]] * len(prompts)
+        for part in batches([len(prompts[i]) + self.limit for i in order], SLOTS):
+            rows = order[part]
+            with self.runtime.autocast():
+                said = decode(self.model, self.chat, [prompts[i] for i in rows], u[rows], temperature)
+            for i, (code, nats) in zip(rows, said, strict=True):
+                codes[i], logp[i] = code, nats
+        finished = [code[-1] in self.chat.stops for code in codes]
+        words = [code[:-1] if end else code for code, end in zip(codes, finished, strict=True)]
+        texts = self.chat.tokenizer.batch_decode(words, skip_special_tokens=True)
+        return Actions([Reply(text, end) for text, end in zip(texts, finished, strict=True)], codes, logp)
+
+    def encode(self, values: Column) -> list[list[int]]:
+        """Token ids of replies, the end of the turn included where a reply is finished."""
+        ends = [[self.chat.stop] if getattr(value, "finished", True) else [] for value in values]
+        return [self.chat.tokens(str(value)) + end for value, end in zip(values, ends, strict=True)]
+
+    def pieces(self, code: Tensor) -> list[str]:
+        """The text of each token [T], special ones included; part of a character is �."""
+        return [self.chat.piece(token) for token in code.tolist()]
+
+    # --- predicting
+
+    def predict(self, episodes: Episodes) -> Iterator[Prediction]:
+        """Predictions of single tokens, [M, 1] a micro-batch; answers to one prompt share the work on it."""
+        budget = self.runtime.micro_batch
+        packs = packed(self.chat.talks(episodes.turns, len(episodes)), budget)
+        for part in batches([len(pack) for pack in packs], budget):
+            laid = lay(packs[part])
+            with self.runtime.autocast(), self.recomputing():
+                states = self.hidden(laid)
+            hidden = states.flatten(0, 1).index_select(0, self.tensor(laid.source))  # [M, D]
+            dist = Vocabulary(hidden[:, None], self.head)
+            yield Prediction(dist, self.tensor(laid.code)[:, None], None, self.tensor(laid.owner))
+
+    @contextmanager
+    def recomputing(self) -> Iterator[None]:
+        """Drops activations until the backward pass, where the runtime says so and gradients are wanted.
+
+        Transformers does that in training mode alone, which changes nothing else here: no model has dropout.
+        """
+        self.model.train(self.runtime.checkpointing and torch.is_grad_enabled())
+        try:
+            yield
+        finally:
+            self.model.eval()
+
+    def hidden(self, laid: Laid) -> Tensor:
+        """The last hidden states [B, L, D] of a batch of packs."""
+        ids = self.tensor(laid.ids)
+        if laid.segment.max() <= 1:  # one tail a prompt: plain causal attention
+            return self.model.model(input_ids=ids, use_cache=False).last_hidden_state
+        segment = self.tensor(laid.segment)
+        own = (segment[:, None] == segment[:, :, None]) | (segment == 0)[:, None]  # [B, L, L]
+        hole = ~own.tril_()
+        mask = torch.zeros_like(hole, dtype=self.head.dtype).masked_fill_(hole, -math.inf)[:, None]
+        return self.model.model(
+            input_ids=ids, attention_mask=mask, position_ids=self.tensor(laid.position), use_cache=False
+        ).last_hidden_state
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """An array on the model's device."""
+        return torch.from_numpy(array).to(self.head.device)
+
+    # --- weights
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All weights, or the adapters where there are any."""
+        return (parameter for parameter in self.model.parameters() if parameter.requires_grad)
+
+    def matrices(self) -> Iterator[nn.Parameter]:
+        """The projections of the decoder layers, adapters included, which Muon may train."""
+        named = self.model.model.layers.named_parameters()
+        return (parameter for _, parameter in named if parameter.ndim == 2 and parameter.requires_grad)
+
+    def base(self) -> "CausalLM":
+        """The policy that `copy` was first called on."""
+        return self.reference or self
+
+    def copy(self) -> "CausalLM":
+        """The same weights, trained apart, and with the same base; frozen weights are shared."""
+        return self.twin(parameter for parameter in self.model.parameters() if not parameter.requires_grad)
+
+    def twin(self, shared: Iterable[nn.Parameter]) -> "CausalLM":
+        """A copy that reads the memory of the weights `shared`, which are frozen in it, and owns the others."""
+        memo = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in shared}
+        twin = CausalLM(deepcopy(self.model, memo), self.chat, limit=self.limit, runtime=self.runtime)
+        twin.reference, twin.lora = self.base(), self.lora
+        return twin
+
+    def low_rank(self, rank: int, alpha: float | None = None) -> "CausalLM":
+        """A policy that trains adapters of `rank` on all projections, scaled by alpha / rank (LoRA, arXiv 2106.09685).
+
+        It starts as this policy, shares its weights and has the same base. Alpha is twice the rank unless given.
+        Refuses a policy that has adapters already.
+        """
+        if self.lora:
+            raise Refused(f"this policy has adapters of rank {self.lora.rank} already; put new ones on its base")
+        twin = self.twin(self.model.parameters())
+        maps = (name for name, _ in self.model.named_modules() if name.rpartition(".")[2] in PROJECTIONS)
+        twin.attach(Lora(rank, 2.0 * rank if alpha is None else alpha, tuple(sorted(maps))))
+        return twin
+
+    def attach(self, lora: Lora) -> None:
+        """Freeze all weights and put fresh adapters on some maps; what they add is 0 until they are trained."""
+        from peft import LoraConfig, inject_adapter_in_model  # only who wants adapters waits for it
+
+        modules, alpha = list(lora.modules), cast(int, lora.alpha)  # peft takes any number and says int
+        config = LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=modules, use_rslora=lora.rslora)
+        self.model.requires_grad_(False)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            inject_adapter_in_model(config, self.model)
+        self.model.eval()
+        self.lora = lora
+
+    def weights(self) -> dict[str, Tensor]:
+        """What is saved, by the names of model.safetensors, or with adapters of adapter_model.safetensors."""
+        if self.lora:
+            named = ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+            return {f"base_model.model.{name.replace('.default.', '.')}": p.detach() for name, p in named}
+        first: dict[int, str] = {}  # tied weights are one tensor of two names
+        state = self.model.state_dict()
+        return {name: x for name, x in state.items() if first.setdefault(x.data_ptr(), name) == name}
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors, or the adapters alone, with their description beside them."""
+        save_file({name: x.contiguous() for name, x in self.weights().items()}, path, {"format": "pt"})
+        if self.lora:
+            self.lora.write(path)
+
+    def load(self, path: Path) -> None:
+        """Take over weights, or adapters as peft saves them; refuses a file that does not hold exactly this model's."""
+        try:
+            found = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise Refused(f"{path} is not a readable safetensors file ({error}); save the weights again") from None
+        if not all(x.isfinite().all() for x in found.values()):
+            raise Refused(f"{path} holds weights that are not finite; bring a checkpoint that has not diverged")
+        lora = Lora.read(path, found)
+        if self.lora and lora != self.lora:
+            theirs = f"adapters of rank {lora.rank} on {len(lora.modules)} maps" if lora else "no adapters"
+            raise Refused(f"{path} holds {theirs} and this policy has others; bring weights of its kind")
+        expected = lora.shapes(self.model) if lora and not self.lora else shapes(self.weights())
+        if wrong := misfit(shapes(found), expected):
+            raise Refused(f"{path} does not hold this model's weights: {wrong}; bring weights of that model")
+        if lora and not self.lora:
+            self.attach(lora)
+        for name, x in self.weights().items():
+            x.copy_(found[name])
+
+
+def shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """The shapes of named tensors."""
+    return {name: x.shape for name, x in weights.items()}
+
+
+def misfit(found: Mapping[str, torch.Size], expected: Mapping[str, torch.Size]) -> str:
+    """The first difference between two sets of named shapes, in words; empty where there is none."""
+    for name in sorted({*found, *expected}):
+        if found.get(name) != expected.get(name):
+            shapes = (str(list(shapes[name])) if name in shapes else "missing" for shapes in (found, expected))
+            return "{} is {}, expected {}".format(name, *shapes)
+    return ""
