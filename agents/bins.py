@@ -3,16 +3,15 @@
 import math
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from razorbench import Actions, Asked, Column, Episodes, Observations, Turn
-from razorbench.harness.learn.policy import Prediction, draw, drawn_with, load_exactly
+from razorbench.agents.network import OneNetwork
+from razorbench.harness.learn.policy import Prediction, draw, drawn_with
 
 ELEMENTS, BINS = 4, 256
 """Numbers in a motion, and the bins that each is cut into, of equal width in −1…1."""
@@ -104,17 +103,12 @@ class Network(nn.Module):
         return torch.stack([self.element(k, hidden, code[:, :k]) for k in range(ELEMENTS)], 1)
 
 
-class Bins:
+class Bins(OneNetwork):
     """A policy whose action is a motion of four numbers, chosen one after another."""
 
     id = "mini-robot-v1"
-
-    def __init__(self, seed: int = 0):
-        """Random weights from `seed`; they are the base until other weights are loaded as one."""
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.net = Network()
-        self.reference: Bins | None = None
+    network = Network
+    net: Network
 
     def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
         """Motions [n, 4] float32: of each element a bin drawn by a random number of its own, or the likeliest."""
@@ -152,29 +146,6 @@ class Bins:
         return Prediction(
             categorical(self.net(x, code)), code, None, torch.from_numpy(np.concatenate([turn.rows for turn in turns]))
         )
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """All weights."""
-        return self.net.parameters()
-
-    def base(self) -> "Bins":
-        """The policy that `copy` was first called on."""
-        return self.reference or self
-
-    def copy(self) -> "Bins":
-        """The same weights, trained apart; its base is this policy's base."""
-        twin = Bins()
-        twin.net.load_state_dict(self.net.state_dict())
-        twin.reference = self.base()
-        return twin
-
-    def save(self, path: Path) -> None:
-        """Write the weights as safetensors."""
-        save_file(self.net.state_dict(), path)
-
-    def load(self, path: Path) -> None:
-        """Take over weights; refuses a file that is no safetensors file of exactly this network."""
-        load_exactly(self.net, path, self.id)
 
 
 def categorical(logits: Tensor) -> Categorical:

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from razorbench import Actions, Asked, Column, Episodes, Observations, take
-from razorbench.harness.learn.policy import Prediction, draw, drawn_with, load_exactly
+from razorbench.agents.network import OneNetwork
+from razorbench.harness.learn.policy import Prediction, draw, drawn_with
 
 SIZES = (785, 512, 256, 10)
 
@@ -42,18 +41,16 @@ def shared(key: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     return None if new.all() else (np.flatnonzero(new), np.cumsum(new) - 1)
 
 
-class Mlp:
+class Mlp(OneNetwork):
     """A policy whose one action is one of ten classes."""
 
     id = "mlp-785-v1"
+    network = staticmethod(network)
     alphabet = np.arange(SIZES[-1])
 
     def __init__(self, seed: int = 0):
         """Random weights from `seed`; they are the base until other weights are loaded as one."""
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.net = network()
-        self.reference: Mlp | None = None
+        super().__init__(seed)
         self.latest: tuple[Observations, tuple[int, ...], Categorical] | None = None
 
     def distribution(self, seen: Column, key: np.ndarray) -> Categorical:
@@ -92,26 +89,3 @@ class Mlp:
             else:
                 dist = self.distribution(turn.seen.state, episodes.instances.key[turn.rows])
             yield Prediction(dist, turn.done.code, None, torch.from_numpy(turn.rows))
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """All weights."""
-        return self.net.parameters()
-
-    def base(self) -> "Mlp":
-        """The policy that `copy` was first called on."""
-        return self.reference or self
-
-    def copy(self) -> "Mlp":
-        """The same weights, trained apart; its base is this policy's base."""
-        twin = Mlp()
-        twin.net.load_state_dict(self.net.state_dict())
-        twin.reference = self.base()
-        return twin
-
-    def save(self, path: Path) -> None:
-        """Write the weights as safetensors."""
-        save_file(self.net.state_dict(), path)
-
-    def load(self, path: Path) -> None:
-        """Take over weights; refuses a file that is no safetensors file of exactly this network."""
-        load_exactly(self.net, path, self.id)
