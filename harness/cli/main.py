@@ -17,6 +17,7 @@ from razorbench.harness.cli.scoring import demo, score, sweep
 from razorbench.harness.cli.showing import export, film, plot, results, show
 from razorbench.harness.cli.terminal import Failed, err
 from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.extras import lacking
 from razorbench.submissions.commands import hide, queue, retract, submit, unhide, verify, worker
 
 COMMANDS = {
@@ -44,6 +45,9 @@ def main() -> None:
         leave(130, "stopped; the same command goes on where it was")
     except BrokenPipeError:  # the reader of a pipe has gone
         os._exit(0)
+    except ModuleNotFoundError as error:
+        said = lacking(error)
+        leave(2 if said else 1, said or sentence(error))
     except Exception as error:
         leave(1, sentence(error))
 

@@ -13,7 +13,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
-from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.errors import Missing, Refused
+from razorbench.harness.core.extras import lacking
 
 T = TypeVar("T")
 
@@ -138,13 +139,21 @@ def known(kind: str, id: str) -> bool:
 
 
 def find(kind: str, id: str) -> Any:
-    """The class, factory or value behind an id. Refuses an unknown id and names the nearest ones."""
+    """The class, factory or value behind an id. Refuses an unknown id and names the nearest ones.
+
+    Missing where an extra that it needs is not installed.
+    """
     ours = own(kind)
     if id in ours:  # ours come first: an installed package cannot take one of our ids over
         if kind in TABLES:
             return ours[id]
         module, _, attribute = ours[id].partition(":")
-        return getattr(import_module(module), attribute)
+        try:
+            return getattr(import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if said := lacking(error):
+                raise Missing(f"{kind} {id!r} needs what is not here: {said}") from error
+            raise
     if id in REGISTERED[kind]:
         return REGISTERED[kind][id]
     if id in installed(kind):

@@ -1,0 +1,17 @@
+"""Packages that one part of razorbench needs and others do not, and the command that installs them."""
+
+EXTRAS = {
+    **dict.fromkeys(("av", "gymnasium", "gymnasium_robotics", "mujoco"), "robots"),
+    **dict.fromkeys(("pandas", "streamlit"), "board"),
+    "matplotlib": "export",
+    **dict.fromkeys(("duckdb_extension_httpfs", "duckdb_extension_quack"), "quack"),
+}
+"""Module → the extra of pyproject.toml that brings it."""
+
+
+def lacking(error: ModuleNotFoundError) -> str:
+    """The sentence for a module that an extra brings; empty for any other, whose absence is a fault of ours."""
+    module = (error.name or "").split(".")[0]
+    if module not in EXTRAS:
+        return ""
+    return f"{module} is not installed; run `pip install 'razorbench[{EXTRAS[module]}]'`"
