@@ -12,7 +12,8 @@ from razorbench import Agent, Asked, Episodes, Instances, Observations, Task
 from razorbench.harness.core.lanes import Workers
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import rollout
-from razorbench.tasks.fetch import KINDS, environment
+from razorbench.tasks.fetch.simulator import environment
+from razorbench.tasks.fetch.tasks import KINDS
 
 TASK, KIND = "fetch-air-last-v1", "air"
 """By the last rule every episode has fifty steps, so that all rows do the same work."""

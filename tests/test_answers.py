@@ -24,7 +24,8 @@ from razorbench.harness.report.film import film, film_flips
 from razorbench.harness.store.database import Store
 from razorbench.harness.tracks.catalogue import find_track
 from razorbench.leaderboard.reply_image import NARROW, WIDE, painted, parts, pieces
-from razorbench.tasks.fetch import PICK, studio
+from razorbench.tasks.fetch.simulator import studio
+from razorbench.tasks.fetch.tasks import PICK
 from tests import test_record
 from tests.board_home import TRACK, add, items, scored
 from tests.hostile import HOSTILE, SOME

@@ -15,7 +15,7 @@ from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.policy import Policy, encoded, log_probabilities
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.drift import divergence
-from razorbench.tasks.fetch import KINDS
+from razorbench.tasks.fetch.tasks import KINDS
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from razorbench import Actions, Instances
 from razorbench.harness.core.lanes import Workers
 from razorbench.harness.core.registry import ids, make
 from razorbench.harness.core.rollout import Guesser, demonstrations, rollout
-from razorbench.tasks import fetch
-from razorbench.tasks.fetch import KINDS, Air, AirLast, Pretraining, Reach, environment, held, last, scene
+from razorbench.tasks.fetch.simulator import environment, scene
+from razorbench.tasks.fetch.tasks import KINDS, PICK, Air, AirLast, Pretraining, Reach, held, last
 
 EVERY = [id for id in ids("task") if id.startswith("fetch-")]
 
@@ -73,7 +73,7 @@ def test_goals_are_where_the_cards_say():
 def test_steps_are_bit_for_bit_those_of_the_plain_environment(kind):
     task = make("task", f"fetch-{kind}-last-v1")
     episode = demonstrations(task, task.instances("test").first(3))[1]
-    env = environment(fetch.KINDS[kind].scene)
+    env = environment(KINDS[kind].scene)
     env.reset(seed=0)
     env._mujoco.mj_resetData(env.model, env.data)  # `reset` places the block by its own seed
     env.data.time, env.data.qpos[:], env.data.qvel[:] = env.initial_time, env.initial_qpos, env.initial_qvel
@@ -90,7 +90,7 @@ def test_steps_are_bit_for_bit_those_of_the_plain_environment(kind):
 
 def test_velocities_are_gymnasiums():
     task = make("task", "fetch-air-v1")
-    place = scene(fetch.PICK)
+    place = scene(PICK)
     sim = place.start(task.instances("test")[0].data["block"])
     for _ in range(3):
         place.step(sim, np.array([0.5, -1.0, -0.7, 1.0]))

@@ -12,7 +12,8 @@ from razorbench.agents.mlp import Mlp
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import Demonstrator, demonstrations
 from razorbench.harness.report.film import HOLD, film
-from razorbench.tasks.fetch import PICK, scene, studio
+from razorbench.tasks.fetch.simulator import scene, studio
+from razorbench.tasks.fetch.tasks import PICK
 from razorbench.tasks.parity_mnist import ParityMNIST
 
 
@@ -77,7 +78,7 @@ def test_refuses_an_unknown_instance_and_a_task_without_pictures(tmp_path, task)
 
 
 def test_says_what_to_install_where_there_is_no_opengl():
-    program = f"from razorbench.tasks.fetch import studio\nwith studio({PICK!r}): pass"
+    program = f"from razorbench.tasks.fetch.simulator import studio\nwith studio({PICK!r}): pass"
     found = subprocess.run(
         [sys.executable, "-c", program],
         env={"MUJOCO_GL": "glfw", "PATH": "", "OMP_NUM_THREADS": "1"},
