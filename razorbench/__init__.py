@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Turn,
     )
     from razorbench.harness.core.errors import Missing, Refused, WorldFailed
+    from razorbench.harness.core.extras import missing
     from razorbench.harness.core.protocols import (
         Agent,
         Benchmark,
@@ -56,6 +57,7 @@ PLACES = {
         *("Observation", "Observations", "Outcome", "Outcomes", "Reply", "Turn"),
     ),
     "core.errors": ("Missing", "Refused", "WorldFailed"),
+    "core.extras": ("missing",),
     "core.protocols": (
         *("Agent", "Benchmark", "Bounded", "Card", "Clustered", "Expert", "Guessable", "Sample", "Task"),
     ),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from razorbench.harness.core.extras import EXTRAS, lacking
+from razorbench.harness.core.extras import EXTRAS, missing
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -28,8 +28,8 @@ def test_every_extra_brings_what_it_is_said_to():
 
 
 def test_other_modules_are_a_fault_of_ours():
-    assert lacking(ModuleNotFoundError("No module named 'numpy'", name="numpy")) == ""
-    assert lacking(ModuleNotFoundError("nameless")) == ""
+    assert missing(ModuleNotFoundError("No module named 'numpy'", name="numpy")) == ""
+    assert missing(ModuleNotFoundError("nameless")) == ""
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in tracked():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_bytes((ROOT / name).read_bytes())
+        if (ROOT / name).is_symlink():
+            (source / name).symlink_to((ROOT / name).readlink())
+        else:
+            (source / name).write_bytes((ROOT / name).read_bytes())
     build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", out)
     said = ran(sys.executable, *build, source, cwd=out)
     assert said.stdout + said.stderr == ""  # whoever installs it has other things to read
@@ -46,12 +49,12 @@ def tracked() -> list[str]:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     names = listed.stdout.splitlines() or [
         str(path.relative_to(ROOT))
-        for package in PACKAGES
+        for package in ("razorbench", *PACKAGES)
         for path in (ROOT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if (path.is_file() or path.is_symlink()) and "__pycache__" not in path.parts
     ]
     others = ("pyproject.toml", "README.md", "LICENSE")
-    return [*(name for name in names if name.split("/")[0] in PACKAGES), *others]
+    return [*(name for name in names if name.split("/")[0] in ("razorbench", *PACKAGES)), *others]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_wheel_holds_every_file_of_the_packages(wheel: Path):
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert held == {name for name in tracked() if name.split("/")[0] in PACKAGES}
+    told = {name if name.startswith("razorbench/") else f"razorbench/{name}" for name in tracked() if "/" in name}
+    assert held == told - {f"razorbench/{package}" for package in PACKAGES}  # which are links
 
 
 def test_what_is_installed_runs_the_demo_without_the_checkout(installed: Path, tmp_path: Path):
@@ -82,3 +86,13 @@ def test_what_is_installed_runs_the_demo_without_the_checkout(installed: Path, t
         export = ("export", "mini-tools-v1", "--format", format, "--out", name)
         ran(installed / "razorbench", *export, cwd=tmp_path)
         assert (tmp_path / name).stat().st_size > 100
+
+
+def test_it_works_beside_a_package_whose_import_name_is_agents(wheel: Path, installed: Path, tmp_path: Path):
+    """As that of `openai-agents`: what has one name at its top cannot overwrite it, nor be overwritten by it."""
+    pip = (sys.executable, "-m", "pip", "--quiet", "--python", installed / "python", "--disable-pip-version-check")
+    ran(*pip, "install", "openai-agents==0.24.0", cwd=tmp_path)
+    code = "import agents, razorbench.agents; print(agents.Agent.__module__, razorbench.agents.__name__)"
+    said = ran(installed / "python", "-c", code, cwd=tmp_path).stdout
+    assert said.split() == ["agents.agent", "razorbench.agents"]
+    assert "mini-lm-v1" in ran(installed / "razorbench", "agents", cwd=tmp_path).stdout

@@ -17,7 +17,7 @@ from razorbench.harness.cli.scoring import demo, score, sweep
 from razorbench.harness.cli.showing import export, film, plot, results, show
 from razorbench.harness.cli.terminal import Failed, err
 from razorbench.harness.core.errors import Refused
-from razorbench.harness.core.extras import lacking
+from razorbench.harness.core.extras import missing
 from razorbench.submissions.commands import hide, queue, retract, submit, unhide, verify, worker
 
 COMMANDS = {
@@ -46,7 +46,7 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe has gone
         os._exit(0)
     except ModuleNotFoundError as error:
-        said = lacking(error)
+        said = missing(error)
         leave(2 if said else 1, said or sentence(error))
     except Exception as error:
         leave(1, sentence(error))

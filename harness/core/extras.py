@@ -9,7 +9,7 @@ EXTRAS = {
 """Module → the extra of pyproject.toml that brings it."""
 
 
-def lacking(error: ModuleNotFoundError) -> str:
+def missing(error: ModuleNotFoundError) -> str:
     """The sentence for a module that an extra brings; empty for any other, whose absence is a fault of ours."""
     module = (error.name or "").split(".")[0]
     if module not in EXTRAS:

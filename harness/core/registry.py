@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from razorbench.harness.core.errors import Missing, Refused
-from razorbench.harness.core.extras import lacking
+from razorbench.harness.core.extras import missing
 
 T = TypeVar("T")
 
@@ -151,7 +151,7 @@ def find(kind: str, id: str) -> Any:
         try:
             return getattr(import_module(module), attribute)
         except ModuleNotFoundError as error:
-            if said := lacking(error):
+            if said := missing(error):
                 raise Missing(f"{kind} {id!r} needs what is not here: {said}") from error
             raise
     if id in REGISTERED[kind]:

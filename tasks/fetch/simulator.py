@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from razorbench import Refused
+from razorbench import Missing, Refused, missing
 
 SIZE = 256
 """Pixels a side of a rendered frame."""
@@ -19,10 +19,16 @@ CAMERA = {"distance": 1.5, "azimuth": 132.0, "elevation": -20.0, "lookat": np.ar
 
 
 def environment(scene: str, **kwargs: Any) -> Any:
-    """A Gymnasium-Robotics environment; `scene` is "module:class" below `gymnasium_robotics.envs.fetch`."""
+    """A Gymnasium-Robotics environment; `scene` is "module:class" below `gymnasium_robotics.envs.fetch`.
+
+    Raises Missing where the simulator is not installed.
+    """
     module, _, name = scene.partition(":")
-    with redirect_stderr(StringIO()):  # it prints news of other environments when it is imported
-        return getattr(import_module(f"gymnasium_robotics.envs.fetch.{module}"), name)(**kwargs)
+    try:
+        with redirect_stderr(StringIO()):  # it prints news of other environments when it is imported
+            return getattr(import_module(f"gymnasium_robotics.envs.fetch.{module}"), name)(**kwargs)
+    except ModuleNotFoundError as error:
+        raise Missing(f"the robot's simulator: {missing(error) or error}") from error
 
 
 class Scene:
