@@ -15,7 +15,8 @@ from razorbench.harness.measure.record import Record
 from razorbench.harness.store.database import Store
 from razorbench.submissions import queue
 from razorbench.submissions.confine import Crashed, Limits, Stopped, call
-from razorbench.submissions.queue import End, Submission, Try, Worker
+from razorbench.submissions.lease import LEASE, Try, Worker
+from razorbench.submissions.queue import End, Submission
 from razorbench.submissions.scoring import ready, score
 
 LIMITS = Limits()
@@ -33,7 +34,7 @@ def work(
     store: Store,
     *,
     drain: bool = False,
-    lease: float = queue.LEASE,
+    lease: float = LEASE,
     limits: Limits = LIMITS,
     tell: Callable[[Submission, End], Any] = lambda sub, end: None,
     say: Callable[[str], Any] = lambda sentence: None,
@@ -65,13 +66,13 @@ def work(
                 track = found.submission.track
                 try:
                     with beating(lease, worker.beat):
-                        ready(track, home)  # before the claim, for it may take minutes
+                        ready(track, home)  # before it takes the submission, for this may last minutes
                 except Refused as error:
                     unable[track] = str(error), time.monotonic()
                     say(f"{track} cannot be scored here: {error}")
                     continue
                 unable.pop(track, None)
-                begun = worker.claim(found)
+                begun = worker.take(found)
                 if begun:
                     sub, more = found.submission, len(worker.waiting()) - 1
                     say(f"{sub.name} ({sub.id}) is begun; {more} more wait")

@@ -34,7 +34,7 @@ from razorbench.submissions import queue
 from razorbench.submissions import source as sources
 from razorbench.submissions.claim import Claim
 from razorbench.submissions.confine import Limits
-from razorbench.submissions.queue import Worker
+from razorbench.submissions.lease import Worker
 from razorbench.submissions.worker import work
 from tests.toys import SPELLING, TOYS, Speller
 

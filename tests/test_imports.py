@@ -28,7 +28,7 @@ TORCHLESS = (
     *(f"razorbench.harness.store.{name}" for name in ("database", "results", "aggregates", "server")),
     *(f"razorbench.harness.report.{name}" for name in ("flags", "plots", "export", "every_eval_ever", "page")),
     *(f"razorbench.harness.cli.{name}" for name in ("main", "check.verdicts", "doctor", "scaffold")),
-    *(f"razorbench.submissions.{name}" for name in ("commands", "gate", "queue", "source")),
+    *(f"razorbench.submissions.{name}" for name in ("commands", "gate", "lease", "queue", "source")),
 )
 GATE = ("claim", "strict", "tensors", "copying", "template", "render", "language", "gate")
 """The modules of `submissions` that read what a stranger has written."""

@@ -27,11 +27,13 @@ from razorbench.harness.store import results
 from razorbench.harness.store.database import Store
 from razorbench.harness.tracks.catalogue import TRACKS
 from razorbench.submissions import claim as claims
+from razorbench.submissions import lease as leases
 from razorbench.submissions import queue, scoring, source
 from razorbench.submissions import worker as workers
 from razorbench.submissions.claim import Claim, Data
 from razorbench.submissions.confine import Limits, call
-from razorbench.submissions.queue import End, Submission, Try, Worker
+from razorbench.submissions.lease import Try, Worker
+from razorbench.submissions.queue import End, Submission
 from razorbench.submissions.verify import verify
 from tests.toys import SPELLING, Dialogue, Speller, put_base
 
@@ -306,7 +308,7 @@ def test_worker_tells_what_it_begins_and_that_it_goes_on(home, bring, monkeypatc
 
 def test_dead_workers_submission_is_taken_over(home, bring):
     sub = bring("mine")
-    dead = Worker(home, lease=5).claim(queue.status(home, sub))
+    dead = Worker(home, lease=5).take(queue.status(home, sub))
     assert dead is not None
     assert queue.status(home, sub).state == "scoring"
     assert Worker(home).next() is None
@@ -320,21 +322,21 @@ def test_dead_workers_submission_is_taken_over(home, bring):
 
 def test_one_of_many_workers_gets_a_submission(home, bring):
     sub = bring("mine")
-    claims, gate = [], threading.Barrier(8, timeout=30)
+    tries, gate = [], threading.Barrier(8, timeout=30)
 
-    def claim() -> None:
+    def begin() -> None:
         worker = Worker(home)
         found = worker.next()
         gate.wait()  # all have seen it in the queue, as when each makes the track ready first
         assert found is not None
-        claims.append(worker.claim(found))
+        tries.append(worker.take(found))
 
-    threads = [threading.Thread(target=claim) for _ in range(8)]
+    threads = [threading.Thread(target=begin) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    (begun,) = [each for each in claims if each]
+    (begun,) = [each for each in tries if each]
     assert not begun.over
     assert queue.status(home, sub).tries == 1
     assert [path.name for path in begun.folder.parent.iterdir()] == ["1"]
@@ -352,9 +354,9 @@ def test_record_of_a_killed_worker_is_found_and_not_made_twice(home, bring):
 
 def test_submission_that_kills_its_workers_is_given_up(home, bring, monkeypatch):
     sub = bring("mine")
-    monkeypatch.setattr(queue, "LOSSES", 3)
+    monkeypatch.setattr(leases, "LOSSES", 3)
     for _ in range(3):
-        begun = Worker(home, lease=1).claim(queue.status(home, sub))
+        begun = Worker(home, lease=1).take(queue.status(home, sub))
         assert begun is not None
         os.utime(begun.folder / "lease.json", (0, 0))
     assert Worker(home).next() is None
@@ -365,9 +367,9 @@ def test_submission_that_kills_its_workers_is_given_up(home, bring, monkeypatch)
 
 def test_interrupts_and_full_disks_are_not_held_against_a_submission(home, bring, monkeypatch):
     sub = bring("mine")
-    monkeypatch.setattr(queue, "LOSSES", 3)
+    monkeypatch.setattr(leases, "LOSSES", 3)
     for _ in range(5):
-        begun = Worker(home).claim(queue.status(home, sub))
+        begun = Worker(home).take(queue.status(home, sub))
         assert begun is not None
         begun.stop("released", "its worker was stopped", "me")
 
@@ -378,7 +380,7 @@ def test_interrupts_and_full_disks_are_not_held_against_a_submission(home, bring
         with monkeypatch.context() as patch:
             patch.setattr(Path, "write_text", full)
             with pytest.raises(OSError, match="No space"):
-                Worker(home).claim(queue.status(home, sub))
+                Worker(home).take(queue.status(home, sub))
     found = queue.status(home, sub)
     assert (found.state, found.tries, found.losses) == ("queued", 5, 0)
     assert [end.state for end in drain(home)] == ["scored"]
