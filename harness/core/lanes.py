@@ -91,8 +91,8 @@ class Workers:
         vars(self).update({name: getattr(self.task, name) for name in FORWARDED if hasattr(self.task, name)})
         self.lanes, self.scenes, self.linger = lanes, scenes, linger
         folders = roots(__name__, task.partition(":")[0], type(self.task).__module__)
-        self.start = lambda: Worker(task, python, folders, timeout, patience)
-        self.workers: list[Worker] = []
+        self.start = lambda: LaneProcess(task, python, folders, timeout, patience)
+        self.workers: list[LaneProcess] = []
         weakref.finalize(self, dismiss, self.workers)
 
     def __enter__(self) -> "Workers":
@@ -121,7 +121,7 @@ class Workers:
             while todo or any(worker.busy for worker in self.workers):
                 while todo and (worker := self.idle()):
                     worker.play(todo.popleft(), instances)
-                asking: list[tuple[Worker, Observations]] = []
+                asking: list[tuple[LaneProcess, Observations]] = []
                 for worker, (kind, content) in self.answers().items():
                     working = working or any(worker.begun for worker in self.workers)
                     if kind == "asks":
@@ -156,7 +156,7 @@ class Workers:
             self.workers[:] = [worker for worker in self.workers if not worker.busy]
         return Outcomes.stack(ends)
 
-    def idle(self) -> "Worker | None":
+    def idle(self) -> "LaneProcess | None":
         """A living worker with nothing to do, a new one while a lane is free, or None."""
         for worker in [worker for worker in self.workers if not worker.busy]:
             if worker.process.poll() is None:
@@ -168,13 +168,13 @@ class Workers:
         self.workers.append(self.start())
         return self.workers[-1]
 
-    def answers(self) -> "dict[Worker, tuple[str, Any]]":
+    def answers(self) -> "dict[LaneProcess, tuple[str, Any]]":
         """Wait for an answer of a busy worker, then `linger` seconds for more: its kind and what it holds.
 
         Kinds are asks (`Observations`), ends (a list of `Outcome`) and lost (a sentence). Bytes are moved before clocks
         are read, so a policy that computes for longer than `timeout` fails nobody who has answered meanwhile.
         """
-        found: dict[Worker, tuple[str, Any]] = {}
+        found: dict[LaneProcess, tuple[str, Any]] = {}
         until = np.inf
         while waiting := [worker for worker in self.workers if worker.busy and worker not in found]:
             now = time.monotonic()
@@ -195,7 +195,7 @@ class Workers:
         return found
 
 
-class Worker:
+class LaneProcess:
     """A process, our end of the socket to it, and the rows of the batch that it plays.
 
     Nothing waits here: what the socket does not take at once goes when the worker reads, so one that hangs before
@@ -295,7 +295,7 @@ class Worker:
         return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
 
-def dismiss(workers: list[Worker]) -> None:
+def dismiss(workers: list[LaneProcess]) -> None:
     """End the workers together, and empty the list."""
     for worker in workers:
         worker.socket.close()  # an idle one leaves by itself, one that waits for a value closes its simulator first
@@ -319,7 +319,7 @@ def portable(column: Column) -> Column:
     return column.detach().cpu().numpy() if hasattr(column, "detach") else column
 
 
-def join(asking: Sequence[tuple[Worker, Observations]]) -> Observations:
+def join(asking: Sequence[tuple[LaneProcess, Observations]]) -> Observations:
     """What several workers see as one batch, each part for the rows of its worker."""
     lengths = [len(seen) for _, seen in asking]
     columns = [[getattr(seen, name) for _, seen in asking] for name in COLUMNS]
