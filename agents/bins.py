@@ -82,7 +82,7 @@ class Network(nn.Module):
 
     bumps: Tensor
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Torch's default initialisation."""
         super().__init__()
         self.trunk = nn.Sequential(nn.Linear(INPUTS + len(WORDS), WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU())

@@ -4,10 +4,12 @@ The simulators sleep 5-10 ms a step, so the number of cores does not limit; the 
 """
 
 import time
+from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 
-from razorbench import Actions, Agent, Asked, Card, Instances, Observation, Outcome, Task, each, uniform
+from razorbench import Actions, Agent, Asked, Card, Instance, Instances, Observation, Outcome, Task, each, uniform
 from razorbench.harness.core.lanes import Workers
 from razorbench.harness.core.rollout import rollout
 
@@ -25,7 +27,7 @@ class Sleeper:
         return Instances(np.arange(64), {"steps": STEPS // 2 + np.arange(64) * 7 % (STEPS + 1)})
 
     @each
-    def play(self, x):
+    def play(self, x: Instance) -> Generator[Observation, Any, Outcome]:
         """Sleep 5-10 ms a step."""
         for pause in uniform(np.array([x.key], np.uint64), int(x.data["steps"]))[0]:
             yield Observation(state=np.zeros(8, np.float32))

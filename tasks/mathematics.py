@@ -51,7 +51,7 @@ def alike(said: str, gold: str) -> bool:
 class Judge:
     """The child of this process, and the line to it. It is spoken to under its lock."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.lock = threading.Lock()
         self.child: subprocess.Popen[bytes] | None = None
         self.line: socket.socket | None = None

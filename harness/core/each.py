@@ -20,7 +20,7 @@ def each(
     """
 
     @wraps(play)
-    def batch(self, instances: Instances) -> Generator[Observations, Column, Outcomes]:
+    def batch(self: Any, instances: Instances) -> Generator[Observations, Column, Outcomes]:
         games = [play(self, instance) for instance in instances]
         ends: list[Outcome] = [Outcome.unscored("the episode did not end")] * len(games)
 

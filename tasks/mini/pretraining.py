@@ -49,7 +49,7 @@ class Pretraining:
     )
     styles = ("corpus",)
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.tasks = [kind() for kind, share in SHARES.items() for _ in range(share)]
 
     def instances(self, split: str) -> Instances:
