@@ -1,10 +1,11 @@
 """A task in a script: a model learns to say a word backwards. What does it forget of sorting?"""
 
+from collections.abc import Generator
 from dataclasses import replace
 
 import numpy as np
 
-from razorbench import Card, Instances, Observation, Outcome, adapt, each, register, score
+from razorbench import Asked, Card, Instance, Instances, Observation, Outcome, adapt, each, register, score
 from razorbench.harness.tracks.catalogue import find_track
 
 WORDS = ("stone", "river", "cloud", "apple", "house", "train", "green", "light")
@@ -23,12 +24,12 @@ class Backwards:
         return Instances(np.array(words), {"word": list(words)})
 
     @each
-    def play(self, instance):
+    def play(self, instance: Instance) -> Generator[Observation, str, Outcome]:
         """One question, one answer."""
         reply = yield Observation(f"Backwards: {instance.data['word']}")
         return Outcome(float(reply.strip() == instance.data["word"][::-1]))
 
-    def solve(self, asked, style):
+    def solve(self, asked: Asked, style: str) -> list[str]:
         """Right answers, for demonstrations."""
         return [word[::-1] for word in asked.instances.data["word"]]
 
