@@ -90,7 +90,7 @@ def _hub(source: str) -> Iterator[None]:
 
 
 def claim_of(copy: Path, track: Track, said: Mapping[str, Any], name: str) -> tuple[Claim, bool]:
-    """The claim in a folder that `intake.take` made, and whether it had to be written there.
+    """The claim in a folder that `copying.take` made, and whether it had to be written there.
 
     It is written from what was `said`, from the folders of seeds and from checkpoint.json; `name` is for the board,
     where none is said. Refused if the file says something else than `said`, or if nothing says the method.
