@@ -30,6 +30,10 @@ class OneNetwork:
         """All weights."""
         return self.net.parameters()
 
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All weights with their names."""
+        return self.net.named_parameters()
+
     def base(self) -> Self:
         """The policy that `copy` was first called on."""
         return self.reference or self

@@ -1,4 +1,4 @@
-"""What pages show, as functions of a state. `reading.ask` keeps what they return, which nobody may change."""
+"""What pages show, as functions of a state. `snapshot.ask` keeps what they return, which nobody may change."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,6 +12,7 @@ from razorbench.harness.store.leaderboard import Entry, Query
 from razorbench.harness.store.results import Comparison
 from razorbench.leaderboard import charts, frames
 from razorbench.leaderboard.snapshot import State
+from razorbench.leaderboard.words import printable
 
 MOST = 100
 """Entries that a page shows or offers at once; a search or the next page has the others."""
@@ -77,12 +78,12 @@ def curves(
 def measures(
     state: State, runs: tuple[tuple[str, str, int | None], ...]
 ) -> list[tuple[str, charts.Spec, pd.DataFrame]]:
-    """What was measured of runs on the way: of each of `MEASURES` that is known, its name, chart and numbers."""
+    """What was measured of runs on the way: of each that is known, ours first, its name, chart and numbers."""
     rows, found = state.measures(*(id for id, _, _ in runs)), []
-    for name in MEASURES:
+    for name in dict.fromkeys([*MEASURES, *sorted({row["name"] for row in rows})]):
         points = [{**row, name: row["value"]} for row in rows if row["name"] == name]
         frame = frames.curve(runs, points, name)
-        title = name.replace("_", " ")
+        title = printable(name.replace("_", " "))
         found += [(name, charts.curves(frame, title), frame)] if len(frame) else []
     return found
 

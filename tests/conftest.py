@@ -127,3 +127,23 @@ def toys() -> Iterator[None]:
         patch.setitem(TRACKS, SPELLING.id, SPELLING)
         patch.setitem(BASES, SPELLING.base.id, SPELLING.base)
         yield
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Puts a package with these entry points of `razorbench.tasks` on sys.path, as pip would install it."""
+
+    from razorbench.harness.core import registry
+
+    def install(points: str, code: str = "class Dice:\n    sides = 6\n", kinds: str = "tasks") -> None:
+        (tmp_path / "plugin_of_test.py").write_text(code)
+        info = tmp_path / "plugin_of_test-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin-of-test\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[razorbench.{kinds}]\n{points}\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        registry.installed.cache_clear()
+        monkeypatch.delitem(sys.modules, "plugin_of_test", raising=False)
+
+    yield install
+    registry.installed.cache_clear()

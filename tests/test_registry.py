@@ -23,22 +23,6 @@ def clean(monkeypatch):
     registry.installed.cache_clear()
 
 
-@pytest.fixture
-def plugin(tmp_path, monkeypatch):
-    """Put a package with these entry points of `razorbench.tasks` on sys.path, as pip would install it."""
-
-    def install(points: str, code: str = "class Dice:\n    sides = 6\n", kinds: str = "tasks"):
-        (tmp_path / "plugin_of_test.py").write_text(code)
-        info = tmp_path / "plugin_of_test-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin-of-test\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[razorbench.{kinds}]\n{points}\n")
-        monkeypatch.syspath_prepend(str(tmp_path))
-        monkeypatch.delitem(sys.modules, "plugin_of_test", raising=False)
-
-    return install
-
-
 @pytest.mark.parametrize("id", ["math-v1", "a-v9", "simpler-pick-coke-can-v12", "2048-v1"])
 def test_words_with_a_version_are_ids(id):
     registry.check_id("task", id)

@@ -175,6 +175,10 @@ class CausalLM:
         """All weights, or the adapters where there are any."""
         return (parameter for parameter in self.model.parameters() if parameter.requires_grad)
 
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The same with their names."""
+        return ((name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad)
+
     def matrices(self) -> Iterator[nn.Parameter]:
         """The projections of the decoder layers, adapters included, which Muon may train."""
         named = self.model.model.layers.named_parameters()

@@ -134,6 +134,7 @@ def adapt(
     seed: int = 0,
     save_every: int = 0,
     settings: Changes = UNCHANGED,
+    observe: tuple[str, ...] = (),
     runtime: Computed = AUTO,
     home: Home = HOME,
     json: Json = False,
@@ -147,6 +148,7 @@ def adapt(
         seed: Seed of everything random.
         save_every: Steps between saved states, from which a killed run goes on; 0: five minutes.
         settings: What is not named is as the track has it.
+        observe: What to measure besides, such as update: how far the weights moved.
         runtime: How the model is computed; it changes no result but for rounding.
     """
     chosen = find_track(track, home)
@@ -161,7 +163,7 @@ def adapt(
     spec.check(chosen.settings)
     engine = started()
     if engine.rank:  # the first process tells
-        adapt_into(out, Bench(chosen, home, runtime), spec, save_every=save_every, engine=engine)
+        adapt_into(out, Bench(chosen, home, runtime), spec, save_every=save_every, engine=engine, observe=observe)
         return
     with bar("adapting") as progress:
         line = progress.add_task(f"{method}, seed {seed}", total=None)
@@ -173,10 +175,11 @@ def adapt(
             save_every=save_every,
             tell=lambda report, steps: told_step(progress, line, report, steps),
             engine=engine,
+            observe=observe,
         )
-    say({"checkpoint": str(made.folder), "track": track}, json, f"{out} holds the adapted checkpoint. Score it:")
+    say({"checkpoint": str(made.folder), "track": chosen.id}, json, f"{out} holds the adapted checkpoint. Score it:")
     if not json:
-        command(f"razorbench score {out} --track {track}", home)
+        command(f"razorbench score {out} --track {chosen.id}", home)
 
 
 def told_step(progress: Bar, line: TaskID, report: "Report", steps: int) -> None:

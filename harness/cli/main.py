@@ -14,7 +14,7 @@ from razorbench.harness.cli.authoring import task, track
 from razorbench.harness.cli.catalogue import agents, methods, tasks, tracks
 from razorbench.harness.cli.home import board, doctor, rebuild, serve
 from razorbench.harness.cli.scoring import demo, score, sweep
-from razorbench.harness.cli.showing import export, film, plot, results, show
+from razorbench.harness.cli.showing import export, film, law, plot, results, show
 from razorbench.harness.cli.terminal import Failed, err
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.extras import missing
@@ -23,8 +23,8 @@ from razorbench.submissions.commands import hide, queue, retract, submit, unhide
 COMMANDS = {
     f.__name__: f
     for f in (
-        tracks, tasks, agents, methods, pretrain, adapt, score, sweep, results, export, show, plot, film, rebuild, task,
-        track, doctor, demo, board, submit, worker, queue, verify, retract, hide, unhide, serve, base, questions,
+        tracks, tasks, agents, methods, pretrain, adapt, score, sweep, results, export, show, plot, law, film, rebuild,
+        task, track, doctor, demo, board, submit, worker, queue, verify, retract, hide, unhide, serve, base, questions,
     )
 }  # fmt: skip
 

@@ -91,6 +91,7 @@ def sweep(
     grid: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (0,),
     workers: int = 0,
+    observe: tuple[str, ...] = (),
     runtime: Computed = AUTO,
     server: Server = None,
     home: Home = HOME,
@@ -104,13 +105,14 @@ def sweep(
         grid: Values to try, as in lr=1e-5,1e-4 schedule=constant,cosine.
         seeds: Seeds, as in 0 1 2.
         workers: Processes; 0: one a core.
+        observe: What to measure of each run besides, such as update: how far the weights moved.
         runtime: How the models are computed; it changes no result but for rounding.
     """
     chosen = find_track(track, home)
     from razorbench.harness.runs.sweep import plan
 
     specs = plan(chosen, methods.split(","), grid, seeds)
-    failed = sweep_all([(chosen, specs)], home, workers, server, runtime=runtime)
+    failed = sweep_all([(chosen, specs)], home, workers, server, runtime=runtime, observe=observe)
     say({"runs": len(specs), "failed": failed}, json, f"{len(specs) - failed} of {len(specs)} runs are on the board:")
     if not json:
         command(f"razorbench results --track {chosen.id}", home)
@@ -168,6 +170,7 @@ def sweep_all(
     finished: Callable[[Track], Any] = lambda track: None,
     lacking: Callable[[Track, Missing], Any] | None = None,
     runtime: Runtime = AUTO,
+    observe: tuple[str, ...] = (),
 ) -> int:
     """Run sweeps under progress bars; how many runs failed. `finished` is called with each track whose runs are done,
     `lacking` as in `sweeps`.
@@ -181,7 +184,7 @@ def sweep_all(
     failed, counts = 0, {track.id: 0 for track, _ in work}
     with bar("runs") as progress:
         lines = {track.id: progress.add_task(track.id, total=len(specs)) for track, specs in work}
-        for done in sweeps(work, home, workers, server, lacking, runtime):
+        for done in sweeps(work, home, workers, server, lacking, runtime, observe):
             id, total = done.track.id, progress.tasks[lines[done.track.id]].total
             counts[id] += 1
             progress.advance(lines[id])

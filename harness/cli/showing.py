@@ -2,6 +2,7 @@
 
 import json as jsonlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +175,24 @@ def plot(track: Name, *, out: Path, home: Home = HOME, json: Json = False) -> No
     store = Store(home)
     files = [str(path) for path in plots.draw(store, named(track, store), out)]
     say({"files": files}, json, "\n".join(files))
+
+
+def law(track: Name, *, home: Home = HOME, json: Json = False) -> None:
+    """Say how well drift, and whatever else was measured of the runs of a track, predicts what they forgot.
+
+    Args:
+        track: Id of the track.
+    """
+    from razorbench.harness.store import results as board
+    from razorbench.harness.store.database import Store
+
+    store = Store(home)
+    rows = [asdict(each) for each in board.predictors(store, named(track, store))]
+    if not rows and not json:
+        out.print("A law needs four scored runs at least, of three different drifts. Make some with razorbench sweep.")
+        return
+    shown = [row | {key: number(row[key], ".2f") for key in ("r2", "r2_left_out", "baseline_r2")} for row in rows]
+    listing(rows if json else shown, json)
 
 
 def film(

@@ -1,8 +1,8 @@
-"""Find tasks, agents, tracks, bases and methods by their ids, and import a module only when it is asked for.
+"""Find tasks, agents, tracks, bases, methods and measures by their ids, and import a module only when it is asked for.
 
 Three ways in: our own ids stand in tables; another package names what it brings under the entry-point group
-`razorbench.tasks` (`.agents`, `.tracks`, `.bases`, `.methods`); a script puts `@register("task", "my-task-v1")` over
-its class, or calls `register("method", "mine")(METHOD)`.
+`razorbench.tasks` (`.agents`, `.tracks`, `.bases`, `.methods`, `.measures`); a script puts
+`@register("task", "my-task-v1")` over its class, or calls `register("method", "mine")(METHOD)`.
 """
 
 import re
@@ -60,12 +60,16 @@ TABLES = {
     "track": "razorbench.harness.tracks.catalogue:TRACKS",
     "base": "razorbench.harness.tracks.catalogue:BASES",
     "method": "razorbench.harness.learn.methods:METHODS",
+    "measure": "razorbench.harness.learn.observers:OBSERVERS",
 }
 """Where our own stand of the kinds that are values: kind → "module:table"."""
 KINDS = (*OURS, *TABLES)
 
 REGISTERED: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
 """What `@register` has put in, by kind and id."""
+
+UNVERSIONED = ("method", "measure")
+"""Kinds whose ids have no version: what they do stands in the code, and in a record by its name."""
 
 FORMER = ("harness", "tasks", "agents", "submissions", "leaderboard")
 """Names under which packages of others may still look for our modules."""
@@ -88,10 +92,10 @@ def register(kind: str, id: str) -> Callable[[T], T]:
 
 
 def check_id(kind: str, id: str) -> None:
-    """Refuse an id that is not lower-case words; of all but methods, with a version at the end."""
-    if kind == "method" and not WORDS.fullmatch(id):
-        raise Refused(f"method id {id!r} should be lower-case words, such as 'my-method'")
-    if kind != "method" and not ID.fullmatch(id):
+    """Refuse an id that is not lower-case words; of all but methods and measures, with a version at the end."""
+    if kind in UNVERSIONED and not WORDS.fullmatch(id):
+        raise Refused(f"{kind} id {id!r} should be lower-case words, such as 'my-{kind}'")
+    if kind not in UNVERSIONED and not ID.fullmatch(id):
         raise Refused(f"{kind} id {id!r} should be lower-case words and a version, such as 'word-sums-v1'")
 
 
@@ -100,7 +104,7 @@ def installed(kind: str) -> dict[str, list[EntryPoint]]:
     """Entry points of other packages, by id; the group is `razorbench.tasks`, and so on."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=f"razorbench.{kind}s"):
-        if (WORDS if kind == "method" else ID).fullmatch(point.name):  # what has no version cannot be asked for
+        if (WORDS if kind in UNVERSIONED else ID).fullmatch(point.name):  # what has no version cannot be asked for
             found.setdefault(point.name, []).append(point)
     return found
 
@@ -170,7 +174,7 @@ def unknown(kind: str, id: str, known: list[str]) -> str:
     """The sentence for an id that nobody knows: near misses first, else where to look."""
     stem = re.sub(r"-v\d+$", "", id)
     near = [other for other in known if re.sub(r"-v\d+$", "", other) == stem] or get_close_matches(id, known, n=3)
-    listed = kind not in ("setting", "base")
+    listed = kind not in ("setting", "base", "measure")
     where = f"`razorbench {kind}s` lists what there is" if listed else f"choose from {', '.join(known)}"
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else where
     return f"unknown {kind} {id!r}; {hint}"

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from razorbench.harness.learn.engine import LOCAL, Engine, share, summed
 from razorbench.harness.learn.measures import Sampled
 from razorbench.harness.learn.memory import check_room
 from razorbench.harness.learn.methods import Batch, Learner, Method, centred, standardised
+from razorbench.harness.learn.observers import Observer, named
 from razorbench.harness.learn.policy import Layered, Policy, Prediction, log_probabilities
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.learn.vocabulary import kl
@@ -55,9 +57,11 @@ class Adaptation:
         teacher: Agent | None = None,
         priors: Sequence[Task] = (),
         engine: Engine = LOCAL,
+        observers: Sequence[Observer] = (),
     ):
         """Train `policy` in place. `priors` are the tasks that elastic weight consolidation protects.
 
+        `observers` see it, and what they measure stands in the reports.
         Of an `engine` of several processes each has such a policy, with the same weights, and ends with the same.
 
         Refuses settings by which nothing would be learned, or not at the rate that they name; and weights that are kept
@@ -90,6 +94,9 @@ class Adaptation:
         self.anchor = [p.detach().clone() for p in self.parameters] if settings.ewc or settings.l2 else []
         self.fisher = fisher(policy, priors, seed) if settings.ewc else []
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self.weights, self.observers = named(policy), observers
+        for observer in observers:
+            observer.begin(self.weights)
         self.silent = 0
         """Steps in a row in which no answer carried a weight."""
 
@@ -192,6 +199,7 @@ class Adaptation:
         far = np.abs(nats.double().numpy() - sampled)
         sums = summed(engine, {**sums, "episodes": len(episodes), "mismatch": float(far.sum())})
         loss = sums["loss"] + self.penalise()
+        told = self.observed("after_backward", self.step + 1)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm)
         if not math.isfinite(loss + float(norm)):
             raise ArithmeticError(f"the loss is not finite at step {self.step + 1}; try a lower learning rate")
@@ -199,7 +207,15 @@ class Adaptation:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.step()
-        return loss, float(norm), self.measured(sums, iteration)
+        told |= self.observed("after_step", self.step + 1)
+        return loss, float(norm), self.measured(sums, iteration) | told
+
+    def observed(self, when: Literal["after_backward", "after_step", "at_checkpoint"], step: int) -> dict[str, float]:
+        """What the observers say at this moment."""
+        told: dict[str, float] = {}
+        for observer in self.observers:
+            told |= getattr(observer, when)(step, self.weights)
+        return told
 
     def scales(self, weights: Sequence[Tensor], drawn: Sequence[Sampled]) -> tuple[Tensor, Tensor]:
         """By what an episode's sum of elements is multiplied, [N] of this process: with its weight, and without any.

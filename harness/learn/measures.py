@@ -16,8 +16,10 @@ MEASURES: Mapping[str, str] = {
     "mismatch": "Distance |Δ log π| of an answer between sampler and trainer, nats, mean: 0 but for rounding.",
     "clipped": "Share of the elements whose probability ratio lies outside of 1 ± clip, where a batch is used again.",
     "kl": "KL(π‖π₀) to the base at an element of the batch, nats, where there is a KL penalty.",
+    "update_norm": "Distance ‖θ − θ₀‖₂ of the trained weights from where they started.",
+    "update_sparsity": "Share of the trained weights within 1e-5 of where they started.",
 }
-"""Name of a measure → what it is."""
+"""Name of a measure → what it is; observers (`learn.observers`) may bring others."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The three calls of the public door: adapt a track's base, score what came of it, compare two entries of the board."""
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def adapt(
     out: str | Path,
     *,
     seed: int = 0,
+    observe: Sequence[str] = (),
     home: str | Path | None = None,
     runtime: Runtime = AUTO,
     **settings: object,
@@ -31,14 +33,15 @@ def adapt(
     """Adapt the base of a track into a checkpoint folder, or go on where a killed run of the same call was.
 
     `track` is an id, the path of a track's file, or a track; `settings` are fields of `Settings`, and the others are
-    the track's; `home` is the folder that everything lives in, by default RAZORBENCH_HOME or `.razorbench`.
+    the track's; `observe` names what to measure besides, such as `update`; `home` is the folder that everything lives
+    in, by default RAZORBENCH_HOME or `.razorbench`.
 
     Returns the checkpoint; `.folder` is `out`. Raises Refused for what cannot be, in a sentence with its cure.
     """
     bench = _bench(track, home, runtime)
     spec = Spec(method, settings_for(bench.track, **settings), seed)
     spec.check(bench.track.settings)
-    return adapt_into(Path(out), bench, spec)
+    return adapt_into(Path(out), bench, spec, observe=observe)
 
 
 def score(

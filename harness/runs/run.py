@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from razorbench.harness.learn.checkpoint import ADAPTERS, MANIFEST, WAYPOINTS, W
 from razorbench.harness.learn.engine import LOCAL, Engine, first_does
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import OWN, find_method
+from razorbench.harness.learn.observers import find_observer
 from razorbench.harness.learn.policy import LowRank, Policy
 from razorbench.harness.learn.settings import Settings, lasting
 from razorbench.harness.measure import record as records
@@ -82,8 +83,8 @@ def how(bench: Bench) -> dict[str, Any]:
     return {"runtime": runtime} if (runtime := bench.runtime) else {}
 
 
-def begin(bench: Bench, spec: Spec, engine: Engine = LOCAL) -> Adaptation:
-    """The adaptation of a copy of the track's base, at step 0, by the processes of an engine."""
+def begin(bench: Bench, spec: Spec, engine: Engine = LOCAL, observe: Sequence[str] = ()) -> Adaptation:
+    """The adaptation of a copy of the track's base, at step 0, by the processes of an engine, as observers see it."""
     teacher = None
     if spec.settings.teacher:
         teacher = bench.base.copy()
@@ -98,6 +99,7 @@ def begin(bench: Bench, spec: Spec, engine: Engine = LOCAL) -> Adaptation:
         teacher=teacher,
         priors=priors,
         engine=engine,
+        observers=[find_observer(id)() for id in observe],
     )
 
 
@@ -124,12 +126,14 @@ def adapt_into(
     save_every: int = 0,
     tell: Callable[[Report, int], Any] | None = None,
     engine: Engine = LOCAL,
+    observe: Sequence[str] = (),
     **more: Any,
 ) -> Checkpoint:
     """Adapt into a checkpoint folder, or go on where a killed run of the same specification was.
 
     The weights are the same, bit for bit, however often it was stopped. Its state is saved every `save_every` steps; 0:
-    every five minutes. `tell(report, steps)` is called after each step. What is given `more` goes into its provenance.
+    every five minutes. `tell(report, steps)` is called after each step. `observe` names what is measured besides
+    (`learn.observers`); what is given `more` goes into its provenance.
     Of an `engine` of several processes all call this; the first writes, and the folder is one that all of them see.
     Refuses a folder that holds something else.
     """
@@ -143,7 +147,9 @@ def adapt_into(
         provenance=provenance(**how(bench), **more),
     )
     weights, reports = folder / (ADAPTERS if spec.settings.lora else WEIGHTS), []
-    adaptation = None if weights.exists() else begin(bench, spec, engine)  # what is refused has left nothing behind
+    adaptation = (
+        None if weights.exists() else begin(bench, spec, engine, observe)
+    )  # what is refused has left nothing behind
     first_does(engine, lambda: reserve(folder, manifest))
     if adaptation is None:
         first_does(engine, lambda: tidy(folder))
@@ -155,6 +161,9 @@ def adapt_into(
         reports = [report for report in Checkpoint(folder, manifest).curve() if report.step <= adaptation.step]
     marks, saved = waypoints(adaptation.steps, bench.track.checkpoints), time.monotonic()
     for report in adaptation:
+        if report.step in marks or report.step == adaptation.steps:
+            told = adaptation.observed("at_checkpoint", report.step)
+            report = replace(report, measures={**report.measures, **told}) if told else report
         reports.append(report)
         if engine.rank == 0 and report.step in marks:
             save_weights(adaptation.learner.policy, folder / WAYPOINTS / f"{report.step:08d}.safetensors")
@@ -211,7 +220,7 @@ def score_folder(bench: Bench, found: Checkpoint, home: Path, name: str = "") ->
     return keep(bench, policy, checkpoint, manifest, points, found.curve(), home, name), True
 
 
-def run(bench: Bench, spec: Spec, home: Path) -> Record:
+def run(bench: Bench, spec: Spec, home: Path, observe: Sequence[str] = ()) -> Record:
     """Adapt in a folder below `home`/runs, score, and keep the record; killed at any moment, it goes on there.
 
     The folder goes when the record stands, or when the adaptation diverges. Who comes while another process is at the
@@ -220,7 +229,7 @@ def run(bench: Bench, spec: Spec, home: Path) -> Record:
     folder = run_folder(home, bench.track.id, bench.base_id, spec)
     with alone(folder):
         try:
-            made = adapt_into(folder, bench, spec, adapted_by="sweep")
+            made = adapt_into(folder, bench, spec, observe=observe, adapted_by="sweep")
             record, _ = score_folder(bench, made, home, spec.label(bench.track.settings))
         except ArithmeticError:
             shutil.rmtree(folder)

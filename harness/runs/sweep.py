@@ -101,6 +101,7 @@ def sweeps(
     server: str | None = None,
     lacking: Callable[[Track, Missing], Any] | None = None,
     runtime: Runtime = AUTO,
+    observe: tuple[str, ...] = (),
 ) -> Iterator[Done]:
     """Do the runs that `home` has no record of, and yield each as it ends; `workers` 0: one a core.
 
@@ -109,13 +110,14 @@ def sweeps(
     on; without it that is refused.
 
     Killed at any moment and started again, it does what is missing; what has a record is yielded at once. A run that
-    fails, or whose record is torn, is yielded with its error and leaves no row.
+    fails, or whose record is torn, is yielded with its error and leaves no row. `observe` names what is measured
+    besides.
     """
     store, most = Store(home, server=server), workers or os.cpu_count() or 1
     for track, _ in work:
         add_track(track, home)  # the workers find it there
     store.reconcile()
-    courses = [Course(track, specs, store, runtime) for track, specs in work]
+    courses = [Course(track, specs, store, runtime, observe) for track, specs in work]
     going: dict[Future, tuple[Course, Job]] = {}
     pool = ProcessPoolExecutor(most, get_context("spawn"), initializer=follow_parent)
     with pool:
@@ -146,10 +148,12 @@ Job = tuple[Any, ...]
 class Course:
     """A track in a sweep: it is made ready, then its base answers, then the runs; each stage needs all of the last."""
 
-    def __init__(self, track: Track, specs: Sequence[Spec], store: Store, runtime: Runtime):
+    def __init__(
+        self, track: Track, specs: Sequence[Spec], store: Store, runtime: Runtime, observe: tuple[str, ...] = ()
+    ):
         """The jobs that may be given to a worker now stand in `jobs`."""
         self.track, self.missing, self.store = track, list(specs), store
-        self.where = (track.id, store.home, runtime)
+        self.where, self.observe = (track.id, store.home, runtime), observe
         self.jobs: deque[Job] = deque([(ready, *self.where)])
         self.asked: list[str] = []
 
@@ -172,7 +176,7 @@ class Course:
         else:
             self.asked.remove(job[-1])
             if not self.asked:
-                self.jobs += [(work, *self.where, self.store.server, spec) for spec in self.missing]
+                self.jobs += [(work, *self.where, self.store.server, self.observe, spec) for spec in self.missing]
 
     def known(self, base: str, data: Mapping[str, str]) -> Iterator[Done]:
         """The runs that have a record, of this base and these data, and are not missing."""
@@ -240,9 +244,9 @@ def answered(track: str, home: Path, runtime: Runtime, task: str) -> None:
     _ = made.drawn if task == DRAWN else made.base_answers(task)
 
 
-def work(track: str, home: Path, runtime: Runtime, server: str | None, spec: Spec) -> Record:
+def work(track: str, home: Path, runtime: Runtime, server: str | None, observe: tuple[str, ...], spec: Spec) -> Record:
     """One run: adapt, score, write the files, add the row."""
-    record = run(bench(track, home, runtime), spec, home)
+    record = run(bench(track, home, runtime), spec, home, observe)
     Store(home, server=server).add(record)
     return record
 

@@ -184,6 +184,18 @@ class Queries(ABC):
             ORDER BY entry, submission, step"""
         return self.rows(sql, track=track, end=end, entries=None if entries is None else list(entries))
 
+    def predictors(self, track: str) -> list[dict[str, Any]]:
+        """What may predict the forgetting of the runs of a track, one row a run and measure: `name` and its last
+        `value`, beside `forgetting` (points, positive = forgot), `drift`, `lr_steps`, `entry` and `variant`.
+        """
+        sql = """
+            SELECT law.submission, law.entry, variant, law.forgetting, law.drift, law.lr_steps, last.name, last.value
+            FROM law JOIN entries USING (entry)
+            LEFT JOIN (SELECT submission, name, arg_max(value, step) AS value FROM measures GROUP BY ALL) last
+                ON last.submission = law.submission
+            WHERE law.track = $track AND "end" ORDER BY law.entry, law.submission, last.name"""
+        return self.rows(sql, track=track)
+
     def items(self, groups: Mapping[str, str]) -> dict[str, np.ndarray]:
         """Samples by item, averaged over the submissions of a group: see `harness.store.leaderboard.items`."""
         with self.read() as con:

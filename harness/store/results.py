@@ -83,6 +83,49 @@ def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
     return [replace(each, p_holm=float(p)) for each, p in zip(found, corrected, strict=True)]
 
 
+@dataclass(frozen=True)
+class Predictor:
+    """How well one measure predicts the forgetting of the runs of a track; see `measure.law.fit_law`."""
+
+    name: str
+    """`drift`, or a measure of the runs: its value at their end."""
+    n: int
+    """Runs for which it is known."""
+    r2: float
+    """Of a quadratic in it, on the runs it was fitted to."""
+    r2_left_out: float
+    """Of each method predicted from the others, pooled; may be negative."""
+    baseline_r2: float
+    """Of a quadratic in log(learning rate × steps), on the same runs: what it has to beat."""
+
+
+def predictors(store: Store, track: str) -> list[Predictor]:
+    """Drift, and whatever else was measured of the runs of a track, as predictors of forgetting; the best first.
+
+    What is known of fewer than four runs, or has fewer than three values, predicts nothing and is left out; and so is
+    all where the runs forgot alike.
+    """
+    from razorbench.harness.measure.law import fit_law
+
+    rows, found = store.predictors(track), []
+    ends = list({row["submission"]: row for row in rows}.values())
+    named = {"drift": [{**row, "value": row["drift"]} for row in ends]}
+    for row in rows:
+        if row["name"] and row["value"] is not None:
+            named.setdefault(row["name"], []).append(row)
+    for name, runs in named.items():
+        x, y, rival = (np.array([run[key] for run in runs], float) for key in ("value", "forgetting", "lr_steps"))
+        known = np.isfinite(x) & np.isfinite(y)
+        if len(set(zip(x[known], y[known], strict=True))) < 4 or len(set(x[known])) < 3 or len(set(y[known])) < 2:
+            continue
+        rival = np.log(np.where(rival > 0, rival, np.nan))
+        law = fit_law(
+            x, y, [run["variant"] for run in runs], rival, cluster=[run["entry"] for run in runs], resamples=0
+        )
+        found.append(Predictor(name, law.n, law.r2, law.r2_left_out_pooled, law.baseline_r2))
+    return sorted(found, key=lambda each: -each.r2)
+
+
 def show(store: Store, key: str) -> dict[str, Any]:
     """All of one submission, by id or name: run, scores, drifts, curve, measures, events, the folder of its files."""
     run = store.submission(key)

@@ -99,7 +99,7 @@ def training(entry: Entry) -> None:
     for start in range(0, len(measured), 2):
         for column, (name, chart, table) in zip(st.columns(2), measured[start : start + 2], strict=False):
             with column:
-                st.caption(MEASURES[name])
+                st.text(MEASURES.get(name, "Measured by an observer of the run."))
                 picture(chart, table, f"{name.replace('_', ' ')} over training; shaded: all seeds.")
 
 
