@@ -11,7 +11,7 @@ ifeq ($(RAZORBENCH_DATA),)
 unexport RAZORBENCH_DATA
 endif
 
-.PHONY: demo test quick apart check study benchmarks fuzz load clean
+.PHONY: demo test quick apart check docs links study benchmarks fuzz load clean
 
 demo: .venv/installed
 	$(BIN)/razorbench demo
@@ -37,6 +37,18 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+# The site, into docs/_build/html. A warning is an error, and what was made before is forgotten: else a page that was
+# read then would not warn again.
+SPHINX := $(BIN)/python -m sphinx --fresh-env --fail-on-warning --quiet
+
+docs: .venv/documented
+	rm -rf docs/reference/modules
+	$(SPHINX) -b html docs docs/_build/html
+
+# The links that leave it: their hosts are asked, so CI does without.
+links: .venv/documented
+	$(SPHINX) -b linkcheck docs docs/_build/links
 
 # The figures of docs/results.md: three to four hours on 2 cores; resumable.
 study: .venv/installed
@@ -67,5 +79,10 @@ load: .venv/installed
 	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
+.venv/documented: .venv/installed
+	PYTHONWARNINGS="ignore:Editable installation" \
+	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf .venv .razorbench
+	rm -rf .venv .razorbench docs/_build docs/reference/modules

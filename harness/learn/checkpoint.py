@@ -1,11 +1,13 @@
 """A checkpoint folder: weights as safetensors, `checkpoint.json` that says how they came about, and the curve.
 
-DIR/model.safetensors            the adapted weights
-DIR/adapter_model.safetensors    or else LoRA, with adapter_config.json as peft writes it
-DIR/checkpoint.json              track, method, settings, seed, steps, provenance
-DIR/curve.jsonl                  one report a step
-DIR/checkpoints/<step>.safetensors   weights on the way, for the law of forgetting
-DIR/state-<step>/                while it is being made: all that is needed to go on
+::
+
+    DIR/model.safetensors                the adapted weights
+    DIR/adapter_model.safetensors        or else LoRA, with adapter_config.json as peft writes it
+    DIR/checkpoint.json                  track, method, settings, seed, steps, provenance
+    DIR/curve.jsonl                      one report a step
+    DIR/checkpoints/<step>.safetensors   weights on the way, for the law of forgetting
+    DIR/state-<step>/                    while it is being made: all that is needed to go on
 """
 
 import json

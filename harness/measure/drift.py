@@ -45,7 +45,7 @@ def compared(p: Policy, q: Policy, episodes: Episodes) -> Iterator[Compared]:
 def divergence(p: Policy, q: Policy, episodes: Episodes) -> Divergence:
     """KL(p‖q) along episodes that `p` sampled: exact over the alphabet at each element, only the prefix is sampled.
 
-    E_{y ~ p} Σ_t KL(p(·|y_<t) ‖ q(·|y_<t)) = KL(p(y) ‖ q(y)) by the chain rule.
+    `E_{y ~ p} Σ_t KL(p(·|y_<t) ‖ q(·|y_<t)) = KL(p(y) ‖ q(y))` by the chain rule.
     """
     n = len(episodes)
     nats, log_ratio = torch.zeros(n), torch.zeros(n)

@@ -27,7 +27,7 @@ def effects_interval(change: ArrayLike, unit: float, level: float = 0.95, made_u
     """Low, high and standard deviation of the mean change of clusters, `change [m, ...]`, of which few are not 0.
 
     A change is taken for one of a common size s, up or down, and `dirichlet_interval` of so many won and lost is scaled
-    by s. s is Σ change² / Σ |change|, which keeps the variance (so Fay & Feuer 1997 scale a Poisson variable), with
+    by s. s is `Σ change² / Σ |change|`, which keeps the variance (so Fay & Feuer 1997 scale a Poisson variable), with
     `made_up` changes of a whole `unit` added to both sums: what was seen so far may have been small by chance. So the
     first change that is seen does not narrow the interval, and where none is, it is that of binary items.
     """
