@@ -4,6 +4,7 @@ import ast
 import functools
 import re
 import shlex
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout, suppress
 from io import StringIO
@@ -112,3 +113,10 @@ def public(module: Path) -> set[str]:
 def test_every_word_of_the_door_is_in_the_reference():
     told = re.findall(r"^\.\. auto\w+:: (?:[\w.]+\.)?(\w+)$", PAGES["reference/razorbench"], re.M)
     assert sorted(told) == sorted(razorbench.__all__)
+
+
+def test_who_cites_it_names_this_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = dict(re.findall(r"^([a-z-]+): (.+)$", (ROOT / "CITATION.cff").read_text(), re.M))
+    assert project["version"] == citation["version"] == razorbench.__version__
+    assert (citation["title"], citation["license"]) == (project["name"], project["license"])
