@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -24,6 +25,7 @@ from razorbench.harness.learn.checkpoint import CURVE, WAYPOINTS, WEIGHTS
 from razorbench.harness.measure.record import all_records, plain, samples_of
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.store.database import Store
+from razorbench.harness.tracks.catalogue import TRACKS
 
 ROOT = Path(__file__).parents[1]
 TRACK = "parity-mnist-v1"
@@ -98,7 +100,7 @@ def command(argv: list[str], log: str, small: bool, fork: bool, at: int, folder:
 
             sweep.get_context = lambda kind: get_context("fork")  # type: ignore[assignment]
         if small:
-            TRACKS[TRACK] = replace(TRACKS[TRACK], items=600, drift_items=200, checkpoint_items=100)
+            TRACKS[TRACK] = shrunk(TRACKS[TRACK])
         if at:
             die_at(at, folder)
         sys.argv = ["razorbench", *argv]
@@ -110,6 +112,11 @@ def command(argv: list[str], log: str, small: bool, fork: bool, at: int, folder:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def shrunk(track: Any) -> Any:
+    """The same track with fewer items."""
+    return replace(track, items=600, drift_items=200, checkpoint_items=100)
 
 
 def die_at(event: int, folder: str) -> None:
@@ -297,7 +304,10 @@ def holds(home: Path, expected: dict[str, Any]) -> None:
     assert [row["id"] for row in Store(home).rows("SELECT id FROM submissions ORDER BY id")] == sorted(expected)
     before = rows(home)
     assert len(before["scores"]) == 2 * len(expected)
-    assert Store(home).rebuild() == len(expected)
+    whole = TRACKS[TRACK]
+    digests = {row["track_digest"] for row in Store(home).rows("SELECT track_digest FROM submissions")}
+    with patch.dict(TRACKS, {TRACK: whole if digests == {whole.digest} else shrunk(whole)}):  # as those who wrote it
+        assert Store(home).rebuild() == len(expected)
     assert rows(home) == before
     assert not (home / "runs").exists() or not list((home / "runs").iterdir())
 

@@ -7,9 +7,14 @@ import pytest
 
 from razorbench import Refused
 from razorbench.harness.learn.settings import Settings
+from razorbench.harness.measure.score import Bench
+from razorbench.harness.runs.run import Spec, run
+from razorbench.harness.store import results
+from razorbench.harness.store.database import Store
 from razorbench.harness.tracks import catalogue, files, scaffold
 from razorbench.harness.tracks.catalogue import OURS, TRACKS, add_track, find_track, known_track, table_key
 from razorbench.harness.tracks.spec import Conditions
+from tests.toys import SPELLING
 
 DIGESTS = {
     "parity-mnist-v1": "cede4bf242c4e331",
@@ -220,3 +225,27 @@ def test_what_is_written_of_a_base_with_its_own_seed_and_threads_reads_back(tmp_
         whole = replace(track, base=replace(track.base, seed=seed, threads=threads))
         (tmp_path / "x.toml").write_text(files.text(whole), encoding="utf-8")
         assert files.read_track(tmp_path / "x.toml", catalogue.find_base) == whole
+
+
+def test_commands_take_a_file_and_refuse_one_that_has_changed_since(written, tmp_path, razorbench):
+    home = tmp_path / "home"
+    add_track(find_track(str(written())), home)
+    changed = written(("items = 100", "items = 50"))
+    for command in (("adapt", changed, "--method", "sft", "--out", "x"), ("track", "add", changed)):
+        ran = razorbench(*command, "--home", home)
+        assert ran.code == 2
+        assert "'mine-v1' is another track here" in ran.sentence
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_track_that_python_changes_has_a_table_of_its_own(tmp_path, toys):
+    spec = Spec("sft", replace(SPELLING.settings, lr=0.1, steps=1, warmup=0))
+    store = Store(tmp_path)
+    small = replace(SPELLING, items=3)
+    for track in (SPELLING, small):
+        store.add(run(Bench(track, tmp_path), spec, tmp_path))
+    assert store.tracks() == [SPELLING.id, f"{SPELLING.id}@{small.digest[:8]}"]
+    assert [len(results.table(store, id)) for id in store.tracks()] == [1, 1]
+    before = store.rows("SELECT id, track FROM submissions ORDER BY id")
+    assert store.rebuild() == 2
+    assert store.rows("SELECT id, track FROM submissions ORDER BY id") == before

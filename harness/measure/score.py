@@ -25,7 +25,7 @@ from razorbench.harness.measure.drift import Divergence, divergence, elements, f
 from razorbench.harness.measure.estimate import Estimate
 from razorbench.harness.measure.record import SAMPLES, Drift, Point, Score
 from razorbench.harness.tracks.bases import base_policy, policy_digest
-from razorbench.harness.tracks.catalogue import add_track
+from razorbench.harness.tracks.catalogue import add_track, other_track
 from razorbench.harness.tracks.spec import Conditions, Track
 
 T = TypeVar("T")
@@ -148,10 +148,11 @@ class Bench:
     def __init__(self, track: Track, home: Path, runtime: Runtime = AUTO):
         """Loads the data, and makes the base if `home` has none. `runtime` says how models are computed.
 
-        From then on the home knows the track. Raises Refused when data are missing, the agent or this machine cannot
-        do what `runtime` says, or the home has another track of that id.
+        From then on the home knows the track; where it has another of that id, rows of this one have a table of their
+        own. Raises Refused when data are missing, or the agent or this machine cannot do what `runtime` says.
         """
-        add_track(track, home)
+        if not other_track(track, home):
+            add_track(track, home)
         self.track, self.home = track, home
         self.new: Task = make("task", track.new)
         self.priors: dict[str, Task | Benchmark] = {id: make("task", id) for id in track.prior_tasks}

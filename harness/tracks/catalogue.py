@@ -45,10 +45,14 @@ def all_tracks(home: Path | None = None) -> dict[str, Track]:
 def find_track(id: str, home: Path | None = None) -> Track:
     """The track of that id, or of a file that is named by its path and ends in `.toml`.
 
-    Refuses an unknown one and names the nearest, what is no track of that id, and a file that cannot be one.
+    Refuses an unknown one and names the nearest, what is no track of that id, and a file that cannot be one, or holds
+    another track than the one of its id here.
     """
     if id.endswith(".toml"):
-        return from_file(Path(id))
+        track = from_file(Path(id))
+        if home:
+            refuse_other(track, home)
+        return track
     if not known("track", id) and ID.fullmatch(id) and os.path.exists(path := own_file(home, id)):
         track = from_file(path)
         if track.id != id:
@@ -95,23 +99,36 @@ def _from_file(path: Path, size: int, changed: int) -> Track:
     return read_track(path, find_base)
 
 
+def other_track(track: Track, home: Path) -> Track | None:
+    """The track that has this id among ours or in the home, where that is another one."""
+    path = own_file(home, track.id)
+    for other in (TRACKS.get(track.id), from_file(path) if path.exists() else None):
+        if other and other.digest != track.digest:
+            return other
+    return None
+
+
 def add_track(track: Track, home: Path) -> None:
     """Put a track's file into a home, which from then on knows it; one of ours every home knows.
 
     Refuses an id that means another track here: rows of the two would not compare.
     """
+    refuse_other(track, home)
     path = own_file(home, track.id)
-    for other in (TRACKS.get(track.id), from_file(path) if path.exists() else None):
-        if other and other.digest != track.digest:
-            raise Refused(
-                f"{track.id!r} is another track here, of hash {other.digest}, not {track.digest}; "
-                "give yours a new id, such as a higher version"
-            )
     if track.id not in TRACKS and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
         fresh.write_text(text(track), encoding="utf-8")
         os.replace(fresh, path)
+
+
+def refuse_other(track: Track, home: Path) -> None:
+    """Refuse an id that means another track here."""
+    if other := other_track(track, home):
+        raise Refused(
+            f"{track.id!r} is another track here, of hash {other.digest}, not {track.digest}; "
+            "give yours a new id, such as a higher version"
+        )
 
 
 def table_key(id: str, digest: str, home: Path | None) -> str:

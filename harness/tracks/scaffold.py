@@ -74,7 +74,7 @@ def check(file: str, home: Path) -> list[Finding]:
 
     `file` is a path that ends in `.toml`, or the id of a track. Refuses what cannot be read as a track.
     """
-    track = find_track(file, home)
+    track = find_track(file) if file.endswith(".toml") else find_track(file, home)  # of another, `taken` tells
     findings = [*names(track), taken(track, home)]
     if all(each.ok for each in findings):
         findings += [base(track, home), *(questions(task, track.items) for task in (track.new, *track.prior_tasks))]
