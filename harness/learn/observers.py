@@ -4,8 +4,8 @@ What they say stands among the measures of the step: in the curve, in the record
 forgetting. They change nothing, so they are in no id.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 
@@ -70,8 +70,17 @@ def find_observer(id: str) -> type[Observer]:
     return made
 
 
+@runtime_checkable
+class Naming(Protocol):
+    """A policy whose trained weights have names."""
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """The weights of `parameters()`, in the same order, with their names."""
+        ...
+
+
 def named(policy: Policy) -> dict[str, torch.nn.Parameter]:
     """The weights that are trained, by name; those of a policy that names none by their place: "0", "1", …"""
-    if callable(names := getattr(policy, "named_parameters", None)):
-        return dict(names())
+    if isinstance(policy, Naming):
+        return dict(policy.named_parameters())
     return {str(i): weight for i, weight in enumerate(policy.parameters())}
