@@ -83,7 +83,7 @@ class Scale:
 def check(folder: Path, reference: Reference) -> Passed:
     """Read a copied-in submission. Refused, with the reason, if it may not be scored.
 
-    Nobody else may change `folder` meanwhile: check what `intake.take` has copied.
+    Nobody else may change `folder` meanwhile: check what `copying.take` has copied.
     """
     files = inventory(folder)
     claim = _claim(folder, files, reference)
