@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from razorbench import Refused
+from razorbench import Refused, register
+from razorbench.harness.core.registry import REGISTERED
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs.run import Spec, run
@@ -145,6 +146,19 @@ def test_a_home_knows_the_tracks_that_were_put_into_it(written, tmp_path):
         add_track(replace(track, items=50), home)
     with pytest.raises(Refused, match="'mini-math-v1' is another track here"):
         add_track(replace(track, id="mini-math-v1"), home)
+
+
+def test_a_file_that_takes_the_id_of_a_registered_track_is_refused(written, tmp_path):
+    """Else the home would keep it, and everybody find the other one by its name."""
+    theirs = replace(find_track(str(written())), items=7)
+    register("track", "mine-v1")(theirs)
+    try:
+        with pytest.raises(Refused, match=f"'mine-v1' is another track here, of hash {theirs.digest}"):
+            find_track(str(written()), tmp_path)
+        add_track(theirs, tmp_path)  # which is that track
+    finally:
+        del REGISTERED["track"]["mine-v1"]
+    assert known_track("mine-v1", tmp_path) == theirs
 
 
 def test_a_home_that_holds_a_file_under_another_name_is_told(written, tmp_path):

@@ -53,7 +53,7 @@ def find_track(id: str, home: Path | None = None) -> Track:
         if home:
             refuse_other(track, home)
         return track
-    if not known("track", id) and ID.fullmatch(id) and os.path.exists(path := own_file(home, id)):
+    if home and not known("track", id) and ID.fullmatch(id) and os.path.exists(path := own_file(home, id)):
         track = from_file(path)
         if track.id != id:
             raise Refused(f"{path} holds the track {track.id!r}; name the file {track.id}.toml")
@@ -75,9 +75,9 @@ def known_track(id: str, home: Path | None = None) -> Track | None:
     return None
 
 
-def own_file(home: Path | None, id: str) -> Path:
+def own_file(home: Path, id: str) -> Path:
     """Where a home keeps the file of a track."""
-    return Path(home or os.devnull) / "tracks" / f"{id}.toml"
+    return home / "tracks" / f"{id}.toml"
 
 
 def own_files(home: Path | None) -> list[Path]:
@@ -100,9 +100,9 @@ def _from_file(path: Path, size: int, changed: int) -> Track:
 
 
 def other_track(track: Track, home: Path) -> Track | None:
-    """The track that has this id among ours or in the home, where that is another one."""
+    """The track that has this id here, ours, another package's or the home's, where that is another one."""
     path = own_file(home, track.id)
-    for other in (TRACKS.get(track.id), from_file(path) if path.exists() else None):
+    for other in (known_track(track.id), from_file(path) if path.exists() else None):
         if other and other.digest != track.digest:
             return other
     return None

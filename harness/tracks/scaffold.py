@@ -9,7 +9,7 @@ from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.protocols import Benchmark
 from razorbench.harness.core.registry import check_id, known, make, unknown
 from razorbench.harness.core.registry import ids as registered
-from razorbench.harness.tracks.catalogue import find_track, known_track
+from razorbench.harness.tracks.catalogue import find_track, other_track
 from razorbench.harness.tracks.spec import Track
 
 TEMPLATE = """# A track: what is held fixed, so that rows compare. `razorbench track check FILE` says what is missing.
@@ -98,8 +98,7 @@ def names(track: Track) -> Iterator[Finding]:
 
 def taken(track: Track, home: Path) -> Finding:
     """Whether its id means another track here."""
-    other = known_track(track.id, home)
-    if other and other.digest != track.digest:
+    if other := other_track(track, home):
         return Finding("id", False, f"{track.id} is another track here, of hash {other.digest}; choose another id.")
     return Finding("id", True, f"{track.id}, of hash {track.digest}")
 
