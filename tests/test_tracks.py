@@ -67,6 +67,7 @@ def test_a_digest_is_of_what_decides_a_number_and_of_nothing_else():
     assert {replace(track, **change).digest for change in same} == {track.digest}
     assert len({track.digest, *(replace(track, **change).digest for change in other)}) == 8
     assert replace(track, settings=replace(track.settings, batch=16.0)).digest == track.digest  # 16 is 16.0
+    assert len({track, replace(track), *(replace(track, **change) for change in other)}) == 8
 
 
 def test_the_template_is_a_track_as_written(written):

@@ -89,25 +89,8 @@ def _place(home: str | Path | None) -> Path:
 
 def _bench(track: str | Path | Track, home: str | Path | None, runtime: Runtime) -> Bench:
     place = _place(home).absolute()
-    found = track if isinstance(track, Track) else find_track(str(track), place)
-    return _ready(_Asked(found, place, runtime))
+    return _ready(track if isinstance(track, Track) else find_track(str(track), place), place, runtime)
 
 
-class _Asked:
-    """What a bench is made of, compared by content: a track holds mappings, which have no hash."""
-
-    def __init__(self, track: Track, home: Path, runtime: Runtime):
-        self.track, self.home, self.runtime = track, home, runtime
-        self.key = (track.id, track.digest, home, runtime)
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Asked) and self.key == other.key
-
-
-@lru_cache(maxsize=1)
-def _ready(asked: _Asked) -> Bench:
-    """The last track is kept ready: who adapts mostly scores next."""
-    return Bench(asked.track, asked.home, asked.runtime)
+_ready = lru_cache(maxsize=1)(Bench)
+"""The last track is kept ready: who adapts mostly scores next."""

@@ -117,6 +117,10 @@ class Track:
     runs first.
     """
 
+    def __hash__(self) -> int:
+        """By content: the mappings in it have no hash."""
+        return hash((self.id, self.digest))
+
     @property
     def prior_tasks(self) -> list[str]:
         """All prior task ids, suite by suite."""
