@@ -48,20 +48,15 @@ def score(
     chosen = find_track(track, home)
     from razorbench.harness.learn import checkpoint
     from razorbench.harness.measure.score import Bench
-    from razorbench.harness.runs.run import score_folder
+    from razorbench.harness.runs.calls import entered
     from razorbench.harness.store.database import Store
 
     found = checkpoint.read(Path(folder))
     with busy(f"scoring {folder} on {track}"):
         store = Store(home, server=server)
-        store.reconcile()
         left_out(store.torn())
-        record, new = score_folder(Bench(chosen, home, runtime), found, home, name)
-        store.add(record)
+        record, new = entered(store, Bench(chosen, home, runtime), found, name)
         called = store.submission(record.id)["name"]
-        if name not in ("", called):
-            store.decide(record.id, "renamed", "scored again under another name", name)
-            called = name
     forward = record.drifts[0] if record.drifts else None
     drift = f"{drift_or_floor(forward.nats, forward.floor, '.4g')} nats" if forward else "not known"
     row = {

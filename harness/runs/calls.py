@@ -55,18 +55,27 @@ def score(
     """Score a checkpoint against its base on a track, and put it on the board of the home.
 
     `checkpoint` is a folder that holds `model.safetensors`, or what `adapt` returned; a checkpoint that was scored
-    before is looked up. `name` is what the board calls it, by default the folder's.
+    before is looked up. `name` is what the board calls it from now on, by default the folder's.
 
     Returns the record: `gain` and `retention` in points with their 95 % bounds, `drifts` in nats, `scores` task by
     task. Raises Refused for what cannot be.
     """
     bench = _bench(track, home, runtime)
     made = checkpoint if isinstance(checkpoint, Checkpoint) else checkpoints.read(Path(checkpoint))
-    store = Store(bench.home)
+    return entered(Store(bench.home), bench, made, name)[0]
+
+
+def entered(store: Store, bench: Bench, checkpoint: Checkpoint, name: str = "") -> tuple[Record, bool]:
+    """Score a checkpoint and put it on the board; one that was scored before under another name is renamed.
+
+    Returns the record, and whether it is new.
+    """
     store.reconcile()
-    record, _ = score_folder(bench, made, bench.home, name)
+    record, new = score_folder(bench, checkpoint, store.home, name)
     store.add(record)
-    return record
+    if name not in ("", store.submission(record.id)["name"]):
+        store.decide(record.id, "renamed", "scored again under another name", name)
+    return record, new
 
 
 def compare(first: str | Record, second: str | Record, *, home: str | Path | None = None) -> list[Comparison]:
