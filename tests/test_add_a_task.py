@@ -23,7 +23,7 @@ BLOCKS = {
 
 
 def test_the_page_shows_what_the_scaffold_writes(tmp_path):
-    for path in scaffold.new("word-sums", tmp_path):
+    for path in scaffold.new_task("word-sums", tmp_path):
         assert BLOCKS[path.name] == path.read_text(encoding="utf-8")
 
 
@@ -37,7 +37,7 @@ def test_the_page_works_as_written(tmp_path):
         ["razorbench", "task", "check"],
     ]
     name, package, id = (command[3] for command in commands)
-    for path in scaffold.new(name, tmp_path):
+    for path in scaffold.new_task(name, tmp_path):
         path.write_text(BLOCKS[path.name], encoding="utf-8")
     site, environment = tmp_path / "site", {**os.environ, "PYTHONPATH": str(ROOT)}
     install = ["install", "-e", package, "--no-deps", "--no-build-isolation", "--prefix", str(site), "--quiet"]

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from razorbench import Refused, register
+from razorbench.harness.cli import scaffold
+from razorbench.harness.cli.check.tracks import check
 from razorbench.harness.core.registry import REGISTERED
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.score import Bench
-from razorbench.harness.runs.run import Spec, run
+from razorbench.harness.runs.run import Spec, run, run_folder
 from razorbench.harness.store import results
 from razorbench.harness.store.database import Store
-from razorbench.harness.tracks import catalogue, files, scaffold
+from razorbench.harness.tracks import catalogue, files
 from razorbench.harness.tracks.catalogue import OURS, TRACKS, add_track, find_track, known_track, table_key
 from razorbench.harness.tracks.spec import Conditions
 from tests.toys import SPELLING
@@ -35,7 +37,7 @@ def written(tmp_path: Path):
     """Writes a track's file: the template with parts replaced."""
 
     def write(*changes: tuple[str, str], name: str = "mine-v1") -> Path:
-        text = scaffold.TEMPLATE.replace("my-track-v1", name)
+        text = scaffold.TRACK.replace("my-track-v1", name)
         for old, new in changes:
             assert old in text
             text = text.replace(old, new)
@@ -189,17 +191,17 @@ def test_rows_of_another_track_of_the_same_id_are_no_rows_of_it(written, tmp_pat
 
 
 def test_new_writes_a_file_that_passes_its_check(tmp_path):
-    path = scaffold.new("sums", tmp_path)
+    path = scaffold.new_track("sums", tmp_path)
     assert path == tmp_path / "sums-v1.toml"
-    findings = scaffold.check(str(path), tmp_path / "home")
+    findings = check(str(path), tmp_path / "home")
     assert all(each.ok for each in findings), findings
     assert [each.name for each in findings][:6] == ["new", "priors", "base", "demo", "id", "weights"]
     with pytest.raises(Refused, match="exists"):
-        scaffold.new("sums-v1", tmp_path)
+        scaffold.new_track("sums-v1", tmp_path)
     with pytest.raises(Refused, match="is taken"):
-        scaffold.new("mini-math", tmp_path)
+        scaffold.new_track("mini-math", tmp_path)
     with pytest.raises(Refused, match="lower-case words and a version"):
-        scaffold.new("My Track", tmp_path)
+        scaffold.new_track("My Track", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -216,13 +218,13 @@ def test_new_writes_a_file_that_passes_its_check(tmp_path):
     ],
 )
 def test_check_names_what_is_missing(written, tmp_path, change, name, told):
-    findings = {each.name: each for each in scaffold.check(str(written(change)), tmp_path)}
+    findings = {each.name: each for each in check(str(written(change)), tmp_path)}
     assert findings[name].ok is False
     assert told in findings[name].detail
 
 
 def test_check_says_that_the_id_is_another_track_here(written, tmp_path):
-    (finding,) = (f for f in scaffold.check(str(written(name="mini-math-v1")), tmp_path) if f.name == "id")
+    (finding,) = (f for f in check(str(written(name="mini-math-v1")), tmp_path) if f.name == "id")
     assert finding.ok is False
 
 
@@ -264,3 +266,4 @@ def test_a_track_that_python_changes_has_a_table_of_its_own(tmp_path, toys):
     before = store.rows("SELECT id, track FROM submissions ORDER BY id")
     assert store.rebuild() == 2
     assert store.rows("SELECT id, track FROM submissions ORDER BY id") == before
+    assert run_folder(tmp_path, SPELLING, "b", spec) != run_folder(tmp_path, small, "b", spec)

@@ -31,14 +31,15 @@ def task(
     """
     if action == "new":
         from razorbench.harness.cli import scaffold
+        from razorbench.harness.core.registry import versioned
 
-        files = [str(path) for path in scaffold.new(name, folder)]
-        if scaffold.versioned(name) != name:
-            err.print(f"A task's id has a version, so this one is {scaffold.versioned(name)}.", highlight=False)
+        files = [str(path) for path in scaffold.new_task(name, folder)]
+        if versioned(name) != name:
+            err.print(f"A task's id has a version, so this one is {versioned(name)}.", highlight=False)
         say({"files": files}, json, "\n".join(["Written:", *files, "Install it, then prove it:"]))
         if not json:
             command(f"pip install -e {Path(files[0]).parent}")
-            command(f"razorbench task check {scaffold.versioned(name)}")
+            command(f"razorbench task check {versioned(name)}")
         return
     from razorbench.harness.cli.check.verdicts import check
 
@@ -63,11 +64,12 @@ def track(
         name: Id of the new track, such as my-track-v1; else its file, which ends in .toml.
         folder: Where `new` puts the file.
     """
-    from razorbench.harness.tracks import scaffold
     from razorbench.harness.tracks.catalogue import add_track, find_track
 
     if action == "new":
-        file = scaffold.new(name, folder)
+        from razorbench.harness.cli import scaffold
+
+        file = scaffold.new_track(name, folder)
         say({"file": str(file)}, json, f"Written: {file}\nChange it, then see what it lacks:")
         if not json:
             command(f"razorbench track check {file}")
@@ -80,7 +82,9 @@ def track(
         if not json:
             command(f"razorbench sweep {added.id} --methods sft,dr-grpo --grid lr=1e-4,3e-4 --seeds 0", home)
         return
-    findings = scaffold.check(name, home)
+    from razorbench.harness.cli.check import tracks
+
+    findings = tracks.check(name, home)
     told(findings, json)
     if failed := sum(finding.ok is False for finding in findings):
         raise Failed(f"{name} lacks {failed} of {len(findings)} things")

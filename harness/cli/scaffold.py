@@ -1,4 +1,4 @@
-"""Write a new task package that works as written, to be changed line by line (`razorbench task new NAME`)."""
+"""Write a new task package or a new track's file that works as written, to be changed line by line."""
 
 import re
 import sys
@@ -65,13 +65,13 @@ py-modules = ["word_sums"]
 """
 
 
-def new(name: str, folder: Path) -> list[Path]:
+def new_task(name: str, folder: Path) -> list[Path]:
     """Write `folder`/razorbench-NAME with a pyproject.toml and a module; returns the two files.
 
     `name` is an id such as `word-sums-v1`; without a version it gets `-v1` (`versioned` tells the id).
     Refuses a name that is no id or no module name, one that is taken, and a folder that exists.
     """
-    id = versioned(name)
+    id = registry.versioned(name)
     registry.check_id("task", id)
     stem = re.sub(r"-v\d+$", "", id)
     module, package = stem.replace("-", "_"), Path(folder) / f"razorbench-{stem}"
@@ -94,6 +94,50 @@ def new(name: str, folder: Path) -> list[Path]:
     return list(files)
 
 
-def versioned(name: str) -> str:
-    """The id that a name stands for: itself, or with `-v1` where it has no version."""
-    return name if re.search(r"-v\d+$", name) else f"{name}-v1"
+TRACK = """# A track: what is held fixed, so that rows compare. `razorbench track check FILE` says what is missing.
+id = "my-track-v1"              # whatever would change a number wants a new id: the next version
+title = "mini-math, retaining two skills"
+question = "Does a small language model that unlearns a misreading of stories keep two other skills?"
+base = "mini-lm-v1"             # what is adapted: the id of a base, or a table [base] of your own
+new = "mini-math-v1"            # the new task; `razorbench tasks` lists what there is
+items = 100                     # test questions of each task that are scored; 0: all
+drift_items = 50                # test questions of the new task on which drift is measured; 0: all
+checkpoint_items = 25           # test questions a task for points in mid-training
+checkpoints = 2                 # points in mid-training, besides the end
+
+[priors]                        # what must not be forgotten, by suite; retention is the mean over all of them
+skills = ["mini-sorting-v1", "mini-form-v1"]
+
+[settings]                      # defaults of an adaptation; `razorbench adapt --help` explains each
+lr = 3e-4
+warmup = 5
+batch = 16
+group = 8
+steps = 32
+horizon = 96
+
+[conditions]                    # how items are answered; these are the defaults
+temperature = 0.0               # 0: the likeliest token each time
+samples = 1                     # answers to each item
+
+[demo]                          # what `razorbench demo --tracks my-track-v1` runs: method → learning rates
+dr-grpo = [3e-4]
+sft = [3e-4]
+"""
+"""The worked example of docs/add-a-track.md; another id replaces `my-track-v1`."""
+
+
+def new_track(name: str, folder: Path) -> Path:
+    """Write `folder`/NAME.toml; a name without a version gets `-v1`. Refuses an id that is none or is taken, and a
+    file that exists.
+    """
+    id = registry.versioned(name)
+    registry.check_id("track", id)
+    if registry.known("track", id):
+        raise Refused(f"track id {id!r} is taken; choose another name, or a higher version")
+    path = Path(folder) / f"{id}.toml"
+    if path.exists():
+        raise Refused(f"{path} exists; choose another name, or a higher version")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(TRACK.replace("my-track-v1", id), encoding="utf-8")
+    return path

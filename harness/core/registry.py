@@ -99,6 +99,11 @@ def check_id(kind: str, id: str) -> None:
         raise Refused(f"{kind} id {id!r} should be lower-case words and a version, such as 'word-sums-v1'")
 
 
+def versioned(name: str) -> str:
+    """The id that a name stands for: itself, or with `-v1` where it has no version."""
+    return name if re.search(r"-v\d+$", name) else f"{name}-v1"
+
+
 @cache
 def installed(kind: str) -> dict[str, list[EntryPoint]]:
     """Entry points of other packages, by id; the group is `razorbench.tasks`, and so on."""

@@ -30,6 +30,7 @@ from razorbench.harness.runs.curve import cost, curve, measured
 from razorbench.harness.runs.folder import alone, reserve, save_weights, tidy, write_curve
 from razorbench.harness.runs.provenance import provenance
 from razorbench.harness.tracks.bases import file_sha256, policy_digest
+from razorbench.harness.tracks.spec import Track
 
 SAVE_SECONDS = 300.0
 """Time between saved states, where no number of steps is given: a killed run of hours loses minutes."""
@@ -226,7 +227,7 @@ def run(bench: Bench, spec: Spec, home: Path, observe: Sequence[str] = ()) -> Re
     The folder goes when the record stands, or when the adaptation diverges. Who comes while another process is at the
     same run waits for it.
     """
-    folder = run_folder(home, bench.track.id, bench.base_id, spec)
+    folder = run_folder(home, bench.track, bench.base_id, spec)
     with alone(folder):
         try:
             made = adapt_into(folder, bench, spec, observe=observe, adapted_by="sweep")
@@ -238,9 +239,10 @@ def run(bench: Bench, spec: Spec, home: Path, observe: Sequence[str] = ()) -> Re
     return record
 
 
-def run_folder(home: Path, track: str, base: str, spec: Spec) -> Path:
+def run_folder(home: Path, track: Track, base: str, spec: Spec) -> Path:
     """Where a run of a sweep is made; `base` is the digest of the base's weights."""
-    known = [track, base, spec.method, lasting(spec.told), spec.seed]
+    known = [track.id, base, spec.method, lasting(spec.told), spec.seed]
+    known += records.foreign_track(track.id, track.digest)
     return home / "runs" / sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -195,7 +195,7 @@ class Course:
             if not id or not (folder := records.folder(self.store.home, id)).exists():
                 self.missing.append(spec)
                 continue
-            made = run_folder(self.store.home, self.track.id, base, spec)
+            made = run_folder(self.store.home, self.track, base, spec)
             shutil.rmtree(made, ignore_errors=True)  # of a run that was killed when its record stood
             try:
                 yield Done(self.track, spec, records.read(folder), before=True)

@@ -22,6 +22,18 @@ Verdict = tuple[bool | None, str]
 
 
 @dataclass(frozen=True)
+class Check:
+    """One thing that was proved or disproved."""
+
+    name: str
+    """One word, the same for every task; of a track, what it names."""
+    ok: bool | None
+    """None: it does not apply, or waits for another check; the detail says why."""
+    detail: str
+    """One sentence: what was found, and what to do where it is wrong."""
+
+
+@dataclass(frozen=True)
 class Trial:
     """A task on trial, made twice, so that nothing one of them remembers can help the other."""
 

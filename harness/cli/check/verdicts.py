@@ -1,25 +1,12 @@
 """How the verdicts on a task or benchmark are reached: the tables of what is asked, and in which order."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from razorbench.harness.cli.check import benchmarks, tasks
-from razorbench.harness.cli.check.trial import Trial, Verdict, place
+from razorbench.harness.cli.check.trial import Check, Trial, Verdict, place
 from razorbench.harness.core import registry
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.protocols import Benchmark, Task
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was proved or disproved."""
-
-    name: str
-    """One word, the same for every task."""
-    ok: bool | None
-    """None: it does not apply, or waits for another check; the detail says why."""
-    detail: str
-    """One sentence: what was found, and what to do where it is wrong."""
 
 
 def check(id: str, *, episodes: int = 256, seed: int = 0) -> list[Check]:

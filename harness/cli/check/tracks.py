@@ -1,0 +1,69 @@
+"""What a track names and needs, and whether it is at hand: asked before anything heavy is loaded."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from razorbench.harness.cli.check.trial import Check
+from razorbench.harness.core.protocols import Benchmark
+from razorbench.harness.core.registry import ids as registered
+from razorbench.harness.core.registry import known, make, unknown
+from razorbench.harness.tracks.catalogue import find_track, other_track
+from razorbench.harness.tracks.spec import Track
+
+
+def check(file: str, home: Path) -> list[Check]:
+    """What a track needs and whether it is at hand: names first, then the questions of its tasks; no model is loaded.
+
+    `file` is a path that ends in `.toml`, or the id of a track. Refuses what cannot be read as a track.
+    """
+    track = find_track(file) if file.endswith(".toml") else find_track(file, home)  # of another, `taken` tells
+    findings = [*names(track), taken(track, home)]
+    if all(each.ok for each in findings):
+        findings += [base(track, home), *(questions(task, track.items) for task in (track.new, *track.prior_tasks))]
+    else:
+        findings.append(Check("questions", None, "Asked for when all names are known."))
+    return findings
+
+
+def names(track: Track) -> Iterator[Check]:
+    """Whether all that the track names by an id is known."""
+    wanted = {
+        "new": [("task", track.new)],
+        "priors": [("task", task) for task in track.prior_tasks],
+        "base": [("agent", track.base.agent), ("task", track.base.task)],
+        "demo": [("method", how.partition(":")[0]) for how in track.demo],
+    }
+    for name, ids in wanted.items():
+        lacking = [unknown(kind, id, registered(kind)) for kind, id in ids if not known(kind, id)]
+        yield Check(name, not lacking, "; ".join(lacking) or f"{', '.join(dict.fromkeys(id for _, id in ids))}")
+
+
+def taken(track: Track, home: Path) -> Check:
+    """Whether its id means another track here."""
+    if other := other_track(track, home):
+        return Check("id", False, f"{track.id} is another track here, of hash {other.digest}; choose another id.")
+    return Check("id", True, f"{track.id}, of hash {track.digest}")
+
+
+def base(track: Track, home: Path) -> Check:
+    """Whether the base is there, or will be made."""
+    there = track.base.weights(home)
+    if there.exists():
+        return Check("weights", True, f"{track.base.id} is at hand.")
+    if track.base.sha256:
+        return Check("weights", False, f"{there} is missing; install razorbench again, which brings it.")
+    return Check("weights", True, f"{track.base.id} is made on first use, or now by `razorbench pretrain`.")
+
+
+def questions(id: str, items: int) -> Check:
+    """Whether a task has as many test questions as the track scores, and its data are to be had."""
+    try:
+        task = make("task", id)
+        if isinstance(task, Benchmark):
+            return Check(id, True, "owns its loop, and its items with it.")
+        there = len(task.instances("test"))
+    except Exception as error:  # whatever a task of somebody's does when its data are not there
+        return Check(id, False, f"{type(error).__name__}: {error}")
+    if there < items:
+        return Check(id, False, f"has {there:,} test questions, not {items:,}; lower items, or take 0 for all.")
+    return Check(id, True, f"{items or there:,} of {there:,} test questions")
