@@ -232,7 +232,7 @@ def test_check_says_that_the_id_is_another_track_here(written, tmp_path):
 def test_what_is_written_of_a_track_reads_back_as_it(id, tmp_path):
     track = replace(TRACKS[id], title='a "b" c \\ ü', conditions=Conditions(0.7, 3, "Think.", 9), question="")
     path = tmp_path / f"{id}.toml"
-    path.write_text(files.text(track), encoding="utf-8")
+    path.write_text(files.toml(track), encoding="utf-8")
     assert files.read_track(path, catalogue.find_base) == track
 
 
@@ -240,7 +240,7 @@ def test_what_is_written_of_a_base_with_its_own_seed_and_threads_reads_back(tmp_
     track = TRACKS["mini-math-v1"]
     for seed, threads in ((0, 1), (1, 2)):
         whole = replace(track, base=replace(track.base, seed=seed, threads=threads))
-        (tmp_path / "x.toml").write_text(files.text(whole), encoding="utf-8")
+        (tmp_path / "x.toml").write_text(files.toml(whole), encoding="utf-8")
         assert files.read_track(tmp_path / "x.toml", catalogue.find_base) == whole
 
 

@@ -8,6 +8,19 @@ from numpy.typing import ArrayLike
 from razorbench.harness.measure.clusters import Array, columns
 
 
+def determined(drift: ArrayLike, forgetting: ArrayLike) -> bool:
+    """Whether points `[m]` determine a law: four distinct ones, of three drifts. NaN is not known."""
+    x, y = columns(drift, forgetting)
+    known = ~np.isnan(x + y)
+    return len(set(zip(x[known], y[known], strict=True))) >= 4 and len(set(x[known])) >= 3
+
+
+def log_rate_steps(product: ArrayLike) -> Array:
+    """log(learning rate × steps), the predictor that drift has to beat; NaN where the product is not positive."""
+    (product,) = columns(product)
+    return np.log(np.where(product > 0, product, np.nan))
+
+
 @dataclass(frozen=True)
 class Law:
     """Quadratic fit forgetting = c₀ + c₁·drift + c₂·drift² and what it is worth; see `fit_law`."""

@@ -17,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.measure.estimate import Estimate
-from razorbench.harness.measure.law import fit_law
+from razorbench.harness.measure.law import determined, fit_law, log_rate_steps
 from razorbench.harness.report.text import printable
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import Entry
@@ -133,10 +133,10 @@ def law_figure(points: Rows, methods: Iterable[str] = ()) -> Figure:
         ax.scatter(drift[filled], forgetting[filled], s=40, c=color, marker=marker, zorder=3, **rim)
     if not end.all():
         ax.scatter([], [], s=10, facecolors="none", edgecolors="0.3", lw=0.6, label="in mid-training")
-    x, y, rival = drift[end], forgetting[end], np.log(np.where(lr_steps > 0, lr_steps, np.nan))[end]
+    x, y, rival = drift[end], forgetting[end], log_rate_steps(lr_steps)[end]
     title = f"too few points for a law\nend points: {len(x)}, different drifts: {len(set(x))}; needed: 4 and 3"
     about = f"Filled: {len(x)} end points, every seed its own. Above 0 it has forgotten."
-    if len(set(zip(x, y, strict=True))) >= 4 and len(set(x)) >= 3:
+    if determined(x, y):
         law = fit_law(x, y, method[end], rival, cluster=entry[end])
         limits = {"xlim": ax.get_xlim(), "ylim": ax.get_ylim()}  # of the points: a loose band must not squeeze them
         grid = np.linspace(x.min(), x.max(), 200)

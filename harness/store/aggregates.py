@@ -19,7 +19,7 @@ from razorbench.harness.core.errors import Refused
 from razorbench.harness.measure import ranking, statistics
 from razorbench.harness.measure.clusters import places
 from razorbench.harness.measure.estimate import Estimate
-from razorbench.harness.measure.law import fit_law
+from razorbench.harness.measure.law import determined, fit_law, log_rate_steps
 from razorbench.harness.measure.record import plain
 from razorbench.harness.store.leaderboard import (
     ESTIMATES,
@@ -289,10 +289,9 @@ def _fit(con: duckdb.DuckDBPyConnection, track: str) -> None:
         WHERE law.track = $track AND "end" ORDER BY entry, submission"""
     ends = rows(con, sql, {"track": track})
     x, y, rival = (np.array([end[name] for end in ends], float) for name in ("drift", "forgetting", "lr_steps"))
-    if len(set(zip(x, y, strict=True))) < 4 or len(set(x)) < 3:
+    if not determined(x, y):
         return
-    rival = np.log(np.where(rival > 0, rival, np.nan))
-    law = fit_law(x, y, [end["variant"] for end in ends], rival, cluster=[end["entry"] for end in ends])
+    law = fit_law(x, y, [end["variant"] for end in ends], log_rate_steps(rival), cluster=[end["entry"] for end in ends])
     grid = np.linspace(x.min(), x.max(), GRID)
     curve = Curve(
         law.n,

@@ -105,7 +105,7 @@ def predictors(store: Store, track: str) -> list[Predictor]:
     What is known of fewer than four runs, or has fewer than three values, predicts nothing and is left out; and so is
     all where the runs forgot alike.
     """
-    from razorbench.harness.measure.law import fit_law
+    from razorbench.harness.measure.law import determined, fit_law, log_rate_steps
 
     rows, found = store.predictors(track), []
     ends = list({row["submission"]: row for row in rows}.values())
@@ -115,13 +115,9 @@ def predictors(store: Store, track: str) -> list[Predictor]:
             named.setdefault(row["name"], []).append(row)
     for name, runs in named.items():
         x, y, rival = (np.array([run[key] for run in runs], float) for key in ("value", "forgetting", "lr_steps"))
-        known = np.isfinite(x) & np.isfinite(y)
-        if len(set(zip(x[known], y[known], strict=True))) < 4 or len(set(x[known])) < 3 or len(set(y[known])) < 2:
+        if not determined(x, y) or len(set(y)) < 2:
             continue
-        rival = np.log(np.where(rival > 0, rival, np.nan))
-        law = fit_law(
-            x, y, [run["variant"] for run in runs], rival, cluster=[run["entry"] for run in runs], resamples=0
-        )
+        law = fit_law(x, y, [run["variant"] for run in runs], log_rate_steps(rival), resamples=0)
         found.append(Predictor(name, law.n, law.r2, law.r2_left_out_pooled, law.baseline_r2))
     return sorted(found, key=lambda each: -each.r2)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.registry import ID, find, ids, known, unknown
-from razorbench.harness.tracks.files import read_base, read_track, text
+from razorbench.harness.tracks.files import read_base, read_track, toml
 from razorbench.harness.tracks.spec import Base, Track
 
 OURS = Path(str(files("razorbench.harness.tracks"))) / "ours"
@@ -118,7 +118,7 @@ def add_track(track: Track, home: Path) -> None:
     if track.id not in TRACKS and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        fresh.write_text(text(track), encoding="utf-8")
+        fresh.write_text(toml(track), encoding="utf-8")
         os.replace(fresh, path)
 
 

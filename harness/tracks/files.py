@@ -50,7 +50,7 @@ def read_base(path: Path) -> Base:
     return made_base(loaded(path), str(path))
 
 
-def text(track: Track) -> str:
+def toml(track: Track) -> str:
     """A track as a file that reads back as the same track. What is at its default is left out."""
     base = track.base
     head = unusual(track, leave=("base", "priors", "settings", "conditions", "demo"))
@@ -64,11 +64,11 @@ def text(track: Track) -> str:
         "conditions": unusual(track.conditions),
         "demo": track.demo,
     }
-    parts = [lines(head), *(f"\n[{name}]\n{lines(table)}" for name, table in tables.items() if table)]
+    parts = [toml_lines(head), *(f"\n[{name}]\n{toml_lines(table)}" for name, table in tables.items() if table)]
     return "".join(parts)
 
 
-def lines(table: Mapping[str, Any]) -> str:
+def toml_lines(table: Mapping[str, Any]) -> str:
     """The lines of a table, `name = value` each. JSON's texts, numbers and lists are TOML's, too."""
     return "".join(f"{json.dumps(name)} = {json.dumps(value)}\n" for name, value in table.items())
 
