@@ -43,7 +43,7 @@ def submit(
 
     reference = sources.reference(chosen, home)
     said = {"track": track, "name": name, "method": method, "licence": licence, "contact": contact}
-    with sources.folder(source, limit(reference.weights.stat().st_size, SEEDS)) as place:
+    with sources.folder(source, limit(reference.bytes, SEEDS)) as place:
         local = Path(source).is_dir()
         called = place.name if local else source.partition("@")[0].rpartition("/")[2]
         written = False

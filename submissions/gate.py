@@ -1,6 +1,7 @@
 """The gate: whether a submission that was copied in may be scored, found out without running anything of it."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -53,6 +54,11 @@ class Reference:
     folder: Path | None = None
     """Of the base, with its config and tokenizer, where it is a language model."""
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of the base's weights in single precision, in which adaptations of it may be kept."""
+        return sum(4 * math.prod(tensor.shape) for tensor in tensors.header(self.weights).tensors.values())
+
 
 @dataclass(frozen=True)
 class Passed:
@@ -94,10 +100,9 @@ def check(folder: Path, reference: Reference) -> Passed:
     _check_curves(folder, [name for name in files if name.rpartition("/")[2] == CURVE])
     fingerprints = _fingerprints(folder, files, claim)
     language.check(folder, files, reference.folder)
-    own = tensors.digest(reference.weights, base) if kind == FULL else ""
     weights = []
     for at in folders:
-        found = _weights(folder, files, at, kind, base, own)
+        found = _weights(folder, files, at, kind, base)
         if found in weights:
             first = folders[weights.index(found)]
             raise Refused(f"{at} holds the same weights as {first}: each seed needs a run of its own")
@@ -225,11 +230,8 @@ def _check_code(value: Any, name: str) -> None:
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
-def _weights(folder: Path, files: Mapping[str, str], at: str, kind: str, base: tensors.Header, own: str) -> str:
-    """The digest of the weights in the folder `at`, which with those in mid-training fit the base and are finite.
-
-    `own` is the digest of the base's weights.
-    """
+def _weights(folder: Path, files: Mapping[str, str], at: str, kind: str, base: tensors.Header) -> str:
+    """The digest of the weights in the folder `at`, which with those in mid-training fit the base and are finite."""
     home = folder / at
     path = home / kind
     found = tensors.header(path)
@@ -241,7 +243,7 @@ def _weights(folder: Path, files: Mapping[str, str], at: str, kind: str, base: t
             raise Refused(f"{at or 'the folder'} lacks {ADAPTER}: add the one that peft saves beside the adapters")
         scale = _scale(home / ADAPTER)
         _check_lora(found, scale.r, base, path.name)
-    tensors.finite(path, found)
+    tensors.finite(found)
     points = sorted((home / WAYPOINTS).glob("*"))
     if scale and points and home / WAYPOINTS / ADAPTER not in points:
         where = f"{at}/{WAYPOINTS}".lstrip("/")
@@ -258,32 +260,33 @@ def _weights(folder: Path, files: Mapping[str, str], at: str, kind: str, base: t
             _check_full(early, base, f"{WAYPOINTS}/{point.name}")
         else:
             _check_lora(early, scale.r, base, f"{WAYPOINTS}/{point.name}")
-        tensors.finite(point, early)
-    digest = tensors.digest(path, found)
+        tensors.finite(early)
+    digest = tensors.digest(found)
     if scale is None:
-        if digest == own:
+        if tensors.equal(found, base):
             raise Refused(f"{path.name}: these are the base's own weights, so there is nothing to score")
         return digest
     pairs = {name.removesuffix(".lora_A.weight") for name in found.tensors if name.endswith(".lora_A.weight")}
-    zero = partial(tensors.zero, path, found)
+    zero = partial(tensors.zero, found)
     if all(zero(f"{module}.lora_A.weight") or zero(f"{module}.lora_B.weight") for module in pairs):
         raise Refused(f"{path.name}: these adapters add nothing to the base (A or B is 0): train them, then submit")
     return sha256(json.dumps([digest, scale.r, scale.alpha, scale.rslora]).encode()).hexdigest()
 
 
 def _check_full(found: tensors.Header, base: tensors.Header, name: str) -> None:
-    """Refused unless the tensors have the names, shapes and dtypes of the base's."""
+    """Refused unless the tensors have the names, shapes and dtypes of the base's; F32 holds what F16 and BF16 do."""
     expected, brought = base.tensors, found.tensors
     wrong = [f"lacks {shown(each)}" for each in sorted(expected.keys() - brought.keys())]
     wrong += [f"has {shown(each)}, which the base has not" for each in sorted(brought.keys() - expected.keys())]
     for each in sorted(expected.keys() & brought.keys()):
         ours, theirs = expected[each], brought[each]
-        if (ours.dtype, ours.shape) != (theirs.dtype, theirs.shape):
+        finer = theirs.dtype == "F32" and ours.dtype in ("F16", "BF16")
+        if ours.shape != theirs.shape or not (ours.dtype == theirs.dtype or finer):
             told = f"{theirs.dtype} {list(theirs.shape)} for {shown(each)}"
             wrong.append(f"has {told}, the base has {ours.dtype} {list(ours.shape)}")
     if wrong:
         more = f" (and {len(wrong) - 1:,} other differences)" if len(wrong) > 1 else ""
-        raise Refused(f"{name} {wrong[0]}{more}: bring weights of this track's base, in its dtype")
+        raise Refused(f"{name} {wrong[0]}{more}: bring weights of this track's base, in its dtype or in F32")
 
 
 def _check_lora(found: tensors.Header, rank: int, base: tensors.Header, name: str) -> None:

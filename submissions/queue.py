@@ -135,7 +135,7 @@ def admit(
             ours.callback(shutil.rmtree, fresh, ignore_errors=True)
             ours.enter_context(locked(fresh))
         seeds = min(sum(SEED.fullmatch(entry.name) is not None for entry in os.scandir(source)), SEEDS)
-        take(source, fresh / "files", limit(reference.weights.stat().st_size, seeds))
+        take(source, fresh / "files", limit(reference.bytes, seeds))
         complete(fresh / "files")
         passed = check(fresh / "files", reference)
         asked = passed.fingerprints & set(evaluated()) if passed.fingerprints else None

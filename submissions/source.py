@@ -181,14 +181,15 @@ def _plain(value: Any, setting: Field) -> bool:
 
 
 def reference(track: Track, home: Path) -> Reference:
-    """What a submission to a track must fit. A base that is made on first use is made now."""
-    weights = track.base.weights(home)
-    if not weights.exists():
+    """What a submission to a track must fit. A base that is made or fetched on first use is so now."""
+    if not track.base.weights(home).exists():
         from razorbench.harness.tracks.bases import base_policy
 
         base_policy(track.base, home)
-    beside = weights.parent if (weights.parent / "config.json").exists() else None
-    return Reference(track.id, weights, beside)
+    beside = track.base.beside(home)
+    return Reference(
+        track.id, track.base.weights(home), beside if beside and (beside / "config.json").exists() else None
+    )
 
 
 def evaluated(track: Track) -> set[str]:

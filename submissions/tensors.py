@@ -23,31 +23,40 @@ SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, 
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """How numpy reads them; bfloat16 is the upper half of a float32."""
 
-HEADER, TENSORS, CHUNK = 2**24, 20_000, 2**22
-"""The most bytes of a header, the most tensors, and the bytes read at once."""
+HEADER, TENSORS, CHUNK = 2**24, 20_000, 2**20
+"""The most bytes of a header, the most tensors, and the numbers read at once."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where a tensor lies: bytes from the start of the data section."""
+    """Where a tensor lies: from byte `start` of a file to byte `stop`."""
 
     dtype: str
     shape: tuple[int, ...]
+    file: Path
     start: int
     stop: int
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file holds; the data section begins at byte `data_at`."""
+    """What a safetensors file holds, or several that are one model."""
 
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, str]
-    data_at: int
 
 
 def header(path: Path) -> Header:
-    """The header of a safetensors file. Refused unless its tensors cover the data without overlap, hole or rest."""
+    """The header of a safetensors file, or of all those that an index names (`model.safetensors.index.json`).
+
+    Refused unless the tensors of a file cover its data without overlap, hole or rest.
+    """
+    if path.suffix == ".json":
+        shards = parse(path.read_bytes(), path.name, values=TENSORS).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            raise Refused(f"{path.name} has no weight_map of tensors and files: save the weights again")
+        parts = [header(path.with_name(Path(name).name)) for name in sorted(set(shards.values()))]
+        return Header({key: tensor for part in parts for key, tensor in part.tensors.items()}, {})
     name = path.name
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -66,9 +75,8 @@ def header(path: Path) -> Header:
     metadata = _metadata(found.pop("__metadata__", {}), name)
     if not 0 < len(found) <= TENSORS:
         raise Refused(f"{name} holds {len(found):,} tensors: from 1 to {TENSORS:,} are allowed")
-    data = size - 8 - length
-    tensors = {key: _tensor(key, row, data, name) for key, row in found.items()}
-    at = 0
+    tensors = {key: _tensor(key, row, path, 8 + length, size) for key, row in found.items()}
+    at = 8 + length
     for key, tensor in sorted(tensors.items(), key=lambda item: item[1].start):
         if tensor.start != at:
             what = "a hole before" if tensor.start > at else "an overlap at"
@@ -76,47 +84,68 @@ def header(path: Path) -> Header:
                 f"{name} has {what} the tensor {shown(key)}: tensors must follow one another, so save it anew"
             )
         at = tensor.stop
-    if at != data:
-        raise Refused(f"{name} has {data - at:,} bytes behind its last tensor: they belong to nothing, so save it anew")
-    return Header(tensors, metadata, 8 + length)
+    if at != size:
+        raise Refused(f"{name} has {size - at:,} bytes behind its last tensor: they belong to nothing, so save it anew")
+    return Header(tensors, metadata)
 
 
-def values(path: Path, header: Header, name: str) -> Iterator[np.ndarray]:
-    """A tensor of floats, piece by piece, each a flat array."""
+def values(header: Header, name: str) -> Iterator[np.ndarray]:
+    """A tensor of floats, piece by piece, each a flat array of at most `CHUNK` numbers."""
     tensor = header.tensors[name]
-    for raw in _pieces(path, header, tensor):
+    for raw in _pieces(tensor):
         piece = np.frombuffer(raw, FLOATS[tensor.dtype])
         yield (piece.astype("<u4") << 16).view("<f4") if tensor.dtype == "BF16" else piece
 
 
-def finite(path: Path, header: Header) -> None:
+def finite(header: Header) -> None:
     """Refused, naming the tensor, if a number is NaN or infinite."""
     for name, tensor in header.tensors.items():
-        if tensor.dtype in FLOATS and not all(np.isfinite(piece).all() for piece in values(path, header, name)):
-            raise Refused(f"{path.name} has NaN or infinity in {shown(name)}: bring a checkpoint that has not diverged")
+        if tensor.dtype in FLOATS and not all(np.isfinite(piece).all() for piece in values(header, name)):
+            raise Refused(
+                f"{tensor.file.name} has NaN or infinity in {shown(name)}: bring a checkpoint that has not diverged"
+            )
 
 
-def zero(path: Path, header: Header, name: str) -> bool:
+def zero(header: Header, name: str) -> bool:
     """Whether all numbers of a tensor of floats are 0."""
-    return not any(piece.any() for piece in values(path, header, name))
+    return not any(piece.any() for piece in values(header, name))
 
 
-def digest(path: Path, header: Header) -> str:
+def equal(first: Header, second: Header) -> bool:
+    """Whether the tensors are the same and have the same numbers, in whichever dtypes; ends at the first difference."""
+    if {name: each.shape for name, each in first.tensors.items()} != {
+        name: each.shape for name, each in second.tensors.items()
+    }:
+        return False
+    for name, tensor in first.tensors.items():
+        read = values if {tensor.dtype, second.tensors[name].dtype} <= FLOATS.keys() else _bytes
+        if not all(np.array_equal(*both) for both in zip(read(first, name), read(second, name), strict=True)):
+            return False
+    return True
+
+
+def _bytes(header: Header, name: str) -> Iterator[np.ndarray]:
+    """A tensor of any dtype as bytes, piece by piece."""
+    return (np.frombuffer(raw, np.uint8) for raw in _pieces(header.tensors[name]))
+
+
+def digest(header: Header) -> str:
     """The sha256 of names, dtypes, shapes and numbers, by name: the same however the file is laid out."""
     hash = sha256()
     for name, tensor in sorted(header.tensors.items()):
         hash.update(json.dumps([name, tensor.dtype, tensor.shape]).encode() + b"\n")
-        for raw in _pieces(path, header, tensor):
+        for raw in _pieces(tensor):
             hash.update(raw)
     return hash.hexdigest()
 
 
-def _pieces(path: Path, header: Header, tensor: Tensor) -> Iterator[bytes]:
-    """The bytes of a tensor, at most `CHUNK` at once."""
-    with open(path, "rb", buffering=0) as file:
-        file.seek(header.data_at + tensor.start)
-        for at in range(tensor.start, tensor.stop, CHUNK):
-            yield _exactly(file, min(CHUNK, tensor.stop - at), path.name)
+def _pieces(tensor: Tensor) -> Iterator[bytes]:
+    """The bytes of a tensor, at most `CHUNK` numbers at once."""
+    step = CHUNK * SIZES[tensor.dtype]
+    with open(tensor.file, "rb", buffering=0) as file:
+        file.seek(tensor.start)
+        for at in range(tensor.start, tensor.stop, step):
+            yield _exactly(file, min(step, tensor.stop - at), tensor.file.name)
 
 
 def _exactly(file: BinaryIO | Any, length: int, name: str) -> bytes:
@@ -136,8 +165,9 @@ def _metadata(found: Any, file: str) -> dict[str, str]:
     return found
 
 
-def _tensor(name: str, row: Any, data: int, file: str) -> Tensor:
-    """One row of the header, where the data section has `data` bytes."""
+def _tensor(name: str, row: Any, path: Path, data_at: int, size: int) -> Tensor:
+    """One row of the header of a file of so many bytes, whose data section begins at byte `data_at`."""
+    file, data = path.name, size - data_at
     if not 0 < len(name) <= 256 or not name.isascii() or not name.isprintable():
         raise Refused(f"{file} names a tensor {shown(name)}: use 1 to 256 printable ASCII characters")
     where = f"{file}, tensor {shown(name)},"
@@ -163,4 +193,4 @@ def _tensor(name: str, row: Any, data: int, file: str) -> Tensor:
         )
     if start % SIZES[dtype]:
         raise Refused(f"{where} begins at byte {start}, which is not aligned to {dtype}: save it with safetensors")
-    return Tensor(dtype, tuple(shape), start, stop)
+    return Tensor(dtype, tuple(shape), path, data_at + start, data_at + stop)

@@ -1,5 +1,6 @@
 """The gate: the corpus of bad and good submissions, what happens while one is copied, and what the gate may load."""
 
+import json
 import os
 import stat
 import struct
@@ -11,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from razorbench import Refused
 from razorbench.submissions import claim, copying, tensors
@@ -304,20 +307,20 @@ def test_header_agrees_with_the_safetensors_library(tmp_path):
     for name, array in arrays.items():
         tensor = found.tensors[name]
         assert tensor.shape == array.shape
-        assert path.read_bytes()[found.data_at :][tensor.start : tensor.stop] == array.tobytes()
+        assert path.read_bytes()[tensor.start : tensor.stop] == array.tobytes()
 
 
 def test_bfloat16_is_read_as_the_upper_half_of_a_float(tmp_path):
     put(tmp_path / "x.safetensors", packed({"a": ("BF16", (2,), struct.pack("<HH", 0x3FC0, 0xC000))}))
     found = tensors.header(tmp_path / "x.safetensors")
-    assert np.concatenate(list(tensors.values(tmp_path / "x.safetensors", found, "a"))).tolist() == [1.5, -2.0]
+    assert np.concatenate(list(tensors.values(found, "a"))).tolist() == [1.5, -2.0]
 
 
 def test_digest_is_that_of_names_shapes_and_bytes(tmp_path):
     put(tmp_path / "x.safetensors", packed({"b": ("U8", (2,), b"xy"), "a": ("F16", (), b"zz")}))
     by_hand = b'["a", "F16", []]\nzz' + b'["b", "U8", [2]]\nxy'
     path = tmp_path / "x.safetensors"
-    assert tensors.digest(path, tensors.header(path)) == sha256(by_hand).hexdigest()
+    assert tensors.digest(tensors.header(path)) == sha256(by_hand).hexdigest()
 
 
 def test_template_renders_as_transformers_does():
@@ -376,11 +379,46 @@ def test_shipped_language_model_itself_has_nothing_to_score(saved, tmp_path):
         submit(tmp_path / "source", tmp_path / "target", reference)
 
 
+@pytest.fixture
+def half(tmp_path: Path) -> Reference:
+    """The shipped language model in bf16 and in two shards, as one on the hub would be."""
+    weights = {name: x.bfloat16() for name, x in load_file(LM / "model.safetensors").items()}
+    names = sorted(weights)
+    parts = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    folder = tmp_path / "half"
+    folder.mkdir()
+    for path in LM.iterdir():
+        if path.name != "model.safetensors":
+            put(folder / path.name, path.read_bytes())
+    for file, some in parts.items():
+        save_file({name: weights[name] for name in some}, folder / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, some in parts.items() for name in some}}
+    put(folder / "model.safetensors.index.json", json.dumps(index).encode())
+    return Reference("mini-math-v1", folder / "model.safetensors.index.json", folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_base_in_bf16_and_in_shards_is_adapted_in_its_dtype_or_in_single_precision(half, saved, tmp_path, dtype):
+    weights = {name: x.bfloat16() for name, x in load_file(LM / "model.safetensors").items()}
+    assert half.bytes == 4 * sum(x.numel() for x in weights.values())
+    put(tmp_path / "source/submission.toml", (saved / "peft/submission.toml").read_bytes())
+    save_file({name: x.to(dtype) for name, x in weights.items()}, tmp_path / "source/model.safetensors")
+    with pytest.raises(Refused, match="the base's own weights"):
+        submit(tmp_path / "source", tmp_path / "target", half)
+    weights["model.norm.weight"][0] += 1
+    save_file({name: x.to(dtype) for name, x in weights.items()}, tmp_path / "source/model.safetensors")
+    assert submit(tmp_path / "source", tmp_path / "other", half).kind == "full"
+    save_file({name: x.to(torch.float16) for name, x in weights.items()}, tmp_path / "source/model.safetensors")
+    with pytest.raises(Refused, match=r"has F16 .*, the base has BF16 .*in its dtype or in F32"):
+        submit(tmp_path / "source", tmp_path / "last", half)
+
+
 def test_robot_passes_with_weights_and_not_with_adapters(tmp_path):
     reference = Reference("tiny-v1", ROBOT / "model.safetensors")
     header = tensors.header(reference.weights)
     raw = bytearray(reference.weights.read_bytes())
-    raw[header.data_at : header.data_at + 4] = struct.pack("<f", 0.5)
+    first = min(tensor.start for tensor in header.tensors.values())
+    raw[first : first + 4] = struct.pack("<f", 0.5)
     full(tmp_path / "source")
     put(tmp_path / "source/model.safetensors", bytes(raw))
     assert submit(tmp_path / "source", tmp_path / "target", reference).folders == ("",)

@@ -101,11 +101,11 @@ def look(raw: bytes) -> None:
     with suppress(Refused):
         found = tensors.header(FILE)
         covered = sorted((tensor.start, tensor.stop) for tensor in found.tensors.values())
-        assert covered[0][0] == 0
+        assert covered[0][0] == 8 + int.from_bytes(raw[:8], "little")
         assert all(stop == start for (_, stop), (start, _) in pairwise(covered))
-        assert found.data_at + covered[-1][1] == len(raw)
-        assert len(tensors.digest(FILE, found)) == 64
-        tensors.finite(FILE, found)
+        assert covered[-1][1] == len(raw)
+        assert len(tensors.digest(found)) == 64
+        tensors.finite(found)
 
 
 @often
@@ -147,7 +147,7 @@ def test_valid_file_laid_out_anew_has_the_same_digest(dtypes, shape, random):
     digests = set()
     for raw in (packed(made), packed(made, {"a": "b"}, other)):
         FILE.write_bytes(raw)
-        digests.add(tensors.digest(FILE, tensors.header(FILE)))
+        digests.add(tensors.digest(tensors.header(FILE)))
     assert len(digests) == 1
 
 
