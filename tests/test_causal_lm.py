@@ -433,12 +433,6 @@ def test_folder_of_save_pretrained_is_read(lm, tmp_path):
     assert codes(play(read, np.arange(4))) == codes(play(lm, np.arange(4)))
 
 
-@pytest.mark.parametrize("revision", [None, "main", "0123abc"])
-def test_hub_id_without_a_commit_is_refused(revision):
-    with pytest.raises(Refused, match="40 hex digits"):
-        CausalLM.read("Qwen/Qwen2.5-0.5B-Instruct", revision)
-
-
 def test_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(Refused, match="cannot be read as a causal language model"):
         CausalLM.read(tmp_path)

@@ -13,6 +13,7 @@ import torch
 
 from razorbench import Episodes, Instances, Refused, Sample
 from razorbench.harness.core.lanes import Workers
+from razorbench.harness.core.locks import alone
 from razorbench.harness.core.rollout import Demonstrator, rollout
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
@@ -21,7 +22,6 @@ from razorbench.harness.measure.drift import Divergence
 from razorbench.harness.measure.score import Answers, Bench, drift_rows, evaluate, metric_means, samples, score_row
 from razorbench.harness.measure.statistics import judged
 from razorbench.harness.runs.curve import cost, window_mean
-from razorbench.harness.runs.folder import alone
 from razorbench.harness.runs.run import Spec, adapt_into, begin, run, score_folder, waypoints
 from razorbench.harness.runs.sweep import plan, run_key, sweep
 from razorbench.harness.store.database import Store

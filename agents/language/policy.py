@@ -1,7 +1,6 @@
 """A causal language model as a policy: chat in, sampled token ids out, trained on exactly those ids."""
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from razorbench import Actions, Asked, Column, Episodes, Refused, Reply
 from razorbench.agents.language.attention import ATTENTION
@@ -58,36 +58,21 @@ class CausalLM:
         self.lora: Lora | None = None
 
     @classmethod
-    def read(
-        cls,
-        source: str | Path,
-        revision: str | None = None,
-        *,
-        limit: int = 96,
-        prompt: str = "",
-        runtime: Runtime = AUTO,
-    ) -> "CausalLM":
-        """A model from a folder, or from the Hugging Face hub at a commit `revision`; none of its code is run.
+    def read(cls, folder: Path, *, limit: int = 96, prompt: str = "", runtime: Runtime = AUTO) -> "CausalLM":
+        """The model in a folder, as transformers saves one, in one file or in shards; none of its code is run.
 
         Its weights are kept in float32, whatever they are saved in: steps of AdamW are lost to the rounding of bf16.
-        Refuses a hub id without a full commit hash, and what cannot be read.
+        Refuses what cannot be read. `harness.tracks.origins` gets a folder from the hub.
         """
-        local = Path(source).is_dir()
-        if not local and not re.fullmatch("[0-9a-f]{40}", revision or ""):
-            raise Refused(
-                f"{source} is no folder here, and as a model on the hub its revision is {revision}; "
-                "give the 40 hex digits of a commit, so that the weights cannot change"
-            )
-        where: dict[str, Any] = {"trust_remote_code": False} | (
-            {"local_files_only": True} if local else {"revision": revision}
-        )
+        where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **where)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                source, dtype=torch.float32, use_safetensors=True, **where
-            )
+            with quiet():
+                tokenizer = AutoTokenizer.from_pretrained(folder, **where)
+                model: Any = AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=torch.float32, use_safetensors=True, **where
+                )
         except (OSError, ValueError) as error:
-            raise Refused(f"{source} cannot be read as a causal language model ({error})") from error
+            raise Refused(f"{folder} cannot be read as a causal language model ({error})") from error
         return cls(model, tokenizer, limit=limit, prompt=prompt, runtime=runtime)
 
     @property
@@ -259,6 +244,18 @@ class CausalLM:
             self.attach(lora)
         for name, x in self.weights().items():
             x.copy_(found[name])
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the bar that transformers draws while it loads weights."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -30,6 +30,7 @@ def pretrain(base: Name, *, out: Path | None = None, home: Home = HOME, json: Js
     """
     chosen = find_base(base)
     from razorbench.harness.tracks import bases
+    from razorbench.harness.tracks.origins import file_sha256
 
     file = out or chosen.made(home)
     if file.exists():
@@ -40,10 +41,11 @@ def pretrain(base: Name, *, out: Path | None = None, home: Home = HOME, json: Js
         bases.pretrain(
             chosen,
             file,
+            home=home,
             save_every=100,
             tell=lambda report, steps: progress.update(line, completed=report.step, total=steps),
         )
-    made, shipped = bases.file_sha256(file), chosen.sha256
+    made, shipped = file_sha256(file), chosen.sha256
     if not shipped:
         verdict = "it is not shipped, so there is nothing to compare it with"
     elif made == shipped:
@@ -60,28 +62,38 @@ def pretrain(base: Name, *, out: Path | None = None, home: Home = HOME, json: Js
     say(row, json, f"{file} holds {chosen.id}, sha256 {made}: {verdict}.")
 
 
-def base(track: Name, *, out: Path, home: Home = HOME, json: Json = False) -> None:
-    """Copy the unadapted model of a track into a folder, to adapt it with tools of your own.
+def base(track: Name, *, out: Path | None = None, home: Home = HOME, json: Json = False) -> None:
+    """Get the unadapted model of a track and check it; and copy it into a folder, to adapt it with tools of your own.
+
+    Fetched or made on first use, it is kept in the home. Cut or killed, the same command goes on.
 
     Args:
         track: Id of the track, or its file, which ends in .toml.
-        out: Folder to write: weights, and config and tokenizer where it is a language model.
+        out: New folder to write: weights, and config and tokenizer where it is a language model.
     """
     chosen = find_track(track, home).base
-    if out.exists():
+    if out and out.exists():
         raise Refused(f"{out} exists; name a new folder with --out")
-    weights = chosen.weights(home)
-    if not weights.exists():
-        from razorbench.harness.tracks.bases import base_policy
+    from razorbench.harness.tracks.bases import base_files, base_policy, policy_digest
 
-        base_policy(chosen, home)
-    if chosen.sha256:
-        shutil.copytree(weights.parent, out)
-    else:
+    if not json and chosen.origin and not chosen.fetched(home).exists():
+        err.print(f"Fetching {chosen.id} …")
+    digest = policy_digest(base_policy(chosen, home))
+    files = base_files(chosen, home)
+    if out:
         out.mkdir(parents=True)
-        shutil.copy(weights, out / "model.safetensors")
-    files = sorted(path.name for path in out.iterdir())
-    say({"base": chosen.id, "folder": str(out), "files": files}, json, f"{out} holds {chosen.id}: {', '.join(files)}.")
+        for name, path in files.items():
+            shutil.copy(path, out / name)
+    size = sum(path.stat().st_size for path in files.values())
+    row = {
+        "base": chosen.id,
+        "weights": digest,
+        "folder": str(out) if out else None,
+        "files": {name: str(path) for name, path in files.items()},
+        "bytes": size,
+    }
+    at = f"{out} holds" if out else f"{next(iter(files.values())).parent} has"
+    say(row, json, f"{at} {chosen.id}, weights {digest[:12]}: {', '.join(files)}; {size / 1e6:,.1f} MB.")
 
 
 def questions(

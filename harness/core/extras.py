@@ -4,6 +4,7 @@ EXTRAS = {
     **dict.fromkeys(("av", "gymnasium", "gymnasium_robotics", "mujoco"), "robots"),
     **dict.fromkeys(("pandas", "streamlit"), "board"),
     "matplotlib": "export",
+    "gguf": "gguf",
     **dict.fromkeys(("duckdb_extension_httpfs", "duckdb_extension_quack"), "quack"),
 }
 """Module → the extra of pyproject.toml that brings it."""

@@ -51,6 +51,7 @@ OURS: dict[str, dict[str, str]] = {
     "agent": {
         "mlp-785-v1": "razorbench.agents.mlp:Mlp",
         "mini-lm-v1": "razorbench.agents.language.mini_lm:mini_lm",
+        "causal-lm-v1": "razorbench.agents.language.pretrained:pretrained",
         "mini-robot-v1": "razorbench.agents.bins:mini_robot",
     },
 }

@@ -1,11 +1,9 @@
 """The folder of a run: whose it is, and files that are written whole or not at all."""
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,30 +36,6 @@ def reserve(folder: Path, manifest: Manifest) -> None:
         if theirs != ours and not (name == "base" and theirs == ""):
             other = "other settings" if name == "settings" else f"another {name}"
             raise Refused(f"{folder} holds a run with {other} ({theirs}, not {ours}); choose another --out")
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """The only process at a folder, which is made if need be and may be gone afterwards; waits for the others."""
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:  # who was here before has just removed it
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if standing(folder) == os.fstat(handle).st_ino:
-                yield
-                return
-        finally:
-            os.close(handle)
-
-
-def standing(path: Path) -> int | None:
-    """The inode of what stands at a path; None where nothing does."""
-    with suppress(FileNotFoundError):
-        return path.stat().st_ino
 
 
 def save_weights(policy: Policy, path: Path) -> None:

