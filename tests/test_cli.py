@@ -98,7 +98,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Spec]:
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """The workers of a sweep know what this process knows, toys included."""
-    monkeypatch.setattr("razorbench.harness.runs.sweep.get_context", lambda kind: get_context("fork"))
+    monkeypatch.setattr("razorbench.harness.runs.executors.get_context", lambda kind: get_context("fork"))
 
 
 # --- what is given ----------------------------------------------------------------------------------------------------

@@ -92,13 +92,13 @@ def command(argv: list[str], log: str, small: bool, fork: bool, at: int, folder:
     code = 70
     try:
         from razorbench.harness.cli import main
-        from razorbench.harness.runs import sweep
+        from razorbench.harness.runs import executors
         from razorbench.harness.tracks.catalogue import TRACKS
 
         if fork:  # the workers of a sweep then need not import torch again
             from multiprocessing import get_context
 
-            sweep.get_context = lambda kind: get_context("fork")  # type: ignore[assignment]
+            executors.get_context = lambda kind: get_context("fork")  # type: ignore[assignment]
         if small:
             TRACKS[TRACK] = shrunk(TRACKS[TRACK])
         if at:

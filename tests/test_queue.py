@@ -21,8 +21,7 @@ from razorbench import Refused
 from razorbench.harness.core.questions import fingerprints, of_text
 from razorbench.harness.core.registry import REGISTERED
 from razorbench.harness.measure.record import all_records, folder
-from razorbench.harness.runs import sweep as sweeps
-from razorbench.harness.runs.sweep import plan
+from razorbench.harness.runs.sweep import plan, sweep
 from razorbench.harness.store import results
 from razorbench.harness.store.database import Store
 from razorbench.harness.tracks.catalogue import TRACKS
@@ -548,8 +547,8 @@ def test_claim_does_not_stand_for_a_run_of_ours(home, bring, monkeypatch):
     (spec,) = plan(TRACK, ["sft"], ["lr=0.1"], [0])
     bring("mine", settings=asdict(spec.settings), seeds=(0,))
     drain(home)
-    monkeypatch.setattr(sweeps, "get_context", lambda kind: get_context("fork"))
-    (done,) = sweeps.sweep(TRACK, [spec], home, workers=1)
+    monkeypatch.setattr("razorbench.harness.runs.executors.get_context", lambda kind: get_context("fork"))
+    (done,) = sweep(TRACK, [spec], home, workers=1)
     assert done.record is not None
     assert "submission" not in done.record.provenance
     assert [entry.name for entry in results.table(Store(home), TRACK.id)].count("mine") == 1

@@ -1,5 +1,6 @@
 """Scoring: what a record says of a policy, by hand where it can be, and on the real track where it must."""
 
+from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from razorbench.harness.measure.drift import Divergence
 from razorbench.harness.measure.score import Answers, Bench, drift_rows, evaluate, metric_means, samples, score_row
 from razorbench.harness.measure.statistics import judged
 from razorbench.harness.runs.curve import cost, window_mean
+from razorbench.harness.runs.executors import EXECUTORS
 from razorbench.harness.runs.run import Spec, adapt_into, begin, run, score_folder, waypoints
 from razorbench.harness.runs.sweep import plan, run_key, sweep
 from razorbench.harness.store.database import Store
@@ -299,25 +301,13 @@ def test_adapters_are_asked_of_a_policy_that_has_them_and_refused_of_another(spe
 
 
 def test_runs_that_no_worker_is_left_for_have_failed(spelling: Bench, tmp_path, monkeypatch):
-    class Broken:
-        """A pool whose worker was killed before it was given anything."""
-
-        def __init__(self, *_, **__):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
+    class Broken(Executor):
+        """Its worker was killed before it was given anything."""
 
         def submit(self, *_):
             raise BrokenProcessPool("a child process terminated abruptly")
 
-        def shutdown(self, **_):
-            pass
-
-    monkeypatch.setattr("razorbench.harness.runs.sweep.ProcessPoolExecutor", Broken)
+    monkeypatch.setitem(EXECUTORS, "process", lambda workers: Broken())
     specs = plan(SPELLING, ["sft", "grpo"], [], [0])
     ends = list(sweep(SPELLING, specs, tmp_path / "home"))
     assert {end.spec for end in ends} == {*specs}

@@ -86,6 +86,7 @@ def sweep(
     grid: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (0,),
     workers: int = 0,
+    executor: str = "process",
     observe: tuple[str, ...] = (),
     runtime: Computed = AUTO,
     server: Server = None,
@@ -99,7 +100,8 @@ def sweep(
         methods: Comma-separated; settings of one's own after colons, as in sft,grpo:kl=0.1,sft:style=zero-four.
         grid: Values to try, as in lr=1e-5,1e-4 schedule=constant,cosine.
         seeds: Seeds, as in 0 1 2.
-        workers: Processes; 0: one a core.
+        workers: How many runs at once; 0: one a core.
+        executor: Who does them: process, or the id of what another package brings.
         observe: What to measure of each run besides, such as update: how far the weights moved.
         runtime: How the models are computed; it changes no result but for rounding.
     """
@@ -107,7 +109,7 @@ def sweep(
     from razorbench.harness.runs.sweep import plan
 
     specs = plan(chosen, methods.split(","), grid, seeds)
-    failed = sweep_all([(chosen, specs)], home, workers, server, runtime=runtime, observe=observe)
+    failed = sweep_all([(chosen, specs)], home, workers, server, runtime=runtime, observe=observe, executor=executor)
     say({"runs": len(specs), "failed": failed}, json, f"{len(specs) - failed} of {len(specs)} runs are on the board:")
     if not json:
         command(f"razorbench results --track {chosen.id}", home)
@@ -166,6 +168,7 @@ def sweep_all(
     lacking: Callable[[Track, Missing], Any] | None = None,
     runtime: Runtime = AUTO,
     observe: tuple[str, ...] = (),
+    executor: str = "process",
 ) -> int:
     """Run sweeps under progress bars; how many runs failed. `finished` is called with each track whose runs are done,
     `lacking` as in `sweeps`.
@@ -179,7 +182,7 @@ def sweep_all(
     failed, counts = 0, {track.id: 0 for track, _ in work}
     with bar("runs") as progress:
         lines = {track.id: progress.add_task(track.id, total=len(specs)) for track, specs in work}
-        for done in sweeps(work, home, workers, server, lacking, runtime, observe):
+        for done in sweeps(work, home, workers, server, lacking, runtime, observe, executor):
             id, total = done.track.id, progress.tasks[lines[done.track.id]].total
             counts[id] += 1
             progress.advance(lines[id])

@@ -1,7 +1,7 @@
-"""Find tasks, agents, tracks, bases, methods and measures by their ids, and import a module only when it is asked for.
+"""Find tasks, agents, tracks, bases, methods, measures and executors by id, and import a module when it is asked for.
 
 Three ways in: our own ids stand in tables; another package names what it brings under the entry-point group
-`razorbench.tasks` (`.agents`, `.tracks`, `.bases`, `.methods`, `.measures`); a script puts
+`razorbench.tasks` (`.agents`, `.tracks`, `.bases`, `.methods`, `.measures`, `.executors`); a script puts
 `@register("task", "my-task-v1")` over its class, or calls `register("method", "mine")(METHOD)`.
 """
 
@@ -62,6 +62,7 @@ TABLES = {
     "base": "razorbench.harness.tracks.catalogue:BASES",
     "method": "razorbench.harness.learn.methods:METHODS",
     "measure": "razorbench.harness.learn.observers:OBSERVERS",
+    "executor": "razorbench.harness.runs.executors:EXECUTORS",
 }
 """Where our own stand of the kinds that are values: kind → "module:table"."""
 KINDS = (*OURS, *TABLES)
@@ -69,7 +70,7 @@ KINDS = (*OURS, *TABLES)
 REGISTERED: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
 """What `@register` has put in, by kind and id."""
 
-UNVERSIONED = ("method", "measure")
+UNVERSIONED = ("method", "measure", "executor")
 """Kinds whose ids have no version: what they do stands in the code, and in a record by its name."""
 
 FORMER = ("harness", "tasks", "agents", "submissions", "leaderboard")
@@ -93,7 +94,7 @@ def register(kind: str, id: str) -> Callable[[T], T]:
 
 
 def check_id(kind: str, id: str) -> None:
-    """Refuse an id that is not lower-case words; of all but methods and measures, with a version at the end."""
+    """Refuse an id that is not lower-case words; of kinds that have versions, with one at the end."""
     if kind in UNVERSIONED and not WORDS.fullmatch(id):
         raise Refused(f"{kind} id {id!r} should be lower-case words, such as 'my-{kind}'")
     if kind not in UNVERSIONED and not ID.fullmatch(id):
@@ -180,7 +181,7 @@ def unknown(kind: str, id: str, known: list[str]) -> str:
     """The sentence for an id that nobody knows: near misses first, else where to look."""
     stem = re.sub(r"-v\d+$", "", id)
     near = [other for other in known if re.sub(r"-v\d+$", "", other) == stem] or get_close_matches(id, known, n=3)
-    listed = kind not in ("setting", "base", "measure")
+    listed = kind not in ("setting", "base", "measure", "executor")
     where = f"`razorbench {kind}s` lists what there is" if listed else f"choose from {', '.join(known)}"
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else where
     return f"unknown {kind} {id!r}; {hint}"

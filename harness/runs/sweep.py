@@ -5,14 +5,12 @@ run.
 import json
 import os
 import shutil
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import product
-from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from razorbench.harness.learn.settings import Settings, lasting
 from razorbench.harness.measure import record as records
 from razorbench.harness.measure.record import Record, Torn
 from razorbench.harness.measure.score import Bench
+from razorbench.harness.runs.executors import find_executor
 from razorbench.harness.runs.run import Spec, run, run_folder
 from razorbench.harness.store.database import Store
 from razorbench.harness.tracks.catalogue import add_track, find_track
@@ -89,9 +88,10 @@ def sweep(
     workers: int = 0,
     server: str | None = None,
     runtime: Runtime = AUTO,
+    executor: str = "process",
 ) -> Iterator[Done]:
     """Do the runs of one track: see `sweeps`."""
-    return sweeps([(track, specs)], home, workers, server, runtime=runtime)
+    return sweeps([(track, specs)], home, workers, server, runtime=runtime, executor=executor)
 
 
 def sweeps(
@@ -102,6 +102,7 @@ def sweeps(
     lacking: Callable[[Track, Missing], Any] | None = None,
     runtime: Runtime = AUTO,
     observe: tuple[str, ...] = (),
+    executor: str = "process",
 ) -> Iterator[Done]:
     """Do the runs that `home` has no record of, and yield each as it ends; `workers` 0: one a core.
 
@@ -111,16 +112,16 @@ def sweeps(
 
     Killed at any moment and started again, it does what is missing; what has a record is yielded at once. A run that
     fails, or whose record is torn, is yielded with its error and leaves no row. `observe` names what is measured
-    besides.
+    besides, `executor` who the workers are.
     """
+    make = find_executor(executor)
     store, most = Store(home, server=server), workers or os.cpu_count() or 1
     for track, _ in work:
         add_track(track, home)  # the workers find it there
     store.reconcile()
     courses = [Course(track, specs, store, runtime, observe) for track, specs in work]
     going: dict[Future, tuple[Course, Job]] = {}
-    pool = ProcessPoolExecutor(most, get_context("spawn"), initializer=follow_parent)
-    with pool:
+    with make(most) as pool:
         try:
             while True:
                 for course in courses:
@@ -255,18 +256,3 @@ def work(track: str, home: Path, runtime: Runtime, server: str | None, observe: 
 def bench(track: str, home: Path, runtime: Runtime) -> Bench:
     """The track made ready, once a process."""
     return Bench(find_track(track, home), home, runtime)
-
-
-def follow_parent() -> None:
-    """Leave with the parent, however it dies; and use one thread, for there is one process a core."""
-    import torch
-
-    torch.set_num_threads(1)
-    parent = parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
