@@ -11,7 +11,7 @@ ifeq ($(RAZORBENCH_DATA),)
 unexport RAZORBENCH_DATA
 endif
 
-.PHONY: demo test quick apart real check docs links study benchmarks fuzz load clean
+.PHONY: demo test quick apart real check docs links picture study benchmarks fuzz load clean
 
 demo: .venv/installed
 	$(BIN)/razorbench demo
@@ -53,6 +53,10 @@ docs: .venv/documented
 # The links that leave it: their hosts are asked, so CI does without.
 links: .venv/documented
 	$(SPHINX) -b linkcheck docs docs/_build/links
+
+# The moving picture of the README: a demo, and its board in a browser.
+picture: .venv/installed
+	$(BIN)/python -m docs.picture
 
 # The figures of docs/results.md: three to four hours on 2 cores; resumable.
 study: .venv/installed

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import tyro
+from PIL import Image
 
 import razorbench
 from razorbench.harness.cli.main import COMMANDS
@@ -108,6 +109,15 @@ def public(module: Path) -> set[str]:
     """The functions and classes of a module."""
     found = ast.parse(module.read_text(encoding="utf-8")).body
     return {each.name for each in found if isinstance(each, ast.FunctionDef | ast.ClassDef) and each.name[0] != "_"}
+
+
+def test_the_readme_begins_with_a_picture_that_moves_and_is_soon_there():
+    ((told, path),) = re.findall(r"^!\[(.+)\]\((.+)\)$", SPOKEN["README.md"].partition("\n## ")[0], re.M)
+    with Image.open(ROOT / path) as picture:
+        assert (picture.size, getattr(picture, "n_frames", 1) > 10) == ((960, 600), True)
+    assert (ROOT / path).stat().st_size < 1.5e6
+    assert "terminal" in told
+    assert "board" in told
 
 
 def test_every_word_of_the_door_is_in_the_reference():
