@@ -28,9 +28,9 @@ from tests.browser import Browser, served, started, visiting
 
 OUT = Path(__file__).parent / "images" / "demo.gif"
 SIZE, DESKTOP = (960, 600), (1280, 800)
-COLUMNS = 116
+COLUMNS = 118
 TERMINAL = """
-    <body style="margin: 0; background: #16181d"><pre style="margin: 0; padding: 10px 24px; white-space: pre-wrap;
+    <body style="margin: 0; background: #16181d"><pre style="margin: 0; padding: 10px 16px; white-space: pre-wrap;
     color: #d8dee9; font: 13px/17px 'DejaVu Sans Mono', monospace"><b>$ razorbench demo</b>\n"""
 
 Frame = tuple[Image.Image, float]
