@@ -174,9 +174,9 @@ class Workers:
         Kinds are asks (`Observations`), ends (a list of `Outcome`) and lost (a sentence). Bytes are moved before clocks
         are read, so a policy that computes for longer than `timeout` fails nobody who has answered meanwhile.
         """
-        found: dict[LaneProcess, tuple[str, Any]] = {}
+        answered: dict[LaneProcess, tuple[str, Any]] = {}
         until = np.inf
-        while waiting := [worker for worker in self.workers if worker.busy and worker not in found]:
+        while waiting := [worker for worker in self.workers if worker.busy and worker not in answered]:
             now = time.monotonic()
             if now >= until:
                 break
@@ -190,9 +190,9 @@ class Workers:
                 if not answer and worker.deadline <= now:  # what moved has a new deadline
                     answer = "lost", f"the worker gave no sign of life for {worker.limit:g} s"
                 if answer:
-                    found[worker] = answer
+                    answered[worker] = answer
                     until = min(until, time.monotonic() + self.linger)
-        return found
+        return answered
 
 
 class LaneProcess:
@@ -359,13 +359,13 @@ def made(task: str) -> Any:
 
 def roots(*names: str) -> list[str]:
     """The folders on our import path that these modules were found in, so that a worker finds them too."""
-    found = []
+    folders = []
     for name in names:
         file = getattr(sys.modules.get(name), "__file__", None)
         if file:
             path = Path(file).absolute()
-            found.append(str(path.parents[name.count(".") + (path.stem == "__init__")]))
-    return list(dict.fromkeys(found))
+            folders.append(str(path.parents[name.count(".") + (path.stem == "__init__")]))
+    return list(dict.fromkeys(folders))
 
 
 # --- in the worker ----------------------------------------------------------------------------------------------------

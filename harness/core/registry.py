@@ -109,11 +109,11 @@ def versioned(name: str) -> str:
 @cache
 def installed(kind: str) -> dict[str, list[EntryPoint]]:
     """Entry points of other packages, by id; the group is `razorbench.tasks`, and so on."""
-    found: dict[str, list[EntryPoint]] = {}
+    by_id: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=f"razorbench.{kind}s"):
         if (WORDS if kind in UNVERSIONED else ID).fullmatch(point.name):  # what has no version cannot be asked for
-            found.setdefault(point.name, []).append(point)
-    return found
+            by_id.setdefault(point.name, []).append(point)
+    return by_id
 
 
 def own(kind: str) -> Mapping[str, Any]:
