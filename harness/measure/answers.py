@@ -181,12 +181,12 @@ def _ask(home: Path, id: str, sql: str, **asked: Any) -> list[dict[str, Any]]:
         with closing(_engine().cursor()) as con:
             if kept(home, id):
                 asked["answers"] = str(folder / "answers.parquet")
-                found = con.execute(sql.format(answers="read_parquet($answers, hive_partitioning = false)"), asked)
+                result = con.execute(sql.format(answers="read_parquet($answers, hive_partitioning = false)"), asked)
             else:
                 con.register("none", files.ANSWERS.empty_table())
-                found = con.execute(sql.format(answers="none"), asked)
-            names = [column[0] for column in found.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+                result = con.execute(sql.format(answers="none"), asked)
+            names = [column[0] for column in result.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
     except duckdb.Error as error:
         why = str(error).splitlines()[0]
         raise Refused(f"{folder} is torn or missing ({why}): restore it from a copy") from error

@@ -36,9 +36,9 @@ def places(names: Array) -> Array:
     if names.dtype != object:
         return np.unique(names, return_inverse=True)[1]
     named = np.array([name is not None for name in names], bool)
-    found, at = np.unique(names[named], return_inverse=True)
+    distinct, at = np.unique(names[named], return_inverse=True)
     index = np.empty(len(names), int)
-    index[named], index[~named] = at, len(found) + np.arange((~named).sum())
+    index[named], index[~named] = at, len(distinct) + np.arange((~named).sum())
     return index
 
 

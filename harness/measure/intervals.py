@@ -76,10 +76,10 @@ def dirichlet_interval(
         middle = (left + right) / 2
         at = beyond(middle)
         root = np.sqrt(at**2 - below * above)
-        found = middle + (right - left) / 2 * -at / np.where(root > 0, root, 1)
-        there = beyond(found)
-        low, high = np.minimum(middle, found), np.maximum(middle, found)
-        at_low, at_high = np.where(found < middle, there, at), np.where(found < middle, at, there)
+        guess = middle + (right - left) / 2 * -at / np.where(root > 0, root, 1)
+        there = beyond(guess)
+        low, high = np.minimum(middle, guess), np.maximum(middle, guess)
+        at_low, at_high = np.where(guess < middle, there, at), np.where(guess < middle, at, there)
         for x, value in ((low, at_low), (high, at_high)):
             rise = (value < 0) & (x >= left)
             left, below = np.where(rise, x, left), np.where(rise, value, below)

@@ -322,10 +322,10 @@ def all_records(home: Path) -> list[Record]:
 
 def samples_of(home: Path, id: str) -> pa.Table:
     """The samples of a record, columns as in `SAMPLES`."""
-    found = pq.ParquetFile(folder(home, id) / "samples.parquet").read()
-    for at in range(found.num_columns, len(SAMPLES)):  # later columns stand at the end
-        found = found.append_column(SAMPLES.field(at), pa.nulls(len(found), SAMPLES.field(at).type))
-    return found
+    samples = pq.ParquetFile(folder(home, id) / "samples.parquet").read()
+    for at in range(samples.num_columns, len(SAMPLES)):  # later columns stand at the end
+        samples = samples.append_column(SAMPLES.field(at), pa.nulls(len(samples), SAMPLES.field(at).type))
+    return samples
 
 
 def answers_of(home: Path, id: str) -> pa.Table | None:
