@@ -85,7 +85,7 @@ def _make(con: duckdb.DuckDBPyConnection, home: Path, ids: Sequence[str], fronts
     entries, effects, sets = [], [], {}
     for row in board:
         id, tasks = row["entry"], samples.get(row["entry"], {})
-        estimates, found = _estimated(row, runs[id], scores.get(id, []), tasks)
+        estimates, measured = _estimated(row, runs[id], scores.get(id, []), tasks)
         tasks = {} if isinstance(tasks, Refused) else tasks
         verified = {run["verified"] for run in runs[id]}
         made = {name: cell for name, cell in row.items() if name not in ("runs", "scored_at")} | {
@@ -98,7 +98,7 @@ def _make(con: duckdb.DuckDBPyConnection, home: Path, ids: Sequence[str], fronts
             "runs": [{name: run[name] for name in ("id", "seed", "submitted")} for run in runs[id]],
         }
         entries.append(plain(made | estimates) | {"scored_at": row["scored_at"]})
-        for effect in found:
+        for effect in measured:
             columns = tasks.get((effect.role, effect.task))
             names, shared = ([] if columns is None else columns[name].tolist() for name in ("item", "cluster"))
             gained = [] if columns is None else columns["adapted"] - columns["base"]
@@ -120,10 +120,10 @@ def _samples(con: duckdb.DuckDBPyConnection, home: Path, groups: Mapping[str, st
     except Refused as refused:
         if len(set(groups.values())) == 1:
             return dict.fromkeys(groups.values(), refused)
-    found: dict[str, Samples | Refused] = {}
+    read: dict[str, Samples | Refused] = {}
     for entry in set(groups.values()):  # one at a time, for the others are well
-        found |= _samples(con, home, {id: of for id, of in groups.items() if of == entry})
-    return found
+        read |= _samples(con, home, {id: of for id, of in groups.items() if of == entry})
+    return read
 
 
 def _estimated(
@@ -175,12 +175,12 @@ def _recorded(row: Mapping[str, Any], value: str, prefix: str) -> Estimate:
 
 def _mean(effects: Sequence[Effect], samples: Samples, role: str) -> Estimate:
     """The mean difference over the tasks of a role, whose items may share clusters."""
-    found = [effect.difference for effect in effects if effect.role == role]
-    if len(found) < 2:
-        return found[0] if found else UNKNOWN
+    estimates = [effect.difference for effect in effects if effect.role == role]
+    if len(estimates) < 2:
+        return estimates[0] if estimates else UNKNOWN
     tasks = [columns for (of, _), columns in samples.items() if of == role]
     differences = [columns["adapted"] - columns["base"] for columns in tasks]
-    return statistics.combine(found, statistics.shared(differences, [columns["cluster"] for columns in tasks]))
+    return statistics.combine(estimates, statistics.shared(differences, [columns["cluster"] for columns in tasks]))
 
 
 # --- fronts and laws --------------------------------------------------------------------------------------------------
@@ -192,12 +192,12 @@ def _rank(con: duckdb.DuckDBPyConnection, track: str) -> None:
         SELECT
             entry, gain.value AS gain, retention.value AS retention, coalesce(unscored_share, 0) <= $most AS scored
         FROM entries WHERE track = $track ORDER BY entry"""
-    found = rows(con, sql, {"track": track, "most": MOST_UNSCORED})
-    if not found:
+    entries = rows(con, sql, {"track": track, "most": MOST_UNSCORED})
+    if not entries:
         return
-    scored = np.array([bool(row["scored"]) for row in found])
-    known = scored & ~np.isnan(np.array([(row["gain"], row["retention"]) for row in found], float)).any(1)
-    names = [row["entry"] for row in found]
+    scored = np.array([bool(row["scored"]) for row in entries])
+    known = scored & ~np.isnan(np.array([(row["gain"], row["retention"]) for row in entries], float)).any(1)
+    names = [row["entry"] for row in entries]
     gained, retained = (_beats(len(names), _blocks(*_per_item(con, track, role, names))) for role in ("new", "prior"))
     ranks = ranking.fronts(gained, retained, known)
     front = [int(rank) + 1 if rank >= 0 else None for rank in ranks]
@@ -212,12 +212,12 @@ def _rank(con: duckdb.DuckDBPyConnection, track: str) -> None:
 
 def _beats(k: int, blocks: Sequence[np.ndarray]) -> np.ndarray:
     """Whether the first of two entries has more than the second, [k, k]: see `ranking.wins`."""
-    found = np.zeros((k, k), bool)
+    ahead = np.zeros((k, k), bool)
     beaten = ranking.wins(blocks)
     for start in range(0, k if blocks else 0, ROWS):
         part = slice(start, start + ROWS)
-        found[part] = beaten(part)
-    return found
+        ahead[part] = beaten(part)
+    return ahead
 
 
 def _blocks(tasks: Sequence[np.ndarray], clusters: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -259,20 +259,20 @@ def _per_item(
     sql = """
         SELECT task, item_set, entry, per_item FROM effects JOIN entries USING (entry)
         WHERE track = $track AND role = $role ORDER BY task, item_set, entry"""
-    found = con.execute(sql, {"track": track, "role": role}).fetchnumpy()
+    effects = con.execute(sql, {"track": track, "role": role}).fetchnumpy()
     sets, shared = {}, {}
     for key, ids, of in con.execute("SELECT item_set, items, clusters FROM item_sets").fetchall():
         sets[key], shared[key] = np.array(ids, object), of
     place = {name: i for i, name in enumerate(names)}
-    at = np.array([place[entry] for entry in found["entry"]], int)
+    at = np.array([place[entry] for entry in effects["entry"]], int)
     matrices, clusters = [], []
-    for task in dict.fromkeys(found["task"]):
-        keys = dict.fromkeys(found["item_set"][found["task"] == task])
+    for task in dict.fromkeys(effects["task"]):
+        keys = dict.fromkeys(effects["item_set"][effects["task"] == task])
         all = np.unique(np.concatenate([sets[key] for key in keys]))
         matrix, cluster = np.full((len(names), len(all)), np.nan), np.full(len(all), None, object)
         for key in keys:
-            same, columns = (found["task"] == task) & (found["item_set"] == key), np.searchsorted(all, sets[key])
-            matrix[at[same][:, None], columns] = np.array([*found["per_item"][same]])
+            same, columns = (effects["task"] == task) & (effects["item_set"] == key), np.searchsorted(all, sets[key])
+            matrix[at[same][:, None], columns] = np.array([*effects["per_item"][same]])
             if shared[key]:  # records older than clusters have none of theirs
                 cluster[columns] = shared[key]
         if len(all):

@@ -82,7 +82,10 @@ class Store(Queries):
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def add(self, record: Record) -> bool:
-        """Index a record that `harness.measure.record.write` has written; False if its id is there already."""
+        """Index a record that `harness.measure.record.write` has written; False if its id is there already.
+
+        StoreError if its files are not in the home.
+        """
         if not files.folder(self.home, record.id).is_dir():
             raise StoreError(
                 f"record {record.id} has no files in {self.home}: write it first (harness.measure.record.write)"
@@ -276,7 +279,10 @@ class Store(Queries):
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to the snapshot as it is now. It blocks nobody, and what it shows does not change."""
+        """A connection to the snapshot as it is now. It blocks nobody, and what it shows does not change.
+
+        StoreError if it cannot be opened, or a query of it fails for what the disk holds.
+        """
         if not self.snapshot.exists():
             self.reconcile()
         # Attached to a fresh connection, because duckdb.connect(path) hands out the database that this process has open
@@ -403,7 +409,7 @@ def _replace(path: Path, make: Callable[[Path], Any]) -> None:
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
-    """Turn what disks and broken files do into one sentence with its cure."""
+    """Within, StoreError for what disks and broken files do, in one sentence with its cure."""
     try:
         yield
     except (OSError, duckdb.Error) as error:

@@ -183,14 +183,14 @@ def items(con: duckdb.DuckDBPyConnection, home: Path, groups: Mapping[str, str])
     }
 
 
-def by_task(found: dict[str, np.ndarray]) -> dict[str, Samples]:
+def by_task(listed: dict[str, np.ndarray]) -> dict[str, Samples]:
     """The sorted columns of `items`, cut where group, role or task change."""
-    keys = list(zip(found["group"], found["role"], found["task"], strict=True))
+    keys = list(zip(listed["group"], listed["role"], listed["task"], strict=True))
     cuts = [i for i in range(len(keys) + 1) if i in (0, len(keys)) or keys[i] != keys[i - 1]]
     samples: dict[str, Samples] = {}
     for start, stop in pairwise(cuts):
         group, role, task = keys[start]
-        columns = {name: found[name][start:stop] for name in ("item", "base", "adapted", "drift", "cluster")}
+        columns = {name: listed[name][start:stop] for name in ("item", "base", "adapted", "drift", "cluster")}
         samples.setdefault(group, {})[role, task] = columns
     return samples
 
@@ -253,7 +253,7 @@ class Query:
 
 def read(con: duckdb.DuckDBPyConnection, which: str, parameters: Mapping[str, Any]) -> list[Entry]:
     """The entries that SQL after `FROM entries` chooses and sorts, without their effects."""
-    found = []
+    entries = []
     for row in rows(con, f"FROM entries {which}", parameters):
         same: dict[str, Any] = {name: row[name] for name in SAME}
         numbers: dict[str, Any] = {name: number(row[name]) for name in NUMBERS}
@@ -272,8 +272,8 @@ def read(con: duckdb.DuckDBPyConnection, which: str, parameters: Mapping[str, An
             scored_at=row["scored_at"],
             runs=tuple(row["runs"]),
         )
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
 def with_effects(con: duckdb.DuckDBPyConnection, entries: Sequence[Entry]) -> list[Entry]:
@@ -291,7 +291,7 @@ def _effect(row: Mapping[str, Any]) -> Effect:
 
 
 def curve(row: Mapping[str, Any]) -> Curve:
-    """A row of `laws`."""
+    """The curve that a row of `laws` holds."""
     lists = {name: np.array([number(each) for each in cell]) for name, cell in row.items() if isinstance(cell, list)}
     numbers: dict[str, Any] = {name: number(cell) for name, cell in row.items() if name not in lists}
     return Curve(**{**numbers, **lists, "n": row["n"]})
@@ -302,10 +302,10 @@ def _estimate(cell: Mapping[str, Any]) -> Estimate:
     return Estimate(value, low, high, se, cell["n"], cell["unscored"], cell["method"])
 
 
-def grouped(found: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def grouped(listed: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Rows by the entry that they belong to."""
     groups: dict[str, list[dict[str, Any]]] = {}
-    for row in found:
+    for row in listed:
         groups.setdefault(row["entry"], []).append(row)
     return groups
 

@@ -44,13 +44,13 @@ ERRORS = {"Refused": Refused, "StoreError": StoreError}
 
 def token() -> str:
     """The token of the environment. Refused if there is none, or a short one."""
-    found = os.environ.get(TOKEN, "")
-    if len(found) < 16:
+    secret = os.environ.get(TOKEN, "")
+    if len(secret) < 16:
         raise Refused(
-            f"{TOKEN} {'is too short' if found else 'is not set'}: set it, for the server and its clients alike, to "
+            f"{TOKEN} {'is too short' if secret else 'is not set'}: set it, for the server and its clients alike, to "
             """what `python -c "import secrets; print(secrets.token_hex(16))"` prints"""
         )
-    return found
+    return secret
 
 
 def parse(address: str) -> tuple[str, int]:
@@ -109,10 +109,10 @@ def _exchange(address: str, token: str, order: Order, ticket: str, deadline: flo
             if not asked:
                 _query(con, address, token, put)
                 asked, pause = True, FIRST_LOOK
-            elif not (found := _query(con, address, token, look)):
+            elif not (letters := _query(con, address, token, look)):
                 asked = False  # it was another server that knew this ticket, and that one has died
-            elif found[0][0]:
-                return found[0][0]
+            elif letters[0][0]:
+                return letters[0][0]
         except duckdb.Error as error:
             lost = str(error).splitlines()[0]
             for sign, sentence in HOPELESS.items():

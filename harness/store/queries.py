@@ -38,20 +38,20 @@ class Queries(ABC):
         """The entries that a query finds, in its order: at most so many, without the first `skip`; with effects."""
         which = f"WHERE {query.where} ORDER BY {query.order} LIMIT $rows OFFSET $skip"
         with self.read() as con:
-            found = leaderboard.read(con, which, {**query.parameters, "rows": most, "skip": skip})
-            return leaderboard.with_effects(con, found) if effects else found
+            entries = leaderboard.read(con, which, {**query.parameters, "rows": most, "skip": skip})
+            return leaderboard.with_effects(con, entries) if effects else entries
 
     def some(self, ids: Sequence[str]) -> list[Entry]:
         """The entries with these ids, in their order, without effects; an id that has none is passed over."""
         with self.read() as con:
-            found = leaderboard.read(con, "WHERE list_contains($ids, entry)", {"ids": list(ids)})
-        by_id = {entry.id: entry for entry in found}
+            entries = leaderboard.read(con, "WHERE list_contains($ids, entry)", {"ids": list(ids)})
+        by_id = {entry.id: entry for entry in entries}
         return [by_id[id] for id in ids if id in by_id]
 
-    def with_effects(self, found: Sequence[Entry]) -> list[Entry]:
+    def with_effects(self, entries: Sequence[Entry]) -> list[Entry]:
         """The same entries with their effects."""
         with self.read() as con:
-            return leaderboard.with_effects(con, found)
+            return leaderboard.with_effects(con, entries)
 
     def count(self, query: Query) -> int:
         """How many entries a query finds."""
@@ -62,28 +62,28 @@ class Queries(ABC):
         """How many entries of a query lie where on a grid of `cells` × `cells`: gain, gain_to, retention, retention_to
         (the sides of a cell, points) and n.
         """
-        found = f"SELECT gain.value AS gain, retention.value AS retention FROM entries WHERE {query.where}"
-        return self._density("gain", "retention", found, cells, query.parameters)
+        points = f"SELECT gain.value AS gain, retention.value AS retention FROM entries WHERE {query.where}"
+        return self._density("gain", "retention", points, cells, query.parameters)
 
     def law_density(self, track: str, cells: int) -> list[dict[str, Any]]:
         """How many ends of runs lie where: drift, drift_to (nats), forgetting, forgetting_to (points) and n."""
-        found = 'SELECT drift, forgetting FROM law WHERE track = $track AND "end"'
-        return self._density("drift", "forgetting", found, cells, {"track": track})
+        points = 'SELECT drift, forgetting FROM law WHERE track = $track AND "end"'
+        return self._density("drift", "forgetting", points, cells, {"track": track})
 
-    def _density(self, x: str, y: str, found: str, cells: int, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _density(self, x: str, y: str, points: str, cells: int, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         sql = f"""
-            WITH found AS ({found}),
+            WITH points AS ({points}),
             room AS (
                 SELECT
                     min({x}) AS x, greatest(max({x}) - min({x}), 1e-9) / $cells AS wide,
                     min({y}) AS y, greatest(max({y}) - min({y}), 1e-9) / $cells AS tall
-                FROM found
+                FROM points
             ),
             placed AS (
                 SELECT
                     room.*, least(floor(({x} - x) / wide), $cells - 1) AS i,
                     least(floor(({y} - y) / tall), $cells - 1) AS j
-                FROM found, room WHERE {x} + {y} IS NOT NULL
+                FROM points, room WHERE {x} + {y} IS NOT NULL
             )
             SELECT
                 x + i * wide AS {x}, x + (i + 1) * wide AS {x}_to, y + j * tall AS {y}, y + (j + 1) * tall AS {y}_to,
@@ -113,8 +113,8 @@ class Queries(ABC):
 
     def law(self, track: str) -> Curve | None:
         """The law of forgetting of a track; None where its points are too few."""
-        found = self.rows("SELECT * EXCLUDE (track) FROM laws WHERE track = $track", track=track)
-        return leaderboard.curve(found[0]) if found else None
+        fitted = self.rows("SELECT * EXCLUDE (track) FROM laws WHERE track = $track", track=track)
+        return leaderboard.curve(fitted[0]) if fitted else None
 
     def runs(self, track: str, all: bool = False) -> list[dict[str, Any]]:
         """The submissions of a track: rows of the table `runs`. With `all`, hidden and retracted ones too."""
@@ -127,20 +127,20 @@ class Queries(ABC):
         """The run with this id, or else with this name: its row of `runs`, with its provenance. Refused if there is
         none, or the name has several.
         """
-        found = self.rows("FROM runs WHERE id = $key", key=key)
-        found = found or self.rows("FROM runs WHERE name = $key ORDER BY id", key=key)
-        if not found:
+        runs = self.rows("FROM runs WHERE id = $key", key=key)
+        runs = runs or self.rows("FROM runs WHERE name = $key ORDER BY id", key=key)
+        if not runs:
             names = [row["name"] for row in self.rows("SELECT id AS name FROM runs UNION SELECT name FROM runs")]
             near = get_close_matches(key, names, n=1)
             raise Refused(
                 f"no submission {key!r}"
                 + (f": did you mean {near[0]!r}?" if near else f" in {self.home}: `razorbench results` shows them")
             )
-        if len(found) > 1:
-            ids = ", ".join(row["id"] for row in found[:8])
-            raise Refused(f"{key!r} names {len(found)} submissions: give the id of one of them ({ids})")
-        (more,) = self.rows("SELECT provenance FROM submissions WHERE id = $id", id=found[0]["id"])
-        return found[0] | more
+        if len(runs) > 1:
+            ids = ", ".join(row["id"] for row in runs[:8])
+            raise Refused(f"{key!r} names {len(runs)} submissions: give the id of one of them ({ids})")
+        (more,) = self.rows("SELECT provenance FROM submissions WHERE id = $id", id=runs[0]["id"])
+        return runs[0] | more
 
     def seeds(self, entry: str) -> list[dict[str, Any]]:
         """The submissions of an entry (its id) that are to be shown, by seed: rows of the table `runs`."""

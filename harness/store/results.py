@@ -53,7 +53,7 @@ def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
     groups = {run["id"]: entry.id for entry in (first, second) for run in entry.runs}
     items = by_task(store.items(groups))
     ours, theirs = items.get(first.id, {}), items.get(second.id, {})
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     for role, task in sorted({*ours} & {*theirs}):
         a, b = ours[role, task], theirs[role, task]
         names, at, to = np.intersect1d(a["item"].astype(str), b["item"].astype(str), return_indices=True)
@@ -63,7 +63,7 @@ def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
         estimate, p = statistics.judged(x, y, cluster)
         difference = points(estimate)
         mine, other, knew = (x >= 0.5) & (y < 0.5), (y >= 0.5) & (x < 0.5), base >= 0.5
-        found.append(
+        comparisons.append(
             Comparison(
                 task,
                 role,
@@ -79,8 +79,8 @@ def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
                 second_kept=tuple(names[other & knew].tolist()),
             )
         )
-    corrected = significance.holm([each.p for each in found])
-    return [replace(each, p_holm=float(p)) for each, p in zip(found, corrected, strict=True)]
+    corrected = significance.holm([each.p for each in comparisons])
+    return [replace(each, p_holm=float(p)) for each, p in zip(comparisons, corrected, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def predictors(store: Store, track: str) -> list[Predictor]:
     """
     from razorbench.harness.measure.law import determined, fit_law, log_rate_steps
 
-    rows, found = store.predictors(track), []
+    rows, fitted = store.predictors(track), []
     ends = list({row["submission"]: row for row in rows}.values())
     named = {"drift": [{**row, "value": row["drift"]} for row in ends]}
     for row in rows:
@@ -118,12 +118,15 @@ def predictors(store: Store, track: str) -> list[Predictor]:
         if not determined(x, y) or len(set(y)) < 2:
             continue
         law = fit_law(x, y, [run["variant"] for run in runs], log_rate_steps(rival), resamples=0)
-        found.append(Predictor(name, law.n, law.r2, law.r2_left_out_pooled, law.baseline_r2))
-    return sorted(found, key=lambda each: -each.r2)
+        fitted.append(Predictor(name, law.n, law.r2, law.r2_left_out_pooled, law.baseline_r2))
+    return sorted(fitted, key=lambda each: -each.r2)
 
 
 def show(store: Store, key: str) -> dict[str, Any]:
-    """All of one submission, by id or name: run, scores, drifts, curve, measures, events, the folder of its files."""
+    """All of one submission, by id or name: run, scores, drifts, curve, measures, events, the folder of its files.
+
+    Refused as `Store.submission` does.
+    """
     run = store.submission(key)
     id = run["id"]
     parts = {"scores": store.scores(id), "drifts": store.drifts(id), "curve": store.curve(id)}

@@ -10,11 +10,11 @@ import pyarrow as pa
 
 def rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a query finds, one dict a row. JSON is parsed; times are UTC without saying so."""
-    found = con.execute(sql, parameters)
-    columns = [(column[0], str(column[1]) == "JSON") for column in found.description or ()]
+    result = con.execute(sql, parameters)
+    columns = [(column[0], str(column[1]) == "JSON") for column in result.description or ()]
     return [
         {name: json.loads(cell) if parse and cell else cell for (name, parse), cell in zip(columns, row, strict=True)}
-        for row in found.fetchall()
+        for row in result.fetchall()
     ]
 
 

@@ -20,10 +20,10 @@ def last() -> int:
 
 def version(con: duckdb.DuckDBPyConnection) -> int:
     """The last migration of a database. StoreError if this program does not know it."""
-    (found,) = con.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchall()[0]
-    if found > last():
-        raise StoreError(f"the store has migration {found} and this razorbench knows {last()}: upgrade razorbench")
-    return found
+    (number,) = con.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchall()[0]
+    if number > last():
+        raise StoreError(f"the store has migration {number} and this razorbench knows {last()}: upgrade razorbench")
+    return number
 
 
 def migrate(con: duckdb.DuckDBPyConnection) -> None:
