@@ -38,14 +38,14 @@ def measured(reports: list[Report]) -> list[Measure]:
     """What was measured beside the loss, over the same windows of steps as the curve: the mean, its standard error over
     the steps, and of `silent` the most.
     """
-    found = []
+    measures = []
     for window in windows(reports):
         for name in sorted({name for report in window for name in report.measures}):
             values = np.array([report.measures[name] for report in window if name in report.measures])
             value = values.max() if name == "silent" else values.mean()
             se = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 and name != "silent" else None
-            found.append(Measure(window[-1].step, name, float(value), se))
-    return found
+            measures.append(Measure(window[-1].step, name, float(value), se))
+    return measures
 
 
 def windows(reports: list[Report]) -> list[list[Report]]:

@@ -48,7 +48,7 @@ def provenance(**more: Any) -> dict[str, Any]:
         "dirty": dirty,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := installed(name))},
+        "versions": {name: release for name in PACKAGES if (release := installed(name))},
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
         **more,
     }

@@ -137,7 +137,8 @@ def adapt_into(
     every five minutes. `tell(report, steps)` is called after each step. `observe` names what is measured besides
     (`learn.observers`); what is given `more` goes into its provenance.
     Of an `engine` of several processes all call this; the first writes, and the folder is one that all of them see.
-    Refuses a folder that holds something else.
+
+    Returns the checkpoint. Refuses a folder that holds something else. Raises ArithmeticError where it diverges.
     """
     more |= {"processes": engine.size} if engine.size > 1 else {}
     manifest = Manifest(
@@ -191,22 +192,22 @@ def adapt_into(
 # --- score: into the records of a home --------------------------------------------------------------------------------
 
 
-def score_folder(bench: Bench, found: Checkpoint, home: Path, name: str = "") -> tuple[Record, bool]:
+def score_folder(bench: Bench, made: Checkpoint, home: Path, name: str = "") -> tuple[Record, bool]:
     """Score a checkpoint folder and keep the record; an adapted checkpoint is scored once, then only looked up.
 
-    Returns the record, and whether it is new.
+    Returns the record, and whether it is new. Refuses what was adapted on another track, or from another base.
     """
     policy = bench.base.copy()
-    policy.load(found.weights)
-    manifest = found.manifest or Manifest(bench.track.id, "brought")
+    policy.load(made.weights)
+    manifest = made.manifest or Manifest(bench.track.id, "brought")
     if manifest.track != bench.track.id:
         raise Refused(
-            f"{found.folder} was adapted on {manifest.track}, not {bench.track.id}; "
+            f"{made.folder} was adapted on {manifest.track}, not {bench.track.id}; "
             f"score it with --track {manifest.track}"
         )
     if manifest.base not in ("", bench.base_id):
         raise Refused(
-            f"{found.folder} was adapted from another base ({manifest.base[:12]}, not {bench.base_id[:12]}); "
+            f"{made.folder} was adapted from another base ({manifest.base[:12]}, not {bench.base_id[:12]}); "
             "score it with the --home that it was adapted with"
         )
     checkpoint = policy_digest(policy)
@@ -214,12 +215,12 @@ def score_folder(bench: Bench, found: Checkpoint, home: Path, name: str = "") ->
     if known:
         return known, False
     points = []
-    for step, weights in found.waypoints().items():
+    for step, weights in made.waypoints().items():
         between = bench.base.copy()
         between.load(weights)
         points.append(bench.point(between, step))
-    name = name or found.folder.resolve().name
-    return keep(bench, policy, checkpoint, manifest, points, found.curve(), home, name), True
+    name = name or made.folder.resolve().name
+    return keep(bench, policy, checkpoint, manifest, points, made.curve(), home, name), True
 
 
 def run(bench: Bench, spec: Spec, home: Path, observe: Sequence[str] = ()) -> Record:
@@ -227,6 +228,8 @@ def run(bench: Bench, spec: Spec, home: Path, observe: Sequence[str] = ()) -> Re
 
     The folder goes when the record stands, or when the adaptation diverges. Who comes while another process is at the
     same run waits for it.
+
+    Returns the record. Raises as `adapt_into` does.
     """
     folder = run_folder(home, bench.track, bench.base_id, spec)
     with alone(folder):

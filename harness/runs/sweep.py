@@ -63,7 +63,7 @@ def plan(track: Track, methods: Sequence[str], grid: Sequence[str], seeds: Seque
 
 
 def assignment(text: str) -> tuple[str, str]:
-    """`field=value` as a pair."""
+    """`field=value` as a pair. Refuses what is none."""
     name, equals, value = text.partition("=")
     if not equals or not value:
         raise Refused(f"{text!r} should read field=value, such as lr=1e-4")
@@ -71,7 +71,7 @@ def assignment(text: str) -> tuple[str, str]:
 
 
 def parsed(name: str, text: str) -> Any:
-    """The value of a setting from its text, in the setting's own type."""
+    """The value of a setting from its text, in the setting's own type. Refuses another setting, or no such value."""
     kinds = {field.name: type(field.default) for field in fields(Settings)}
     if name not in kinds:
         raise Refused(unknown("setting", name, sorted(kinds)))
@@ -113,6 +113,8 @@ def sweeps(
     Killed at any moment and started again, it does what is missing; what has a record is yielded at once. A run that
     fails, or whose record is torn, is yielded with its error and leaves no row. `observe` names what is measured
     besides, `executor` who the workers are.
+
+    Raises Refused for an executor that is not known, and where a run is refused.
     """
     make = find_executor(executor)
     store, most = Store(home, server=server), workers or os.cpu_count() or 1
@@ -204,7 +206,7 @@ class Course:
                 yield Done(self.track, spec, None, str(error))
 
     def run(self, spec: Spec, future: Future) -> Done:
-        """How a run ended."""
+        """How a run ended. Refused as the run was."""
         error = future.exception()
         if error is None:
             return Done(self.track, spec, future.result())
