@@ -53,7 +53,7 @@ def path(record: Record) -> str:
 
 
 def aggregate(home: Path, record: Record, name: str, now: datetime) -> Json:
-    """All results of one submission of a home; `name` is what the board calls it."""
+    """All results of one submission of a home; `name` is what the board calls it. Refused if its files are torn."""
     samples = samples_of(home, record.id)
     scored, adapted = (record.provenance.get(part) or {} for part in ("scored", "adapted"))
     results = [made for score in record.scores for made in _task(record, score, samples)]
@@ -203,18 +203,18 @@ def _result(
 ) -> Json:
     """One entry of `evaluation_results`; `id` is track, task and metric, `uncertainty` low, high, se, items, how."""
     low, high, se, n, method = uncertainty
-    found: Json = {"num_samples": n}
+    stated: Json = {"num_samples": n}
     if plain(se) is not None:
-        found["standard_error"] = {"value": se, "method": _text(method)}
+        stated["standard_error"] = {"value": se, "method": _text(method)}
     if plain(low) is not None and plain(high) is not None:
-        found["confidence_interval"] = {"lower": low, "upper": high, "confidence_level": 0.95, "method": _text(method)}
+        stated["confidence_interval"] = {"lower": low, "upper": high, "confidence_level": 0.95, "method": _text(method)}
     track, task, _ = id
     return {
         "evaluation_result_id": "/".join(id),
         "evaluation_name": ".".join((OWNER, track) if task == "all" else (OWNER, track, task)),
         "source_data": data,
         "metric_config": metric,
-        "score_details": {"score": plain(score), "details": details, "uncertainty": found},
+        "score_details": {"score": plain(score), "details": details, "uncertainty": stated},
     }
 
 

@@ -59,13 +59,13 @@ def film_flips(home: Path, id: str, task: str, item: str = "", most: int = 1) ->
 
     They lie in the home where the board looks for them. Raises Refused where nothing is kept that could be filmed.
     """
-    found = motions(home, id, task, item, most)
-    if not found:
+    flips = motions(home, id, task, item, most)
+    if not flips:
         which = f"item {item}" if item else "any flip"
         raise Refused(f"record {id} keeps no motions of {which} of {task}; film its checkpoint, or choose another")
     played, paths = make("task", task), []
     camera = visible(played)
-    for flip in found:
+    for flip in flips:
         takes = {name: Take(flip[f"{name}_values"], flip[name]) for name in ("base", "adapted")}
         paths.append(film_of(home, id, task, flip["item"]))
         paths[-1].parent.mkdir(parents=True, exist_ok=True)

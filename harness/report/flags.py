@@ -19,10 +19,10 @@ def flags(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     What its maker says is held against what was measured only where somebody submitted it: the commands of other rows
     are known.
     """
-    found = unscored(runs) + silent(runs)
+    sentences = unscored(runs) + silent(runs)
     told = runs[0]["brought"] if runs else None
     if not told:
-        return found
+        return sentences
     value, error = {}, {}
     for name in NUMBERS:
         numbers = np.array([np.nan if run[name] is None else run[name] for run in runs], np.float64)
@@ -32,36 +32,38 @@ def flags(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         value[name], error[name] = mean(numbers), max(np.nan_to_num(mean(errors)), between)
     most = possible_gain(value["drift"] + 1.96 * error["drift"])
     if value["gain"] - 1.96 * error["gain"] > most:
-        found.append(
+        sentences.append(
             f"It gained {value['gain']:.1f} points at a drift of {value['drift']:.3g} nats, "
             f"which lets one expect at most {most:.1f}."
         )
     for name, reported in told["claim"]["reported"].items():
         if abs(reported - value[name]) > max(FAR * error[name], NEAR[name]):
             unit = NUMBERS[name]
-            found.append(f"Its maker reports a {name} of {reported:g} {unit}; we measured {value[name]:.3g} {unit}.")
+            sentences.append(
+                f"Its maker reports a {name} of {reported:g} {unit}; we measured {value[name]:.3g} {unit}."
+            )
     if told["overlap"]:
-        found.append(f"{told['overlap']} of its declared training questions are asked in the evaluation.")
-    return found
+        sentences.append(f"{told['overlap']} of its declared training questions are asked in the evaluation.")
+    return sentences
 
 
 def unscored(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Whether base and adapted differ in how many items are unscored, and whether the agent failed many."""
-    found = []
+    sentences = []
     base, adapted, failed, lost = (
         sum(run[name] or 0 for run in runs)
         for name in ("unscored_base", "unscored_adapted", "failed_adapted", "failed_base")
     )
     if any(run["uneven"] for run in runs):
-        found.append(
+        sentences.append(
             f"The base has {base} unscored items and the adapted agent {adapted}: they were not measured alike, and "
             "only what both have scored is compared."
         )
     if failed > lost:
-        found.append(
+        sentences.append(
             f"{failed} items score 0 because the adapted agent gave no answer that could be judged (the base: {lost})."
         )
-    return found
+    return sentences
 
 
 def silent(runs: Sequence[Mapping[str, Any]]) -> list[str]:

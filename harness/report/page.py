@@ -111,10 +111,10 @@ def _number(estimate: Estimate, between: float, form: str) -> dict[str, Any]:
 
 def _cells(entry: Entry, priors: Sequence[str]) -> list[dict[str, Any]]:
     """What was kept of each prior task; `heat` is how much was lost or won, from 0 to 1 at 50 points."""
-    found = {effect.task: effect.difference for effect in entry.effects if effect.role == "prior"}
+    differences = {effect.task: effect.difference for effect in entry.effects if effect.role == "prior"}
     cells = []
     for task in priors:
-        cell = _number(found.get(task, UNKNOWN), np.nan, "+z.1f")
+        cell = _number(differences.get(task, UNKNOWN), np.nan, "+z.1f")
         change = cell["sort"] or 0.0
         cells.append(cell | {"heat": f"{min(abs(change) / 50, 1):.2f}", "lost": change < 0})
     return cells
@@ -125,10 +125,10 @@ def _points(store: Store, entries: Sequence[Entry]) -> list[dict[str, Any]]:
     curve = store.curve(*(run["id"] for entry in entries for run in entry.runs))
     rows = []
     for method, entry in chosen(entries).items():
-        found = {name: by_seed(entry, curve, name) for name in ("new", "prior", "drift")}
+        curves = {name: by_seed(entry, curve, name) for name in ("new", "prior", "drift")}
         means = {
             name: dict(zip(steps.tolist(), seeds.mean(0).tolist(), strict=True)) if len(steps) else {}
-            for name, (steps, seeds) in found.items()
+            for name, (steps, seeds) in curves.items()
         }
         for step in sorted(set().union(*means.values())):
             row = {name: number(mean.get(step), ".3g" if name == "drift" else ".1f") for name, mean in means.items()}

@@ -42,7 +42,10 @@ PANELS = {
 
 
 def draw(store: Store, track: str, folder: Path) -> list[Path]:
-    """Write `gain-retention.png`, `law.png` and `curves.png` into a folder; Refused if the track has no rows."""
+    """Write `gain-retention.png`, `law.png` and `curves.png` into a folder, and return their paths.
+
+    Refused if the track has no rows.
+    """
     entries = scored(store, track)
     with plain_text():
         drawn = figures(store, entries)
@@ -164,8 +167,8 @@ def curves_figure(entries: Sequence[Entry], curve: Rows) -> Figure:
     """
     look, has_curve = styles(methods_of(entries)), {point["submission"] for point in curve}
     picked = chosen([entry for entry in entries if any(run["id"] in has_curve for run in entry.runs)])
-    found = {name: {method: by_seed(entry, curve, name) for method, entry in picked.items()} for name in PANELS}
-    series = {name: {m: line for m, line in lines.items() if len(line[0])} for name, lines in found.items()}
+    curves = {name: {method: by_seed(entry, curve, name) for method, entry in picked.items()} for name in PANELS}
+    series = {name: {m: line for m, line in lines.items() if len(line[0])} for name, lines in curves.items()}
     if not series["reward"]:
         del series["reward"]
     figure, axes = _sheet(2, 2, 7.5) if len(series) == 4 else _sheet(1, 3, 4)
@@ -199,8 +202,8 @@ def chosen(entries: Sequence[Entry]) -> dict[str, Entry]:
 def by_seed(entry: Entry, curve: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps `[t]` and one curve a seed `[seeds, t]`, at the steps where every seed that has this column has it."""
     known = [point for point in curve if point[name] is not None]
-    found = ({p["step"]: p[name] for p in known if p["submission"] == run["id"]} for run in entry.runs)
-    runs = [values for values in found if values]
+    columns = ({p["step"]: p[name] for p in known if p["submission"] == run["id"]} for run in entry.runs)
+    runs = [values for values in columns if values]
     steps = sorted(set.intersection(*map(set, runs))) if runs else []
     return np.array(steps), np.array([[values[step] for step in steps] for values in runs])
 
