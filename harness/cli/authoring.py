@@ -45,7 +45,7 @@ def task(
 
     checks = check(name, episodes=episodes)
     told(checks, json)
-    if failed := sum(found.ok is False for found in checks):
+    if failed := sum(finding.ok is False for finding in checks):
         raise Failed(f"{name} fails {failed} of {len(checks)} checks")
 
 
@@ -95,8 +95,8 @@ def track(
 def told(findings: Sequence[Any], json: bool) -> None:
     """What was looked at, a line each: its mark, its name and what was found."""
     if json:
-        print(jsonlib.dumps([asdict(found) for found in findings], indent=1))
+        print(jsonlib.dumps([asdict(finding) for finding in findings], indent=1))
         return
-    for found in findings:
-        out.print(MARKS[found.ok], end=" ")
-        out.print(f"{found.name}: {found.detail}", highlight=False, soft_wrap=True)
+    for finding in findings:
+        out.print(MARKS[finding.ok], end=" ")
+        out.print(f"{finding.name}: {finding.detail}", highlight=False, soft_wrap=True)

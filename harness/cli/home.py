@@ -48,11 +48,11 @@ def doctor(*, home: Home = HOME, json: Json = False) -> None:
     """Say what works on this machine, and what to do about what does not."""
     from razorbench.harness.cli.doctor import diagnose
 
-    found = diagnose(home)
+    findings = diagnose(home)
     if json:
-        listing([asdict(finding) for finding in found], json)
+        listing([asdict(finding) for finding in findings], json)
         return
-    for finding in found:
+    for finding in findings:
         out.print(MARKS[{"ok": True, "missing": None, "broken": False}[finding.state]], end=" ")
         out.print(f"{finding.what}: {finding.detail}", highlight=False, soft_wrap=True)
         if finding.cure:

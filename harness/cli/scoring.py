@@ -51,11 +51,11 @@ def score(
     from razorbench.harness.runs.calls import entered
     from razorbench.harness.store.database import Store
 
-    found = checkpoint.read(Path(folder))
+    made = checkpoint.read(Path(folder))
     with busy(f"scoring {folder} on {track}"):
         store = Store(home, server=server)
         left_out(store.torn())
-        record, new = entered(store, Bench(chosen, home, runtime), found, name)
+        record, new = entered(store, Bench(chosen, home, runtime), made, name)
         called = store.submission(record.id)["name"]
     forward = record.drifts[0] if record.drifts else None
     drift = f"{drift_or_floor(forward.nats, forward.floor, '.4g')} nats" if forward else "not known"

@@ -95,21 +95,19 @@ def show(submission: Name, *, home: Home = HOME, json: Json = False) -> None:
     if json:
         print(
             jsonlib.dumps(
-                plain(
-                    {**brought, "flags": flags([found["run"] for found in rows]), "rows": rows} if brought else rows[0]
-                ),
+                plain({**brought, "flags": flags([row["run"] for row in rows]), "rows": rows} if brought else rows[0]),
                 indent=1,
                 default=str,
             )
         )
         return
     if brought:
-        told_of = {(event["kind"], event["reason"]): event for found in rows for event in found["events"]}
+        told_of = {(event["kind"], event["reason"]): event for row in rows for event in row["events"]}
         show_brought(brought, list(told_of.values()))  # each seed's record has them
-    for flag in flags([found["run"] for found in rows]):
+    for flag in flags([row["run"] for row in rows]):
         out.print(f"⚑ {flag}", highlight=False, soft_wrap=True, style="yellow")
-    for found in rows:
-        show_row(found)
+    for row in rows:
+        show_row(row)
 
 
 def show_brought(brought: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> None:
@@ -128,9 +126,9 @@ def show_brought(brought: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
         out.print(brought["log"], highlight=False, soft_wrap=True)
 
 
-def show_row(found: Mapping[str, Any]) -> None:
+def show_row(row: Mapping[str, Any]) -> None:
     """One scored checkpoint."""
-    run = found["run"]
+    run = row["run"]
     seed = "" if run["seed"] is None else f", seed {run['seed']}"
     line = f"{run['name']} ({run['id']}) on {run['track']}: {run['method']}{seed}"
     out.print(line, highlight=False)
@@ -146,20 +144,20 @@ def show_row(found: Mapping[str, Any]) -> None:
             "p": number(score["p_holm"], ".2g"),
             "mde": number(score["mde"], ".1f"),
         }
-        for score in found["scores"]
+        for score in row["scores"]
     ]
     listing(scores, False)
     metrics = [
         {"task": score["task"], "metric": name, "base": number(base, ".4g"), "adapted": number(adapted, ".4g")}
-        for score in found["scores"]
+        for score in row["scores"]
         for name, (base, adapted) in score["metrics"].items()
     ]
     if metrics:
         listing(metrics, False)
-    listing(found["drifts"], False, ("direction", "per", "nats", "se", "n", "floor"))
+    listing(row["drifts"], False, ("direction", "per", "nats", "se", "n", "floor"))
     changed = {k: v for k, v in run["settings"].items() if v not in ("", 0)}
     out.print("settings: " + " ".join(f"{k} {v}" for k, v in changed.items()), highlight=False)
-    out.print(f"files: {found['folder']}")
+    out.print(f"files: {row['folder']}")
 
 
 def plot(track: Name, *, out: Path, home: Home = HOME, json: Json = False) -> None:
@@ -251,8 +249,8 @@ def film_submission(submission: str, task: str, item: str, most: int, home: Path
     from razorbench.harness.report.film import film_flips
     from razorbench.harness.store.database import Store
 
-    found = Store(home).submission(submission)
-    name = task or find_track(found["track"], home).new
+    run = Store(home).submission(submission)
+    name = task or find_track(run["track"], home).new
     with busy(f"filming {name}"):
-        files = [str(path) for path in film_flips(home, found["id"], name, item, most)]
+        files = [str(path) for path in film_flips(home, run["id"], name, item, most)]
     say({"files": files}, json, "\n".join(files))

@@ -54,8 +54,8 @@ class Terminal(Console):
     @property
     def size(self) -> ConsoleDimensions:
         """What a table may take; in a file, which has no width, as much as it needs in most cases."""
-        found = super().size
-        return found if self.is_terminal or "COLUMNS" in os.environ else ConsoleDimensions(WIDE, found.height)
+        room = super().size
+        return room if self.is_terminal or "COLUMNS" in os.environ else ConsoleDimensions(WIDE, room.height)
 
 
 out, err = Terminal(markup=False), Terminal(markup=False, stderr=True)

@@ -73,10 +73,10 @@ def overlap(trial: Trial) -> Verdict:
     known = set(data_hashes(trial.train))
     tested = list(data_hashes(trial.test))
     shared = sum(question in known for question in tested)
-    found = f"{shared:,} of {len(tested):,} test questions stand in train, too, under other ids"
+    sentence = f"{shared:,} of {len(tested):,} test questions stand in train, too, under other ids"
     if shared > TOLERATED * len(tested):
-        return False, f"{found}; split by the question, not by the row."
-    return True, f"{found}."
+        return False, f"{sentence}; split by the question, not by the row."
+    return True, f"{sentence}."
 
 
 def data_hashes(instances: Instances) -> Iterator[bytes]:
@@ -120,8 +120,8 @@ def replay(trial: Trial) -> Verdict:
             second = rollout(agent, trial.again, trial.batch, seed=trial.seed + 1)
         except Deviated as error:
             return False, f"Played again with the recorded actions ({who}), the game {error}."
-        if found := first_difference(record, list(second)):
-            return False, f"Played again with the recorded actions ({who}), {found}; draw from `instance.key` only."
+        if differing := first_difference(record, list(second)):
+            return False, f"Played again with the recorded actions ({who}), {differing}; draw from `instance.key` only."
     return True, "Recorded actions give the same observations and rewards again."
 
 
@@ -137,8 +137,8 @@ def seed(trial: Trial) -> Verdict:
         return None, f"The instances are the same each time; no more is known: {NOBODY}."
     for who, agent in players(trial.again).items():
         second = rollout(agent, trial.again, batch, seed=trial.seed)
-        if found := first_difference(list(trial.records[who]), list(second)):
-            return False, f"With the same seed ({who}), {found}; draw from `asked.uniform` only."
+        if differing := first_difference(list(trial.records[who]), list(second)):
+            return False, f"With the same seed ({who}), {differing}; draw from `asked.uniform` only."
     return True, f"Two runs with seed {trial.seed} agree."
 
 
@@ -156,8 +156,8 @@ def companions(trial: Trial) -> Verdict:
         record = list(trial.records[who])
         for how, index in arrangements.items():
             episodes = rollout(agent, trial.task, trial.batch.take(index), seed=trial.seed)
-            if found := first_difference([record[i] for i in index], list(episodes)):
-                return False, f"Played {how} ({who}), {found}; use nothing but the row's own data."
+            if differing := first_difference([record[i] for i in index], list(episodes)):
+                return False, f"Played {how} ({who}), {differing}; use nothing but the row's own data."
     return True, "Episodes are the same in another order, in half the company, and alone."
 
 
@@ -208,8 +208,8 @@ def oracle(trial: Trial) -> Verdict:
     least = 1.0
     for style in trial.task.styles:
         episodes = trial.records[f"solve in style {style!r}"]
-        if found := shortfall(episodes):
-            return False, f"Style {style!r} {found}."
+        if lack := shortfall(episodes):
+            return False, f"Style {style!r} {lack}."
         least = min(least, 1 - len(missed(episodes)) / len(episodes))
     return True, f"Right answers score {100 * least:.4g} % in every style: {', '.join(trial.task.styles)}."
 
@@ -224,8 +224,8 @@ def demonstrated(trial: Trial) -> Verdict:
     lost = 0
     for style in trial.task.styles:
         shown = demonstrations(trial.task, trial.train.take(index), style, seed=trial.seed)
-        if found := shortfall(shown):
-            return False, f"Style {style!r} {found}."
+        if lack := shortfall(shown):
+            return False, f"Style {style!r} {lack}."
         lost += len(missed(shown))
     every = f"all but {lost} demonstrations earn" if lost else "every demonstration earns"
     return True, f"{len(index):,} training instances: {every} the reward."
@@ -285,10 +285,10 @@ def at_chance(rewards: np.ndarray, claimed: float) -> Verdict:
         half = DEVIATIONS * rewards.std(ddof=1) / sqrt(len(rewards)) + 1e-9
         low, high = mean - half, mean + half
     inside = bool(low <= claimed <= high)
-    found = f"{len(rewards):,} guesses score {mean:.4f} (99.9 % interval {low:.4f} to {high:.4f})"
+    sentence = f"{len(rewards):,} guesses score {mean:.4f} (99.9 % interval {low:.4f} to {high:.4f})"
     if inside:
-        return True, f"{found}; the card says {claimed:.4f}."
-    return False, f"{found}, but the card says {claimed:.4f}; correct `card.chance` or `guess`."
+        return True, f"{sentence}; the card says {claimed:.4f}."
+    return False, f"{sentence}, but the card says {claimed:.4f}; correct `card.chance` or `guess`."
 
 
 # --- when an agent is broken ------------------------------------------------------------------------------------------
@@ -315,8 +315,8 @@ def crash(trial: Trial) -> Verdict:
     except Exception as error:
         return False, f"{poison} in one row ended the whole batch with {place(error)}; put `@each` over `play`."
     others = [i for i in range(len(trial.batch)) if i != victim]
-    if found := first_difference([episodes[i] for i in others], [hurt[i] for i in others]):
-        return False, f"{poison} in another row, and {found}."
+    if differing := first_difference([episodes[i] for i in others], [hurt[i] for i in others]):
+        return False, f"{poison} in another row, and {differing}."
     left = f"and the other {len(others)} as they were"
     if np.isnan(hurt.reward[victim]):
         why = "what an agent does cannot leave its item out: score it 0, or let the error through to `@each`"
