@@ -75,40 +75,40 @@ def read(text: str) -> Claim:
     if text.count("\n") > LINES or text.count(".") > DOTS:
         raise Refused(f"{FILE} has more than {LINES:,} lines or {DOTS:,} dots: say less, with names that have no dots")
     try:
-        found = tomllib.loads(text)
+        written = tomllib.loads(text)
     except RecursionError:
         raise Refused(f"{FILE} is nested too deep to read: it needs tables of plain values alone") from None
     except (ValueError, OverflowError) as error:
         raise Refused(f"{FILE} is not TOML ({shown(str(error))}): correct it there") from None
-    _known(found, Claim, FILE)
-    seeds = _list(found, "seeds", SEEDS)
+    _known(written, Claim, FILE)
+    seeds = _list(written, "seeds", SEEDS)
     for seed in seeds:
         if type(seed) is not int or not 0 <= seed < 2**31:
             raise Refused(f"{FILE} has the seed {shown(seed)}: seeds are whole numbers from 0 to {2**31 - 1}")
     if len(set(seeds)) < len(seeds):
         raise Refused(f"{FILE} names a seed twice: give each once")
-    method = _line(found, "method", 40)
+    method = _line(written, "method", 40)
     if not METHOD.fullmatch(method):
         raise Refused(f"{FILE} has the method {shown(method)}: use lower-case letters, digits and '-'")
-    reported = table(found, "reported", len(REPORTED))
+    reported = table(written, "reported", len(REPORTED))
     for name, value in reported.items():
         if name not in REPORTED:
             raise Refused(f"{FILE} reports {shown(name)}, which is not measured: {meant(name, REPORTED)}")
         if type(value) not in (int, float):
             raise Refused(f"{FILE} reports {name} as {shown(value)}: write a number")
-    compute = table(found, "compute", 32)
+    compute = table(written, "compute", 32)
     if any(isinstance(value, bool) for value in compute.values()):
         raise Refused(f"{FILE} has true or false in [compute]: write a text or a number")
     return Claim(
-        track=_line(found, "track", 80),
-        name=_line(found, "name", NAME),
+        track=_line(written, "track", 80),
+        name=_line(written, "name", NAME),
         method=method,
-        licence=_line(found, "licence", 80),
+        licence=_line(written, "licence", 80),
         seeds=tuple(seeds),
-        contact=_line(found, "contact", 200, needed=False),
-        settings=table(found, "settings", ROWS),
+        contact=_line(written, "contact", 200, needed=False),
+        settings=table(written, "settings", ROWS),
         compute=compute,
-        data=tuple(_data(row) for row in _list(found, "data", 32)),
+        data=tuple(_data(row) for row in _list(written, "data", 32)),
         reported={name: float(value) for name, value in reported.items()},
     )
 
@@ -149,21 +149,21 @@ def _data(row: Any) -> Data:
     return data
 
 
-def _known(found: Mapping[str, Any], kind: type, where: str) -> None:
+def _known(written: Mapping[str, Any], kind: type, where: str) -> None:
     """Refused at the first name that is no field of `kind`."""
     known = [each.name for each in fields(kind)]
-    for name in found:
+    for name in written:
         if name not in known:
             raise Refused(f"{where} has the unknown key {shown(name)}: {meant(name, known)}")
 
 
-def _line(found: Mapping[str, Any], name: str, most: int, needed: bool = True, where: str = FILE) -> str:
+def _line(written: Mapping[str, Any], name: str, most: int, needed: bool = True, where: str = FILE) -> str:
     """A line of text, or '' where it may be absent."""
-    if name not in found:
+    if name not in written:
         if needed:
             raise Refused(f'{where} lacks {name}: add {name} = "…"')
         return ""
-    value = found[name]
+    value = written[name]
     if not isinstance(value, str):
         raise Refused(f"{where} has {shown(value)} for {name}: write a text in quotes")
     if needed and not value:
@@ -190,9 +190,9 @@ def words(value: str, most: int, where: str) -> str:
     return value
 
 
-def _list(found: Mapping[str, Any], name: str, most: int) -> list[Any]:
+def _list(written: Mapping[str, Any], name: str, most: int) -> list[Any]:
     """A list of at most so many."""
-    value = found.get(name, [])
+    value = written.get(name, [])
     if not isinstance(value, list):
         raise Refused(f"{FILE} has {shown(value)} for {name}: write a list")
     if len(value) > most:
@@ -200,9 +200,9 @@ def _list(found: Mapping[str, Any], name: str, most: int) -> list[Any]:
     return value
 
 
-def table(found: Mapping[str, Any], name: str, most: int, file: str = FILE) -> dict[str, Any]:
+def table(written: Mapping[str, Any], name: str, most: int, file: str = FILE) -> dict[str, Any]:
     """A table of at most so many plain values. Refused, naming the file, if it is anything else."""
-    rows = found.get(name, {})
+    rows = written.get(name, {})
     if not isinstance(rows, dict):
         raise Refused(f"{file} has {shown(rows)} for {name}: write a table [{name}]")
     if len(rows) > most:

@@ -138,7 +138,7 @@ def queue(*, all: bool = False, home: Home = HOME, json: Json = False) -> None:
     rows = []
     for sub in sorted(submissions.brought(home), key=lambda sub: sub.submitted_at) if all else queued:
         try:
-            found = submissions.status(home, sub)
+            status = submissions.status(home, sub)
         except Torn:  # it is told of below
             continue
         rows.append(
@@ -146,11 +146,11 @@ def queue(*, all: bool = False, home: Home = HOME, json: Json = False) -> None:
                 "id": sub.id,
                 "name": sub.name,
                 "track": sub.track,
-                "state": found.state,
+                "state": status.state,
                 "place": places.get(sub.id),
-                "starts": inward(starts.get(sub.id)) if found.state == "queued" else "",
-                "worker": found.worker,
-                "heartbeat": ago(found.beat),
+                "starts": inward(starts.get(sub.id)) if status.state == "queued" else "",
+                "worker": status.worker,
+                "heartbeat": ago(status.beat),
                 "submitted_at": sub.submitted_at,
             }
         )
@@ -206,7 +206,7 @@ def verify(
 
     try:
         with busy(f"scoring {submission} again"):
-            found = again(Store(home, server=server), submission, Limits(memory, 3600 * hours))
+            results = again(Store(home, server=server), submission, Limits(memory, 3600 * hours))
     except Crashed as error:
         raise Failed(f"scoring it again {error}") from None
     rows = [
@@ -218,9 +218,9 @@ def verify(
             "high": each.high,
             "again": each.again,
         }
-        for each in found
+        for each in results
     ]
-    good = all(each.reproduced for each in found)
+    good = all(each.reproduced for each in results)
     if json:
         print(jsonlib.dumps({"reproduced": good, "numbers": rows}, indent=1))
     else:
@@ -232,7 +232,7 @@ def verify(
                     "recorded": f"{digits(each.recorded)} [{digits(each.low)}, {digits(each.high)}]",
                     "again": digits(each.again),
                 }
-                for each in found
+                for each in results
             ],
             False,
         )
@@ -315,15 +315,15 @@ def told(home: Path, key: str) -> Mapping[str, Any] | None:
     sub = queue.find(home, key)
     if sub is None:
         return None
-    found = queue.status(home, sub)
-    end = asdict(found.end) if found.end else None
-    log = log_of(home, sub) if found.state == "failed" or found.crashes else ""
+    status = queue.status(home, sub)
+    end = asdict(status.end) if status.end else None
+    log = log_of(home, sub) if status.state == "failed" or status.crashes else ""
     return {
         "submission": asdict(sub),
-        "state": found.state,
-        "tries": found.tries,
-        "crashes": found.crashes,
-        "worker": found.worker,
+        "state": status.state,
+        "tries": status.tries,
+        "crashes": status.crashes,
+        "worker": status.worker,
         "end": end,
         "log": log,
     }

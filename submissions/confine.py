@@ -94,7 +94,7 @@ def call(
                 raise Crashed(f"took longer than the {limits.seconds:.0f} s that scoring may take: raise the limit")
         if not receiver.poll():
             raise EOFError
-        kind, found = json.loads(receiver.recv_bytes())  # not unpickled: the child may not be itself any more
+        kind, answer = json.loads(receiver.recv_bytes())  # not unpickled: the child may not be itself any more
     except (EOFError, ValueError):
         child.join(1)
         raise Crashed(_how(child.exitcode)) from None
@@ -105,12 +105,12 @@ def call(
         child.join()
         receiver.close()
     if kind == "refused":
-        raise Refused(found)
+        raise Refused(answer)
     if kind == "full":
-        raise OSError(errno.ENOSPC, found)
+        raise OSError(errno.ENOSPC, answer)
     if kind == "crashed":
-        raise Crashed(found)
-    return found
+        raise Crashed(answer)
+    return answer
 
 
 def _how(code: int | None) -> str:

@@ -114,7 +114,7 @@ def inventory(folder: Path) -> dict[str, str]:
 
 def _walk(source: Path, limit: int, target: Path | None) -> dict[str, str]:
     """The sha256 of each file by name, copied on the way where there is a target."""
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
 
     def folder(handle: int, at: str) -> None:
         nonlocal limit
@@ -127,18 +127,18 @@ def _walk(source: Path, limit: int, target: Path | None) -> dict[str, str]:
                 with _opened(name, where, os.O_DIRECTORY, handle) as inner:
                     folder(inner, f"{where}/")
                 continue
-            if len(found) == MOST_FILES:
+            if len(digests) == MOST_FILES:
                 raise Refused(f"the submission has more than {MOST_FILES} files: bring what is scored alone")
             with _opened(name, where, 0, handle) as file:
-                found[where], read = _read(file, where, cap, limit, target and target / where)
+                digests[where], read = _read(file, where, cap, limit, target and target / where)
             limit -= read
-        steps = [name for name in found if name.startswith(f"{at}{WAYPOINTS}/") and name.endswith(".safetensors")]
+        steps = [name for name in digests if name.startswith(f"{at}{WAYPOINTS}/") and name.endswith(".safetensors")]
         if len(steps) > MOST_WAYPOINTS:
             raise Refused(f"{at}{WAYPOINTS} holds more than {MOST_WAYPOINTS} checkpoints: bring fewer steps")
 
     with _opened(os.fspath(source), os.fspath(source), os.O_DIRECTORY, None) as root:
         folder(root, "")
-    return dict(sorted(found.items()))
+    return dict(sorted(digests.items()))
 
 
 def _entries(handle: int, at: str) -> list[tuple[str, int | None]]:
@@ -152,7 +152,7 @@ def _entries(handle: int, at: str) -> list[tuple[str, int | None]]:
     if len(listed) > MOST_FILES:
         raise Refused(f"the folder {shown(at or '.')} has more than {MOST_FILES} entries: bring what is scored alone")
     last = {entry.name.casefold(): entry.name for entry in listed}
-    found: list[tuple[str, int | None]] = []
+    taken: list[tuple[str, int | None]] = []
     refused: list[str] = []
     for entry in listed:
         try:
@@ -163,16 +163,16 @@ def _entries(handle: int, at: str) -> list[tuple[str, int | None]]:
                 )
             if _is_folder(entry, at):
                 _check_folder(entry.name, at)
-                found.append((entry.name, None))
+                taken.append((entry.name, None))
             else:
-                found.append((entry.name, _check_file(entry.name, at)))
+                taken.append((entry.name, _check_file(entry.name, at)))
         except Refused as why:
             refused.append(str(why))
     if refused:
         others = len(refused) - 1
         more = f"; and {others} other file{'s are' if others > 1 else ' is'} refused" if others else ""
         raise Refused(refused[0] + more)
-    return found
+    return taken
 
 
 def _check_name(name: str, at: str) -> None:

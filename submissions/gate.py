@@ -87,7 +87,7 @@ class Scale:
 
 
 def check(folder: Path, reference: Reference) -> Passed:
-    """Read a copied-in submission. Refused, with the reason, if it may not be scored.
+    """Read a copied-in submission, and return what it is made of. Refused, with the reason, if it may not be scored.
 
     Nobody else may change `folder` meanwhile: check what `copying.take` has copied.
     """
@@ -102,11 +102,11 @@ def check(folder: Path, reference: Reference) -> Passed:
     language.check(folder, files, reference.folder)
     weights = []
     for at in folders:
-        found = _weights(folder, files, at, kind, base)
-        if found in weights:
-            first = folders[weights.index(found)]
+        hashed = _weights(folder, files, at, kind, base)
+        if hashed in weights:
+            first = folders[weights.index(hashed)]
             raise Refused(f"{at} holds the same weights as {first}: each seed needs a run of its own")
-        weights.append(found)
+        weights.append(hashed)
     digest = sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
     return Passed(claim, KINDS[kind], folders, tuple(weights), digest, fingerprints)
 
@@ -129,7 +129,7 @@ def _folders(files: Mapping[str, str], claim: Claim) -> tuple[str, tuple[str, ..
     folders = tuple(f"seed-{seed}" for seed in claim.seeds)
     if len(folders) < 2 and not any(name.startswith(f"{folder}/") for folder in folders for name in files):
         folders = ("",)
-    found = {}
+    kind_of = {}
     for name in files:
         at, _, file = name.rpartition("/")
         home = at.removesuffix(WAYPOINTS).removesuffix("/")
@@ -141,12 +141,12 @@ def _folders(files: Mapping[str, str], claim: Claim) -> tuple[str, tuple[str, ..
         if file in (*KINDS, ADAPTER) or at.endswith(WAYPOINTS):
             if home not in folders:
                 raise Refused(f"{name} lies beside the folders of seeds: move it into that of its seed")
-            if file in KINDS and found.setdefault(home, file) != file:
+            if file in KINDS and kind_of.setdefault(home, file) != file:
                 raise Refused(f"{home or 'the folder'} holds both {FULL} and {LORA}: keep what is to be scored")
     for home in folders:
-        if home not in found:
+        if home not in kind_of:
             raise Refused(f"{home or 'the folder'} holds neither {FULL} nor {LORA}: save the weights there")
-    kinds = set(found.values())
+    kinds = set(kind_of.values())
     if len(kinds) > 1:
         raise Refused("some seeds bring full weights and some adapters: submit the two on their own")
     kind = kinds.pop()
@@ -234,16 +234,16 @@ def _weights(folder: Path, files: Mapping[str, str], at: str, kind: str, base: t
     """The digest of the weights in the folder `at`, which with those in mid-training fit the base and are finite."""
     home = folder / at
     path = home / kind
-    found = tensors.header(path)
+    header = tensors.header(path)
     scale = None
     if kind == FULL:
-        _check_full(found, base, path.name)
+        _check_full(header, base, path.name)
     else:
         if f"{at}/{ADAPTER}".lstrip("/") not in files:
             raise Refused(f"{at or 'the folder'} lacks {ADAPTER}: add the one that peft saves beside the adapters")
         scale = _scale(home / ADAPTER)
-        _check_lora(found, scale.r, base, path.name)
-    tensors.finite(found)
+        _check_lora(header, scale.r, base, path.name)
+    tensors.finite(header)
     points = sorted((home / WAYPOINTS).glob("*"))
     if scale and points and home / WAYPOINTS / ADAPTER not in points:
         where = f"{at}/{WAYPOINTS}".lstrip("/")
@@ -261,21 +261,21 @@ def _weights(folder: Path, files: Mapping[str, str], at: str, kind: str, base: t
         else:
             _check_lora(early, scale.r, base, f"{WAYPOINTS}/{point.name}")
         tensors.finite(early)
-    digest = tensors.digest(found)
+    digest = tensors.digest(header)
     if scale is None:
-        if tensors.equal(found, base):
+        if tensors.equal(header, base):
             raise Refused(f"{path.name}: these are the base's own weights, so there is nothing to score")
         return digest
-    pairs = {name.removesuffix(".lora_A.weight") for name in found.tensors if name.endswith(".lora_A.weight")}
-    zero = partial(tensors.zero, found)
+    pairs = {name.removesuffix(".lora_A.weight") for name in header.tensors if name.endswith(".lora_A.weight")}
+    zero = partial(tensors.zero, header)
     if all(zero(f"{module}.lora_A.weight") or zero(f"{module}.lora_B.weight") for module in pairs):
         raise Refused(f"{path.name}: these adapters add nothing to the base (A or B is 0): train them, then submit")
     return sha256(json.dumps([digest, scale.r, scale.alpha, scale.rslora]).encode()).hexdigest()
 
 
-def _check_full(found: tensors.Header, base: tensors.Header, name: str) -> None:
+def _check_full(header: tensors.Header, base: tensors.Header, name: str) -> None:
     """Refused unless the tensors have the names, shapes and dtypes of the base's; F32 holds what F16 and BF16 do."""
-    expected, brought = base.tensors, found.tensors
+    expected, brought = base.tensors, header.tensors
     wrong = [f"lacks {shown(each)}" for each in sorted(expected.keys() - brought.keys())]
     wrong += [f"has {shown(each)}, which the base has not" for each in sorted(brought.keys() - expected.keys())]
     for each in sorted(expected.keys() & brought.keys()):
@@ -289,13 +289,13 @@ def _check_full(found: tensors.Header, base: tensors.Header, name: str) -> None:
         raise Refused(f"{name} {wrong[0]}{more}: bring weights of this track's base, in its dtype or in F32")
 
 
-def _check_lora(found: tensors.Header, rank: int, base: tensors.Header, name: str) -> None:
+def _check_lora(header: tensors.Header, rank: int, base: tensors.Header, name: str) -> None:
     """Refused unless the tensors are pairs A [r, in] and B [out, r] for projections [out, in] of the base."""
     maps = {key.removesuffix(".weight"): each.shape for key, each in base.tensors.items() if len(each.shape) == 2}
     maps = {module: shape for module, shape in maps.items() if module.endswith("_proj")}
     if not maps:
         raise Refused(f"{name} holds adapters, and this track's base has no projections to adapt: bring {FULL}")
-    for key, tensor in found.tensors.items():
+    for key, tensor in header.tensors.items():
         match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", key)
         if not match:
             raise Refused(f"{name} has the tensor {shown(key)}, which is no lora_A or lora_B: save plain LoRA")
@@ -303,7 +303,7 @@ def _check_lora(found: tensors.Header, rank: int, base: tensors.Header, name: st
         if module not in maps:
             raise Refused(f"{name} adapts {shown(module)}: only the base's projections (…_proj) can be adapted")
         other = f"base_model.model.{module}.lora_{'B' if side == 'A' else 'A'}.weight"
-        if other not in found.tensors:
+        if other not in header.tensors:
             raise Refused(f"{name} has {shown(key)} without its other half: save both lora_A and lora_B")
         if tensor.dtype not in ("F32", "F16", "BF16"):
             raise Refused(f"{name} has adapters in {tensor.dtype} ({shown(key)}): save them in F32, F16 or BF16")

@@ -82,15 +82,15 @@ def _check_alike(files: Mapping[str, str], base: Path) -> None:
 
 def _check_config(path: Path, name: str, base: Path) -> None:
     """The model must be the base's."""
-    found, expected = parse(path.read_bytes(), name), _own(base, "config.json")
-    if found.get("model_type") != expected.get("model_type"):
-        kinds = f"model_type {shown(found.get('model_type'))}, the base is {expected.get('model_type')!r}"
+    brought, expected = parse(path.read_bytes(), name), _own(base, "config.json")
+    if brought.get("model_type") != expected.get("model_type"):
+        kinds = f"model_type {shown(brought.get('model_type'))}, the base is {expected.get('model_type')!r}"
         raise Refused(f"{name} has {kinds}: adapt this track's base")
-    if found.get("quantization_config"):
+    if brought.get("quantization_config"):
         raise Refused(f"{name} has a quantization_config, and weights are scored as they are: save them unquantised")
-    for key in sorted((found.keys() & expected.keys()) - HARMLESS):
-        if found[key] != expected[key]:
-            told = f"{shown(found[key])} for {key}, the base has {shown(expected[key])}"
+    for key in sorted((brought.keys() & expected.keys()) - HARMLESS):
+        if brought[key] != expected[key]:
+            told = f"{shown(brought[key])} for {key}, the base has {shown(expected[key])}"
             raise Refused(f"{name} has {told}: an adaptation keeps the base's config")
 
 
@@ -98,9 +98,9 @@ def _check_tokenizer(path: Path, name: str, base: Path) -> None:
     """The tokenizer must be the base's; how it was to pad or cut while training does not matter."""
     if path.read_bytes() == (base / "tokenizer.json").read_bytes():
         return
-    found, expected = (_parts(_large(file, name), name) for file in (path, base / "tokenizer.json"))
-    for part in sorted(found.keys() | expected.keys()):
-        if found.get(part) != expected.get(part) and not (part not in expected and found[part] in OFF):
+    brought, expected = (_parts(_large(file, name), name) for file in (path, base / "tokenizer.json"))
+    for part in sorted(brought.keys() | expected.keys()):
+        if brought.get(part) != expected.get(part) and not (part not in expected and brought[part] in OFF):
             raise Refused(
                 f"{name} has another {part} than the base's tokenizer: leave the file out, the base's is used"
             )
@@ -129,8 +129,8 @@ def _merge(merge: Any) -> Any:
 
 def _check_vocab(path: Path, name: str, base: Path) -> None:
     """vocab.json holds the base's vocabulary."""
-    found = _hash(_large(path, name))
-    if found != _hash(_large(base / "tokenizer.json", name)["model"]["vocab"]):
+    vocabulary = _hash(_large(path, name))
+    if vocabulary != _hash(_large(base / "tokenizer.json", name)["model"]["vocab"]):
         raise Refused(f"{name} is not the base's vocabulary: leave the file out, the base's is used")
 
 

@@ -67,21 +67,21 @@ class Worker:
             if tracks is not None and sub.track not in tracks:
                 continue
             try:
-                found = queue.status(self.home, sub, clock)
+                status = queue.status(self.home, sub, clock)
             except Torn:  # `torn` tells of it
                 self.known[sub.id] = None
                 continue
-            if found.state != "queued":
+            if status.state != "queued":
                 continue
-            if found.crashes >= CRASHES or found.losses >= LOSSES:
+            if status.crashes >= CRASHES or status.losses >= LOSSES:
                 give_up(self.home, sub)
                 continue
-            return found
+            return status
         return None
 
-    def take(self, found: Status) -> "Try | None":
+    def take(self, status: Status) -> "Try | None":
         """Begin the next try at a submission that stood so; None where another worker was faster, however long ago."""
-        folder = queue.root(self.home) / found.submission.id / "attempts" / str(found.tries + 1)
+        folder = queue.root(self.home) / status.submission.id / "attempts" / str(status.tries + 1)
         fresh = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
         fresh.mkdir(parents=True)
         try:
@@ -93,7 +93,7 @@ class Worker:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             return None
-        begun = Try(self.home, found.submission, folder)
+        begun = Try(self.home, status.submission, folder)
         return None if begun.over else begun
 
 

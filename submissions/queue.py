@@ -118,7 +118,9 @@ def admit(
     complete: Callable[[Path], Any] = lambda copy: None,
     evaluated: Callable[[], Collection[str]] = tuple,
 ) -> Submission:
-    """Copy a folder in, let it through the gate, and queue it. Refused if the gate does; nothing of it is left then.
+    """Copy a folder in, let it through the gate, and queue it. Returns the submission.
+
+    Refused if the gate does, or if the same weights are there already; nothing of it is left then.
 
     `complete(copy)` may add to the copy before it is checked; `evaluated()` gives the fingerprints of the track's items
     and is called where training questions are declared.
@@ -239,13 +241,13 @@ def brought(home: Path) -> Iterator[Submission]:
 
 def torn(home: Path) -> list[str]:
     """Why folders cannot be read that should be submissions, one sentence each."""
-    found = []
+    sentences = []
     for id in ids(home):
         try:
             status(home, read(home, id))
         except Refused as error:
-            found.append(str(error))
-    return found
+            sentences.append(str(error))
+    return sentences
 
 
 def ended(home: Path, id: str) -> End | None:
@@ -273,8 +275,8 @@ def waiting(home: Path, known: dict[str, Submission | None] | None = None) -> li
 def tries(home: Path, id: str) -> list[Path]:
     """The folders of the tries at scoring a submission, first to last."""
     there = root(home) / id / "attempts"
-    found = there.iterdir() if there.exists() else ()
-    return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
+    folders = there.iterdir() if there.exists() else ()
+    return sorted((path for path in folders if path.name.isdigit()), key=lambda path: int(path.name))
 
 
 def status(home: Path, sub: Submission, clock: float | None = None) -> Status:
@@ -311,7 +313,7 @@ def try_end(folder: Path) -> End | None:
 
 
 def find(home: Path, key: str) -> Submission | None:
-    """The submission with this id, or with this name where it is the only one; None: there is none."""
+    """The submission with this id, or with this name; None: there is none. Refused if several have the name."""
     if ID.fullmatch(key) and (root(home) / key / "submission.json").exists():
         return read(home, key)
     named = [sub for sub in brought(home) if sub.name == key]
@@ -338,13 +340,13 @@ def mark(home: Path, sub: Submission, end: End) -> bool:
 
 def live(home: Path) -> list[dict[str, Any]]:
     """The workers whose heart beats, with `age`, the seconds since it last did."""
-    found = []
+    workers = []
     for path in sorted((Path(home) / "workers").glob("[!.]*.json")):
         with suppress(FileNotFoundError, Refused):
             told, age = load(path, dict), time.time() - path.stat().st_mtime
             if age <= told["lease"]:
-                found.append({**told, "age": max(age, 0.0)})
-    return found
+                workers.append({**told, "age": max(age, 0.0)})
+    return workers
 
 
 def estimates(home: Path, queued: Iterable[Submission]) -> dict[str, float | None]:
@@ -355,9 +357,9 @@ def estimates(home: Path, queued: Iterable[Submission]) -> dict[str, float | Non
         for track, seconds in worker["seconds"].items():
             known.setdefault(track, []).append(seconds)
     before: float | None = 0.0
-    found: dict[str, float | None] = {}
+    starts: dict[str, float | None] = {}
     for sub in queued:
-        found[sub.id] = before / len(workers) if workers and before is not None else None
+        starts[sub.id] = before / len(workers) if workers and before is not None else None
         took = known.get(sub.track)
         before = before + sum(took) / len(took) if took and before is not None else None
-    return found
+    return starts

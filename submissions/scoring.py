@@ -59,7 +59,7 @@ def _policy(bench: Bench, weights: Path) -> Policy:
 
 
 def _score(bench: Bench, home: Path, into: Path, sub: Submission, seed: int | None, folder: str) -> Record:
-    found = _checkpoint(home, sub, folder)
+    adapted = _checkpoint(home, sub, folder)
     claim = sub.claim
     seconds = claim.compute.get("seconds")
     manifest = Manifest(
@@ -67,22 +67,22 @@ def _score(bench: Bench, home: Path, into: Path, sub: Submission, seed: int | No
         method=claim.method,
         settings=claim.settings,
         seed=seed,
-        steps=_steps(found),
+        steps=_steps(adapted),
         cost={"seconds": float(seconds)} if isinstance(seconds, int | float) else {},
         provenance={"adapted_by": "the submitter"},
     )
-    policy = _policy(bench, found.weights)
+    policy = _policy(bench, adapted.weights)
     told = public(sub)
     checkpoint = policy_digest(policy)
     if known := run.lookup(bench, checkpoint, manifest, home, told):
         return known
-    points = [bench.point(_policy(bench, weights), step) for step, weights in found.waypoints().items()]
+    points = [bench.point(_policy(bench, weights), step) for step, weights in adapted.waypoints().items()]
     return run.keep(bench, policy, checkpoint, manifest, points, [], into, sub.name, told)
 
 
-def _steps(found: Checkpoint) -> int | None:
+def _steps(checkpoint: Checkpoint) -> int | None:
     """The number of steps, where `razorbench adapt` wrote it; None for anything else that stands there."""
-    path = found.folder / MANIFEST
+    path = checkpoint.folder / MANIFEST
     if not path.exists():
         return None
     steps = parse(path.read_bytes(), MANIFEST).get("steps")

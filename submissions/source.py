@@ -61,8 +61,8 @@ def _fetch(repository: str, revision: str, limit: int, place: str) -> None:
 
     source = f"{repository}@{revision}"
     with _hub(source):
-        found = huggingface_hub.HfApi().model_info(repository, revision=revision, files_metadata=True)
-    sizes = {file.rfilename: file.size for file in found.siblings or () if allowed(file.rfilename)}
+        info = huggingface_hub.HfApi().model_info(repository, revision=revision, files_metadata=True)
+    sizes = {file.rfilename: file.size for file in info.siblings or () if allowed(file.rfilename)}
     if not sizes:
         raise Refused(f"{source} has no file that a submission may have; save the weights there as safetensors")
     if len(sizes) > MOST_FILES:
@@ -98,13 +98,13 @@ def claim_of(copy: Path, track: Track, said: Mapping[str, Any], name: str) -> tu
     said = {key: value for key, value in said.items() if value}
     path = copy / claims.FILE
     if path.exists():
-        found = claims.load(path)
+        written = claims.load(path)
         for key, value in said.items():
-            if getattr(found, key) != value:
+            if getattr(written, key) != value:
                 raise Refused(
-                    f"{claims.FILE} says {key} {getattr(found, key)!r}, and you say {value!r}; change one of the two"
+                    f"{claims.FILE} says {key} {getattr(written, key)!r}, and you say {value!r}; change one of the two"
                 )
-        return found, False
+        return written, False
     if "name" not in said:
         said["name"] = _name(name)
     known = {"licence": UNSAID, **_made(copy, track), **said, "track": track.id}
@@ -154,10 +154,10 @@ def _made(copy: Path, track: Track) -> dict[str, Any]:
     return made | ({"seeds": tuple(seeds)} if seeds else {})
 
 
-def _told(found: Mapping[str, Any], file: str, track: Track) -> dict[str, Any]:
+def _told(manifest: Mapping[str, Any], file: str, track: Track) -> dict[str, Any]:
     """What a claim takes from a checkpoint.json. What is not as `razorbench adapt` writes it is left out."""
     made: dict[str, Any] = {}
-    method, seed, settings, cost = (found.get(key) for key in ("method", "seed", "settings", "cost"))
+    method, seed, settings, cost = (manifest.get(key) for key in ("method", "seed", "settings", "cost"))
     if isinstance(method, str) and claims.METHOD.fullmatch(method):
         made["method"] = method
     if type(seed) is int and 0 <= seed < 2**31:
@@ -196,8 +196,8 @@ def evaluated(track: Track) -> set[str]:
     """The fingerprints of all that a track scores with."""
     tasks = [make("task", id) for id in (track.new, *track.prior_tasks)]
     return {
-        found
+        fingerprint
         for task in tasks
         if isinstance(task, Task)
-        for found in fingerprints(task, task.instances("test").first(track.items))
+        for fingerprint in fingerprints(task, task.instances("test").first(track.items))
     }

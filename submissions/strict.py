@@ -84,12 +84,12 @@ def parse(raw: bytes, what: str, values: int = VALUES, nan: bool = False) -> dic
         return value
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        table = dict(pairs)
+        if len(table) < len(pairs):
             seen: set[str] = set()
             twice = next(name for name, _ in pairs if name in seen or seen.add(name))
             raise Refused(f"{what} has the key {shown(twice)} twice: keep one of them")
-        return found
+        return table
 
     del raw
     try:

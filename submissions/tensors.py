@@ -70,12 +70,12 @@ def header(path: Path) -> Header:
         raw = file.read(length)
     if not raw.startswith(b"{"):
         raise Refused(f"{name} does not begin as safetensors do: save the weights with save_file of safetensors")
-    found = parse(raw, f"the header of {name}", values=20 * TENSORS)
+    rows = parse(raw, f"the header of {name}", values=20 * TENSORS)
     del raw
-    metadata = _metadata(found.pop("__metadata__", {}), name)
-    if not 0 < len(found) <= TENSORS:
-        raise Refused(f"{name} holds {len(found):,} tensors: from 1 to {TENSORS:,} are allowed")
-    tensors = {key: _tensor(key, row, path, 8 + length, size) for key, row in found.items()}
+    metadata = _metadata(rows.pop("__metadata__", {}), name)
+    if not 0 < len(rows) <= TENSORS:
+        raise Refused(f"{name} holds {len(rows):,} tensors: from 1 to {TENSORS:,} are allowed")
+    tensors = {key: _tensor(key, row, path, 8 + length, size) for key, row in rows.items()}
     at = 8 + length
     for key, tensor in sorted(tensors.items(), key=lambda item: item[1].start):
         if tensor.start != at:
@@ -156,13 +156,13 @@ def _exactly(file: BinaryIO | Any, length: int, name: str) -> bytes:
     return raw
 
 
-def _metadata(found: Any, file: str) -> dict[str, str]:
+def _metadata(metadata: Any, file: str) -> dict[str, str]:
     """The texts that may stand beside the tensors."""
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise Refused(f"{file} has metadata that are not texts: write names and texts, or leave them out")
-    if len(found) > 64 or sum(map(len, chain(found, found.values()))) > 65_536:
+    if len(metadata) > 64 or sum(map(len, chain(metadata, metadata.values()))) > 65_536:
         raise Refused(f"{file} has more than 64 metadata, or more than 64 KiB of them: leave them out")
-    return found
+    return metadata
 
 
 def _tensor(name: str, row: Any, path: Path, data_at: int, size: int) -> Tensor:

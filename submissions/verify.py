@@ -32,7 +32,8 @@ class Again:
 def verify(store: Store, key: str, limits: Limits) -> list[Again]:
     """Score every seed of a scored submission again, and append what came out as an event of each record.
 
-    Refused for a row that nobody submitted: `razorbench sweep` or `adapt` makes that one again.
+    Returns what came out, seed by seed. Refused for what is not scored, and for a row that nobody submitted:
+    `razorbench sweep` or `adapt` makes that one again.
     """
     home, sub = store.home, queue.find(store.home, key)
     if sub is None:
@@ -46,7 +47,7 @@ def verify(store: Store, key: str, limits: Limits) -> list[Again]:
     if end is None or end.state != "scored":
         raise Refused(f"{sub.name} ({sub.id}) is {queue.status(home, sub).state}; only what was scored can be verified")
     ready(sub.track, home)
-    found = []
+    numbers = []
     for index, (seed, id) in enumerate(zip(sub.seeds, end.records, strict=True)):
         run = store.submission(id)
         log = queue.root(home) / sub.id / "verify.log"
@@ -60,5 +61,5 @@ def verify(store: Store, key: str, limits: Limits) -> list[Again]:
         verdict = "reproduced" if all(row.reproduced for row in rows) else "differs"
         told = ", ".join(f"{row.number} {row.recorded} came out as {row.again}" for row in rows)
         store.decide(id, "verified", told, verdict)
-        found += rows
-    return found
+        numbers += rows
+    return numbers

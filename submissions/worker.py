@@ -59,11 +59,11 @@ def work(
                 tracks = {sub.track for sub in worker.waiting()} - barred
                 if drain and not tracks:
                     return {track: why for track, (why, _) in unable.items()}
-                found = worker.next(tracks)
-                if found is None:
+                status = worker.next(tracks)
+                if status is None:
                     time.sleep(min(IDLE, lease / 4))
                     continue
-                track = found.submission.track
+                track = status.submission.track
                 try:
                     with beating(lease, worker.beat):
                         ready(track, home)  # before it takes the submission, for this may last minutes
@@ -72,9 +72,9 @@ def work(
                     say(f"{track} cannot be scored here: {error}")
                     continue
                 unable.pop(track, None)
-                begun = worker.take(found)
+                begun = worker.take(status)
                 if begun:
-                    sub, more = found.submission, len(worker.waiting()) - 1
+                    sub, more = status.submission, len(worker.waiting()) - 1
                     say(f"{sub.name} ({sub.id}) is begun; {more} more wait")
                     if end := scored(store, worker, begun, limits, say):
                         tell(sub, end)
