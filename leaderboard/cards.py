@@ -18,11 +18,11 @@ HASHED = 1_000
 
 def write(place: Path) -> None:
     """Collect the card of every task; then, which takes longer, what its test items tell."""
-    found = {id: card(id) for id in ids("task")}
-    put(place, found)
-    for id, told in found.items():
+    told_of = {id: card(id) for id in ids("task")}
+    put(place, told_of)
+    for id, told in told_of.items():
         if "missing" not in told:
-            put(place, found := {**found, id: told | measured(id)})
+            put(place, told_of := {**told_of, id: told | measured(id)})
 
 
 def card(id: str) -> dict[str, Any]:
@@ -53,10 +53,10 @@ def reason(error: Exception) -> str:
     return str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
 
 
-def put(place: Path, found: dict[str, Any]) -> None:
+def put(place: Path, cards: dict[str, Any]) -> None:
     """Write the file, at once."""
     fresh = place / "fresh.json"
-    fresh.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    fresh.write_text(json.dumps(cards, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     fresh.replace(place / "cards.json")
 
 

@@ -138,10 +138,10 @@ def law_points(points: Iterable[Mapping[str, Any]], law: Curve | None) -> pd.Dat
     ).astype({"seed": "Int64", "step": "Int64", "residual": float})
 
 
-def forgotten(found: Iterable[Comparison]) -> pd.DataFrame:
+def forgotten(comparisons: Iterable[Comparison]) -> pd.DataFrame:
     """One row an item that the base knew, and one of two entries forgot."""
     rows = []
-    for each in found:
+    for each in comparisons:
         for who, items in (("first", each.second_kept), ("second", each.first_kept)):
             rows += [(each.task, printable(item), who) for item in items]
     return pd.DataFrame(rows, columns=["task", "item", "forgotten by"])
@@ -184,7 +184,7 @@ def metrics(scores: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     )
 
 
-def comparison(found: Iterable[Comparison]) -> pd.DataFrame:
+def comparison(comparisons: Iterable[Comparison]) -> pd.DataFrame:
     """One row a task."""
     return pd.DataFrame(
         [
@@ -205,6 +205,6 @@ def comparison(found: Iterable[Comparison]) -> pd.DataFrame:
                 "first forgot": len(each.second_kept),
                 "items": each.difference.n,
             }
-            for each in found
+            for each in comparisons
         ]
     )

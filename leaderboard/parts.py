@@ -42,9 +42,9 @@ def picture(chart: Spec, alternative: pd.DataFrame, about: str, key: str | None 
     return selected
 
 
-def paged(found: int, rows: int) -> tuple[int, int]:
+def paged(total: int, rows: int) -> tuple[int, int]:
     """Which page of so many rows each is chosen, from 1, and of how many; the URL's `page` keeps it."""
-    pages = -(-found // rows)
+    pages = -(-total // rows)
     return (st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1), pages
 
 
@@ -71,7 +71,7 @@ def columns(frame: pd.DataFrame) -> dict[str, Any]:
     return config
 
 
-def found(track: str, label: str, key: str) -> list[Entry]:
+def matching(track: str, label: str, key: str) -> list[Entry]:
     """The entries of a track, or where they are many, those that a search finds: `MOST` at most, the best first."""
     query = Query(track)
     if ask(Store.count, query) > MOST:
@@ -107,7 +107,7 @@ def choose_submission() -> dict[str, Any]:
     """The run that the URL's `id` names, or that is chosen: a row of `runs`. Stops where none is."""
     if id := st.query_params.get("id"):
         return ask(Store.submission, id)
-    offered = found(choose_track(), "Search", "find")
+    offered = matching(choose_track(), "Search", "find")
     if not offered:
         st.info("Nothing is scored on this track yet, or nothing is found.")
         st.stop()

@@ -33,8 +33,8 @@ def leaders(state: State, most: int) -> dict[str, tuple[dict[str, Any], list[Ent
 
 def rows(state: State, query: Query, skip: int) -> tuple[list[Entry], pd.DataFrame]:
     """The entries of a page of the table, without their effects, and the table."""
-    found = state.entries(query, MOST, skip, effects=False)
-    return found, frames.board(found)
+    entries = state.entries(query, MOST, skip, effects=False)
+    return entries, frames.board(entries)
 
 
 def scatter(state: State, query: Query, skip: int, crowded: bool) -> Drawn | None:
@@ -71,21 +71,21 @@ def curves(
     known, its title, chart and numbers.
     """
     points = state.curve(*(id for id, _, _ in runs))
-    found = [(title, frames.curve(runs, points, name)) for name, title in MEASURED.items() if name in measured]
-    return [(title, charts.curves(frame, title), frame) for title, frame in found if len(frame)]
+    titled = [(title, frames.curve(runs, points, name)) for name, title in MEASURED.items() if name in measured]
+    return [(title, charts.curves(frame, title), frame) for title, frame in titled if len(frame)]
 
 
 def measures(
     state: State, runs: tuple[tuple[str, str, int | None], ...]
 ) -> list[tuple[str, charts.Spec, pd.DataFrame]]:
     """What was measured of runs on the way: of each that is known, ours first, its name, chart and numbers."""
-    rows, found = state.measures(*(id for id, _, _ in runs)), []
+    rows, drawn = state.measures(*(id for id, _, _ in runs)), []
     for name in dict.fromkeys([*MEASURES, *sorted({row["name"] for row in rows})]):
         points = [{**row, name: row["value"]} for row in rows if row["name"] == name]
         frame = frames.curve(runs, points, name)
         title = printable(name.replace("_", " "))
-        found += [(name, charts.curves(frame, title), frame)] if len(frame) else []
-    return found
+        drawn += [(name, charts.curves(frame, title), frame)] if len(frame) else []
+    return drawn
 
 
 def comparison(state: State, first: str, second: str) -> list[Comparison]:

@@ -61,11 +61,11 @@ class State(Store):
     def answer(self, query: Callable[..., T], *asked: Any) -> T:
         """What `query(state, *asked)` makes of this state; kept while it is among the last `KEPT`."""
         key = (query, *asked)
-        if (found := self.kept.get(key, self)) is self:  # nothing else is this state
-            found = self.kept[key] = query(self, *asked)
+        if (result := self.kept.get(key, self)) is self:  # nothing else is this state
+            result = self.kept[key] = query(self, *asked)
             if len(self.kept) > KEPT:
                 self.kept.popitem(last=False)
-        return found
+        return result
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -93,9 +93,9 @@ class Shelf:
         """The newest state. Empty or StoreError if there never was one to be opened."""
         with self.lock:
             try:
-                found = identity(self.snapshot)
-                if (found != self.seen or time.monotonic() > self.again) and self.opening.done():
-                    self.seen, self.opening = found, self.opener.submit(self.open)
+                stands = identity(self.snapshot)
+                if (stands != self.seen or time.monotonic() > self.again) and self.opening.done():
+                    self.seen, self.opening = stands, self.opener.submit(self.open)
             except FileNotFoundError:
                 self.seen, self.trouble = None, f"{self.snapshot} is gone: make it again with `razorbench rebuild`"
                 if self.state is None:
@@ -120,8 +120,8 @@ class Shelf:
 
 def identity(path: Path) -> tuple[int, ...]:
     """What differs between two files that were put under one name. FileNotFoundError if there is none."""
-    found = path.stat()
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def empty(home: Path) -> Empty:

@@ -4,7 +4,7 @@ import streamlit as st
 
 from razorbench.harness.store.leaderboard import Entry
 from razorbench.leaderboard import charts, frames, queries
-from razorbench.leaderboard.parts import choose_entries, choose_track, columns, found, picture
+from razorbench.leaderboard.parts import choose_entries, choose_track, columns, matching, picture
 from razorbench.leaderboard.snapshot import ask
 from razorbench.leaderboard.words import labels
 
@@ -40,7 +40,7 @@ def page() -> None:
     """Draw the page."""
     st.title("Compare")
     track = choose_track()
-    offered = found(track, "Search", "find")
+    offered = matching(track, "Search", "find")
     chosen = choose_entries("Entries; the others are held against the first", track, offered, [], "ids")
     if len(chosen) < 2:
         st.info("Choose two or more entries.")

@@ -77,15 +77,15 @@ def newest() -> None:
 def waiting() -> None:
     """The submissions that have not ended, and the workers that live."""
     st.subheader("Queue")
-    found, workers = queue.waiting(home()), queue.live(home())
+    queued, workers = queue.waiting(home()), queue.live(home())
     working = f"{len(workers)} worker{'s' * (len(workers) != 1)} at work" if workers else "No worker is at work"
-    if not found:
+    if not queued:
         st.write(f"Nothing waits. {working}.")
         return
-    st.write(f"{len(found)} not scored yet. {working}.")
+    st.write(f"{len(queued)} not scored yet. {working}.")
     if not workers:
         commands("razorbench worker --drain")
-    stands = [queue.status(home(), sub) for sub in found[:WAITING]]
+    stands = [queue.status(home(), sub) for sub in queued[:WAITING]]
     rows = [
         {
             "name": printable(each.submission.name),

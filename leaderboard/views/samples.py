@@ -99,12 +99,12 @@ def page() -> None:
     )
     assert task is not None  # a record has a task
     asked = home(), run["id"], task, kind, (search or "").strip()
-    found, n = answers.count(*asked), next(score["n"] for score in scores if score["task"] == task)
-    st.write(f"{found} of {n} items. {KINDS[kind]}")
-    if not found:
+    flipped, n = answers.count(*asked), next(score["n"] for score in scores if score["task"] == task)
+    st.write(f"{flipped} of {n} items. {KINDS[kind]}")
+    if not flipped:
         st.info("There are none: choose another task, or the other kind.")
         return
-    at, _ = paged(found, ROWS)
+    at, _ = paged(flipped, ROWS)
     flips = answers.flips(*asked, limit=ROWS, offset=(at - 1) * ROWS)
     if not answers.kept(home(), run["id"]):
         st.info("This record was made before answers were kept, so only its scores are here.")

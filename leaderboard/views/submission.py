@@ -105,8 +105,8 @@ def training(entry: Entry) -> None:
 
 def reported(run: Mapping[str, Any], entry: Entry | None) -> None:
     """What its maker says, beside what we measured, and what is to be asked."""
-    told, found = run["brought"], flags(ask(Store.seeds, entry.id) if entry else [run])
-    for flag in found if not told else []:
+    told, flagged = run["brought"], flags(ask(Store.seeds, entry.id) if entry else [run])
+    for flag in flagged if not told else []:
         st.text(f"⚑ {flag}")
     if not told:
         return
@@ -121,8 +121,8 @@ def reported(run: Mapping[str, Any], entry: Entry | None) -> None:
         for name in ("gain", "retention", "drift")
     ]
     st.dataframe(pd.DataFrame(rows).astype({"reported": float, "measured": float}), hide_index=True)
-    st.write("Questions to its maker, which are no verdicts:" if found else "Nothing about it calls for a question.")
-    for flag in found:
+    st.write("Questions to its maker, which are no verdicts:" if flagged else "Nothing about it calls for a question.")
+    for flag in flagged:
         st.text(f"⚑ {flag}")
     with st.expander("What its maker says of it"):
         st.code(json.dumps(claim, indent=1, ensure_ascii=False), language=None, wrap_lines=True)
@@ -151,8 +151,8 @@ def page() -> None:
     """Draw the page."""
     st.title("Submission")
     run = choose_submission()
-    found = ask(Store.some, (run["entry"],))
-    entry = next((each for each in found if any(seed["id"] == run["id"] for seed in each.runs)), None)
+    entries = ask(Store.some, (run["entry"],))
+    entry = next((each for each in entries if any(seed["id"] == run["id"] for seed in each.runs)), None)
     st.text(printable(run["name"], 200))
     facts = {
         "track": run["track"],

@@ -17,13 +17,13 @@ TOLD = ("asks", "rule", "source", "licence", "chance", "missing", "unread")
 def page() -> None:
     """Draw the page."""
     st.title("Tasks")
-    found = cards.read()
-    if not found:
+    known = cards.read()
+    if not known:
         st.info("`razorbench board` collects the cards when it starts. In some seconds, load this page again.")
         return
     search = st.text_input("Search", key="find", bind="query-params", placeholder="id, question, source or licence")
     words = (search or "").strip().lower()
-    left = {id: card for id, card in found.items() if words in f"{id} {' '.join(map(str, card.values()))}".lower()}
+    left = {id: card for id, card in known.items() if words in f"{id} {' '.join(map(str, card.values()))}".lower()}
     frame = pd.DataFrame(
         {
             "task": id,

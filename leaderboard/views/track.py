@@ -44,10 +44,10 @@ def asked(track: str) -> Query:
 
 def shown(names: Sequence[str]) -> dict[str, list[str]]:
     """The names as they are shown → the names that look so."""
-    found: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(printable(name, 40), []).append(name)
-    return found
+        alike.setdefault(printable(name, 40), []).append(name)
+    return alike
 
 
 def leaderboard(frame: pd.DataFrame, query: Query, skip: int) -> None:
@@ -80,17 +80,17 @@ def leaderboard(frame: pd.DataFrame, query: Query, skip: int) -> None:
         st.caption("Mark two or more rows to compare them.")
 
 
-def gain_and_retention(query: Query, skip: int, found: list[Entry], total: int) -> None:
+def gain_and_retention(query: Query, skip: int, entries: list[Entry], total: int) -> None:
     """The chart whose points open their submissions, and the same by keyboard."""
     about = "Gain × retention with 95 % intervals over items. Ringed: front 1. Click a point to open it."
-    about += f" Grey: where all {total} lie." if total > len(found) else ""
-    runs, points = {entry.id: entry.runs[0]["id"] for entry in found}, []
-    if drawn := ask(queries.scatter, query, skip, total > len(found)):
+    about += f" Grey: where all {total} lie." if total > len(entries) else ""
+    runs, points = {entry.id: entry.runs[0]["id"] for entry in entries}, []
+    if drawn := ask(queries.scatter, query, skip, total > len(entries)):
         selected = picture(*drawn, about, key="points")
         points = [point["id"] for point in selected["selection"].get("point", ()) if point.get("id") in runs]
     else:
         st.write("None of these entries has both gain and retention yet.")
-    named = labels(found)
+    named = labels(entries)
     picked = st.selectbox(
         "Open a submission", list(runs), None, format_func=lambda id: named[id], placeholder="Choose one"
     )
@@ -98,9 +98,9 @@ def gain_and_retention(query: Query, skip: int, found: list[Entry], total: int) 
         st.switch_page("views/submission.py", query_params={"id": runs[id]})
 
 
-def law(query: Query, skip: int, found: Sequence[Entry], all: int) -> None:
+def law(query: Query, skip: int, entries: Sequence[Entry], all: int) -> None:
     """Forgetting × drift, with what the law is worth."""
-    named, fitted, crowded = labels(found), ask(Store.law, query.track), all > len(found)
+    named, fitted, crowded = labels(entries), ask(Store.law, query.track), all > len(entries)
     ringed = st.selectbox("Ring an entry", list(named.values()), None, key="ring", bind="query-params")
     ring = next((id for id, name in named.items() if name == ringed), None)
     if (drawn := ask(queries.law, query, skip, crowded, ring)) is None:
@@ -134,9 +134,9 @@ def priors(query: Query, skip: int, n: int) -> None:
         st.caption(f"The first {CELLS} of {n} entries; filter to see others.")
 
 
-def training(track: str, found: Sequence[Entry]) -> None:
+def training(track: str, entries: Sequence[Entry]) -> None:
     """The curves of some entries."""
-    lines = choose_entries("Entries", track, found, found[:LINES], "curves")
+    lines = choose_entries("Entries", track, entries, entries[:LINES], "curves")
     drawn = ask(queries.curves, runs_of(lines), "new", "prior", "drift")
     if not drawn:
         st.write("These entries have no training curve." if lines else "Choose an entry to see its training curve.")
@@ -165,23 +165,23 @@ def page() -> None:
         return
     at, pages = paged(total, MOST)
     skip = (at - 1) * MOST
-    found, frame = ask(queries.rows, query, skip)
+    entries, frame = ask(queries.rows, query, skip)
     if pages > 1:
-        st.caption(f"Page {at} of {pages}. What is drawn below are the {len(found)} entries of this page.")
+        st.caption(f"Page {at} of {pages}. What is drawn below are the {len(entries)} entries of this page.")
     leaderboard(frame, query, skip)
     st.caption(
         "Points (0–100) and nats an episode. Entries on one front are tied: their intervals do not tell them apart."
     )
-    if without := [f"{printable(entry.name, 40)}: {entry.unranked}" for entry in found if entry.unranked][:REASONS]:
+    if without := [f"{printable(entry.name, 40)}: {entry.unranked}" for entry in entries if entry.unranked][:REASONS]:
         st.text("No front has " + "; ".join(without) + ".")
     st.subheader("Gain and retention")
-    gain_and_retention(query, skip, found, total)
+    gain_and_retention(query, skip, entries, total)
     st.subheader("Forgetting and drift")
-    law(query, skip, found, row["entries"])
+    law(query, skip, entries, row["entries"])
     st.subheader("Prior tasks")
-    priors(query, skip, len(found))
+    priors(query, skip, len(entries))
     st.subheader("Training curves")
-    training(track, found)
+    training(track, entries)
 
 
 page()
