@@ -275,7 +275,7 @@ def queries(home: Path) -> None:
     """Print how long the queries of the pages take."""
     state, track = State(home), next(iter(TRACKS))
     run, row = state.runs(track)[0], state.overview(0)[0]
-    found = state.entries(Query(track), CELLS, effects=False)
+    entries = state.entries(Query(track), CELLS, effects=False)
     ids = [entry.id for entry in state.entries(Query(track), MOST, effects=False)]
     query, plain = Query(track, search="lab 1", sort="gain"), Query(track)
     asked: dict[str, Callable[[], Any]] = {
@@ -288,7 +288,7 @@ def queries(home: Path) -> None:
         ),
         "track: 100 rows, searched and sorted": lambda: state.entries(query, MOST, effects=False),
         "track: the last page": lambda: state.entries(Query(track), MOST, row["entries"] - MOST, effects=False),
-        "track: prior tasks of 40 entries": lambda: state.with_effects(found),
+        "track: prior tasks of 40 entries": lambda: state.with_effects(entries),
         "track: where all lie": lambda: state.density(Query(track), 40),
         "track: points of the law of 100 entries": lambda: state.law_points(track, None, ids),
         "submission: its row": lambda: state.submission(run["id"]),

@@ -142,9 +142,9 @@ def run(track: Track, study: Study, told: argparse.Namespace) -> None:
     started, done = time.perf_counter(), 0
     with bar(track.id) as progress:
         line = progress.add_task("runs", total=len(specs))
-        for found in sweep(track, specs, told.home, told.workers):
-            if found.record is None:
-                raise RuntimeError(f"{found.spec}: {found.error}")
+        for ended in sweep(track, specs, told.home, told.workers):
+            if ended.record is None:
+                raise RuntimeError(f"{ended.spec}: {ended.error}")
             done += 1
             progress.update(line, completed=done)
     print(f"{track.id}: {done} runs in {time.perf_counter() - started:.0f} s")
@@ -176,11 +176,11 @@ def reached(store: Store, track: Track) -> dict[str, list[Reached]]:
             cells.setdefault((competitor(track.id, run["method"], run["settings"]), run["settings"]["lr"]), []).append(
                 point
             )
-    found: dict[str, list[Reached]] = {}
+    by_method: dict[str, list[Reached]] = {}
     for (name, lr), points in cells.items():
         columns = (np.array([point[column] for point in points]) for column in ("new", "prior", "drift"))
-        found.setdefault(name, []).append(Reached(lr, *columns))
-    return found
+        by_method.setdefault(name, []).append(Reached(lr, *columns))
+    return by_method
 
 
 def best(points: Iterable[Reached], threshold: float, without: int | None = None) -> Reached | None:

@@ -79,8 +79,8 @@ __all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'razorbench' has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(_MODULES[name]), name)
-    return found
+    word = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return word
 
 
 def __dir__() -> list[str]:

@@ -52,7 +52,7 @@ def boxed(reply: str) -> str | None:
     """
     if not finished(reply):
         return None
-    found, at, opened = None, -1, []
+    last, at, opened = None, -1, []
     for part in BOX.finditer(reply):
         said = None
         if part["bare"]:
@@ -62,10 +62,10 @@ def boxed(reply: str) -> str | None:
         elif part[0] == "}" and opened and (start := opened.pop()) is not None and start > at:
             said = reply[start : part.start()].strip()
         if said:
-            found, at = said, start
+            last, at = said, start
         elif said is not None:
-            found = found or ""
-    return found
+            last = last or ""
+    return last
 
 
 def answer_tag(reply: str) -> str | None:
@@ -141,21 +141,21 @@ def calls(reply: str) -> Calls | None:
     """
     if not finished(reply):
         return None
-    found: list[tuple[str, dict[str, Any]]] = []
+    named: list[tuple[str, dict[str, Any]]] = []
     name, at = None, 0
     while keyword := KEYWORD.search(reply, at):
         if keyword["input"]:
             given = inputs(reply, keyword.end())
             if name is None or given is None:
                 return None
-            found.append((name, given[0]))
+            named.append((name, given[0]))
             name, at = None, given[1]
         else:
             word = NAME.match(reply, keyword.end())
             if name is not None or word is None:
                 return None
             name, at = unquoted(word[1]), word.end()
-    return found if found and name is None else None
+    return named if named and name is None else None
 
 
 def inputs(reply: str, at: int) -> tuple[dict[str, Any], int] | None:
@@ -204,17 +204,17 @@ def _finite(text: str) -> float:
 JSON = json.JSONDecoder(object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
 
 
-def same_calls(found: Calls, gold: Calls) -> bool:
+def same_calls(said: Calls, gold: Calls) -> bool:
     """Whether the same tools are called, as often each, each time with the same inputs; in any order.
 
     Our own rule, for real tool calls; of the embedded tasks, mini-tools-v1 keeps the merged one. Inputs are compared
     as JSON: the order of keys does not matter, 7 is 7.0, and neither `true` nor "7" is a number.
     """
-    ours, theirs = (Counter((name, canonical(given)) for name, given in each) for each in (found, gold))
+    ours, theirs = (Counter((name, canonical(given)) for name, given in each) for each in (said, gold))
     return ours == theirs
 
 
-def same_merged(found: Calls, gold: Calls) -> bool:
+def same_merged(said: Calls, gold: Calls) -> bool:
     """Whether the same tools are called, as often each, and all inputs together are the same.
 
     The rule of mini-tools-v1, after the evaluation of ToolAlpaca's calls (arXiv 2306.05301): it does not matter which
@@ -222,7 +222,7 @@ def same_merged(found: Calls, gold: Calls) -> bool:
     """
     ours, theirs = (
         (Counter(name for name, _ in each), canonical({key: given[key] for _, given in each for key in given}))
-        for each in (found, gold)
+        for each in (said, gold)
     )
     return ours == theirs
 

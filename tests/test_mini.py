@@ -6,7 +6,7 @@ import pytest
 from razorbench import Reply, mix
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import Demonstrator, rollout
-from razorbench.tasks.mini.generated import FORMATS, TRAIN, found
+from razorbench.tasks.mini.generated import FORMATS, TRAIN, stated
 from razorbench.tasks.mini.pretraining import SHARES, Pretraining
 
 NEW = ("mini-math-v1", "mini-science-v1", "mini-tools-v1")
@@ -57,7 +57,7 @@ def test_a_skill_is_answered_in_the_wanted_format_only(id):
 
 
 def test_nothing_is_found_where_the_lead_is_missing():
-    assert [found("8", wanted) for wanted in FORMATS] == [None] * 4
+    assert [stated("8", wanted) for wanted in FORMATS] == [None] * 4
 
 
 def test_a_question_is_a_function_of_its_number():

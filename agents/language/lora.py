@@ -64,9 +64,9 @@ class Lora:
     def shapes(self, model: nn.Module) -> dict[str, torch.Size]:
         """The names and shapes of the adapters' matrices; of a map that `model` lacks, none."""
         maps = dict(model.named_modules())
-        found = {}
+        sizes = {}
         for name in self.modules:
             if isinstance(linear := maps.get(name), nn.Linear):
-                found[f"base_model.model.{name}.lora_A.weight"] = torch.Size((self.rank, linear.in_features))
-                found[f"base_model.model.{name}.lora_B.weight"] = torch.Size((linear.out_features, self.rank))
-        return found
+                sizes[f"base_model.model.{name}.lora_A.weight"] = torch.Size((self.rank, linear.in_features))
+                sizes[f"base_model.model.{name}.lora_B.weight"] = torch.Size((linear.out_features, self.rank))
+        return sizes

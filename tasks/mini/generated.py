@@ -108,11 +108,11 @@ class Skill(Generated):
     def grade(self, reply: str, question: Question) -> Outcome:
         """The answer stands, alone and exact, where it is wanted."""
         wanted, answer = question.gold
-        said = found(reply, wanted)
+        said = stated(reply, wanted)
         return Outcome(float(said == answer), {"well_formed": float(said is not None)})
 
 
-def found(reply: str, wanted: str) -> str | None:
+def stated(reply: str, wanted: str) -> str | None:
     """What a finished reply gives as its answer in the wanted format; None where it gives none."""
     if not finished(reply):
         return None

@@ -62,9 +62,9 @@ class MiniTools(Generated):
 
     def grade(self, reply: str, question: Question) -> Outcome:
         """The same calls or not; well-formed is a reply whose calls can be read."""
-        found = calls(reply)
+        said = calls(reply)
         return Outcome(
-            float(found is not None and same_merged(found, question.gold)), {"well_formed": float(found is not None)}
+            float(said is not None and same_merged(said, question.gold)), {"well_formed": float(said is not None)}
         )
 
 
