@@ -61,11 +61,11 @@ class Browser:
     def until(self, wanted: Callable[[], Any], what: str) -> Any:
         """Wait for what is wanted, and return it."""
         end = time.monotonic() + PATIENCE
-        while not (found := wanted()):
+        while not (result := wanted()):
             if time.monotonic() > end:
                 raise AssertionError(f"{what}, in vain, at {self.driver.current_url}:\n{self.text()[:2000]}")
             time.sleep(0.05)
-        return found
+        return result
 
     def js(self, code: str, *given: Any) -> Any:
         return self.driver.execute_script(code, *given)

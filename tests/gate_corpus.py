@@ -109,12 +109,12 @@ def weights(seed: int = 1, shapes: Mapping[str, tuple[int, ...]] = SHAPES) -> di
 
 def adapters(r: int = 2, dtype: str = "F32", modules: Iterable[str] = (Q, DOWN), seed: int = 1) -> dict[str, Any]:
     """LoRA adapters as peft names them."""
-    random, found = np.random.default_rng(seed), {}
+    random, named = np.random.default_rng(seed), {}
     for module in modules:
         out, into = SHAPES[f"{module}.weight"]
-        found[f"base_model.model.{module}.lora_A.weight"] = numbers(random.normal(size=(r, into)), dtype)
-        found[f"base_model.model.{module}.lora_B.weight"] = numbers(random.normal(size=(out, r)), dtype)
-    return found
+        named[f"base_model.model.{module}.lora_A.weight"] = numbers(random.normal(size=(r, into)), dtype)
+        named[f"base_model.model.{module}.lora_B.weight"] = numbers(random.normal(size=(out, r)), dtype)
+    return named
 
 
 def claim(at: Path, more: str = "", **lines: str | None) -> None:
@@ -1268,9 +1268,9 @@ def main() -> None:
         "all others": [case for case in CASES if case.name not in NASTY],
         "the largest": [case for case in CASES if case.name in NASTY],
     }.items():
-        found = list(measure(cases))
-        slowest, largest = max(found, key=lambda each: each.seconds), max(found, key=lambda each: each.peak)
-        print(f"{title}: {sum(each.refused for each in found)} of {len(found)} refused")
+        results = list(measure(cases))
+        slowest, largest = max(results, key=lambda each: each.seconds), max(results, key=lambda each: each.peak)
+        print(f"{title}: {sum(each.refused for each in results)} of {len(results)} refused")
         print(f"  slowest {slowest.seconds:.2f} s ({slowest.name}); peak {largest.peak:.0f} MB ({largest.name})")
 
 

@@ -79,8 +79,8 @@ def test_the_other_examples_pass_the_check(file, attribute, without, tmp_path, m
     exec(compile(BLOCKS[file], file, "exec"), scope)
     monkeypatch.setitem(registry.REGISTERED["task"], "example-v1", scope[attribute])
     checks = check("example-v1", episodes=64)
-    assert [(found.name, found.detail) for found in checks if found.ok is False] == []
-    assert [found.name for found in checks if found.ok is None] == without
+    assert [(finding.name, finding.detail) for finding in checks if finding.ok is False] == []
+    assert [finding.name for finding in checks if finding.ok is None] == without
 
 
 def test_the_page_lists_every_check():

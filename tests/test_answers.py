@@ -138,12 +138,12 @@ def test_elements_are_what_a_divergence_sums():
     episodes = rollout(p, task, task.instances("test"))
     ps, qs = p.logits.detach().log_softmax(-1), q.logits.detach().log_softmax(-1)
     each = (ps.exp() * (ps - qs)).sum(-1)  # [S, T]
-    found, done = elements(p, q, episodes), episodes.turns[0].done
+    drifts, done = elements(p, q, episodes), episodes.turns[0].done
     assert done is not None
-    for s, (code, nats) in enumerate(found):
+    for s, (code, nats) in enumerate(drifts):
         assert nats.tolist() == pytest.approx(each[s, : p.lengths[s]].tolist(), rel=1e-5)
         assert code.tolist() == done.code[s]
-    assert [n.sum().item() for _, n in found] == pytest.approx(divergence(p, q, episodes).nats.tolist(), rel=1e-6)
+    assert [n.sum().item() for _, n in drifts] == pytest.approx(divergence(p, q, episodes).nats.tolist(), rel=1e-6)
 
 
 class Lettered(Speller):
@@ -178,11 +178,11 @@ def test_scored_dialogues_are_painted_over_all_their_turns(toys, tmp_path, monke
 def test_pieces_of_a_language_model_read_as_its_reply():
     policy, said = mini_lm(), "So 3 + 4 = 7.\n\\boxed{ 7 } é"
     (code,) = policy.encode([Reply(said)])
-    found = policy.pieces(torch.tensor(code))
-    assert len(found) == len(code)
-    assert found[-1] == "<|im_end|>"
-    assert "".join(found[:-1]).replace("�", "") == said.replace("é", "")
-    assert " +" in found
+    spelt = policy.pieces(torch.tensor(code))
+    assert len(spelt) == len(code)
+    assert spelt[-1] == "<|im_end|>"
+    assert "".join(spelt[:-1]).replace("�", "") == said.replace("é", "")
+    assert " +" in spelt
 
 
 @pytest.mark.slow
@@ -194,9 +194,9 @@ def test_language_model_is_scored_with_what_it_said(tmp_path):
     with torch.no_grad():
         for parameter in broken.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
-    found = bench.score(broken).answers
-    assert found
-    for row in found:
+    rows = bench.score(broken).answers
+    assert rows
+    for row in rows:
         task, played = bench.tasks[row["task"]], bench.answers[row["task"]].played
         assert played is not None
         at = [str(id) for id in played.instances.id].index(row["item"])
@@ -213,9 +213,9 @@ def test_classifier_is_scored_with_the_images(bench: Bench, tmp_path):
     adapted = bench.base.copy()
     with torch.no_grad():
         list(adapted.parameters())[-1][3] += 20.0  # it says 3 to everything
-    found = bench.score(adapted).answers
-    assert len(found) == 2 * answers.FLIPS
-    files.write(tmp_path, test_record.make(), test_record.columns(), found)
+    rows = bench.score(adapted).answers
+    assert len(rows) == 2 * answers.FLIPS
+    files.write(tmp_path, test_record.make(), test_record.columns(), rows)
     some = files.answers_of(tmp_path, "r1").to_pylist()[-1]  # type: ignore[union-attr]
     assert (some["task"], some["adapted"], some["asked"], some["tokens"]) == ("fashion-mnist-v1", "3", None, None)
     instances = bench.tasks["fashion-mnist-v1"].instances("test")  # type: ignore[union-attr]
@@ -270,7 +270,7 @@ def test_flips_are_what_was_forgotten_or_learned(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("search", "found"),
+    ("search", "hits"),
     [
         ("", ["0", "1", "2", "3"]),
         ("%", ["1"]),
@@ -284,12 +284,12 @@ def test_flips_are_what_was_forgotten_or_learned(tmp_path):
         ("nulltrue", []),
     ],
 )
-def test_search_is_literal_and_knows_no_case(search, found, tmp_path):
+def test_search_is_literal_and_knows_no_case(search, hits, tmp_path):
     said = ["an éclair", "50 % b", "A_B", 'it\'s "so"']
     rows = [row(str(i), **{["asked", "base", "adapted", "asked"][i]: text}) for i, text in enumerate(said)]
     home = home_of(tmp_path, rows, flips=4)
-    assert [flip["item"] for flip in answers.flips(home, "r", PRIOR, "forgot", search)] == found
-    assert answers.count(home, "r", PRIOR, "forgot", search) == len(found)
+    assert [flip["item"] for flip in answers.flips(home, "r", PRIOR, "forgot", search)] == hits
+    assert answers.count(home, "r", PRIOR, "forgot", search) == len(hits)
 
 
 def test_id_that_leads_elsewhere_reads_no_file(tmp_path):
@@ -439,11 +439,11 @@ def test_parts_end_with_lines_and_fit_on_narrow_ones():
 
 def test_tokens_are_laid_out_on_wide_and_narrow_lines():
     tokens = [{"text": text, "nats": 0.0} for text in ("x" * 30, " you", "\n", "z" * 60)]
-    found = pieces(tokens)
-    assert [(p["text"][:3], p["indent"]) for p in found] == [("xxx", 0), ("you", 1), ("↵", 0), ("zzz", 0), ("zzz", 0)]
-    assert [(p["wide_line"], p["wide_column"]) for p in found] == [(0, 0), (0, 30), (0, 34), (1, 0), (1, 36)]
-    assert [(p["narrow_line"], p["narrow_column"]) for p in found] == [(0, 0), (0, 30), (0, 34), (1, 0), (2, 0)]
-    assert all(p["wide_column"] + p["cells"] <= WIDE and p["narrow_column"] + p["cells"] <= NARROW for p in found)
+    laid = pieces(tokens)
+    assert [(p["text"][:3], p["indent"]) for p in laid] == [("xxx", 0), ("you", 1), ("↵", 0), ("zzz", 0), ("zzz", 0)]
+    assert [(p["wide_line"], p["wide_column"]) for p in laid] == [(0, 0), (0, 30), (0, 34), (1, 0), (1, 36)]
+    assert [(p["narrow_line"], p["narrow_column"]) for p in laid] == [(0, 0), (0, 30), (0, 34), (1, 0), (2, 0)]
+    assert all(p["wide_column"] + p["cells"] <= WIDE and p["narrow_column"] + p["cells"] <= NARROW for p in laid)
 
 
 def test_picture_is_drawn_in_the_ink_of_the_page():

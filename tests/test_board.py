@@ -111,9 +111,9 @@ def test_large_track_is_paged_and_all_entries_are_counted(crowded, show):
     first, second = (rows(show(crowded, "track", track=track, page=page, columns="name")) for page in ("1", "2"))
     assert (len(first), len(second)) == (100, 10)
     assert set(first["name"]).isdisjoint(second["name"])
-    found = Store(crowded).entries(Query(track, sort="gain"))
+    entries = Store(crowded).entries(Query(track, sort="gain"))
     shown = rows(show(crowded, "track", track=track, page="2", sort="gain"))
-    assert shown["gain"].tolist() == [entry.gain.value for entry in found[100:]]
+    assert shown["gain"].tolist() == [entry.gain.value for entry in entries[100:]]
     cells = Store(crowded).density(Query(track), 40)
     assert sum(cell["n"] for cell in cells) == 110
     assert any("110 entries" in each.value for each in show(crowded, "overview").markdown)
@@ -190,8 +190,8 @@ def test_hostile_search_finds_what_has_it_and_changes_nothing(strange):
     assert len(held) == len(HOSTILE) == 200
     for text in HOSTILE:
         asked = text.removesuffix(MARK).strip()
-        found = {entry.id for entry in state.entries(Query(TRACK, asked), effects=False)}
-        assert found == {id for id, told in held.items() if asked.lower() in told}, asked[:80]
+        hits = {entry.id for entry in state.entries(Query(TRACK, asked), effects=False)}
+        assert hits == {id for id, told in held.items() if asked.lower() in told}, asked[:80]
     assert strange.joinpath("published.duckdb").read_bytes() == before
 
 
@@ -207,8 +207,8 @@ def test_hostile_search_on_the_page_finds_its_entry(strange, show):
 
 @pytest.mark.slow
 def test_hostile_entries_are_compared(strange, show):
-    found = [entry.id for entry in table(Store(strange), TRACK) if entry.name in SOME]
-    at = show(strange, "compare", track=TRACK, ids=",".join(found))
+    chosen = [entry.id for entry in table(Store(strange), TRACK) if entry.name in SOME]
+    at = show(strange, "compare", track=TRACK, ids=",".join(chosen))
     assert_only_text(at)
     assert not at.error
 
@@ -424,8 +424,8 @@ def test_entries_of_two_tracks_are_not_compared(home):
 
 
 def test_compare_page_shows_the_entries_of_its_link(home, show):
-    found = {entry.method: entry.id for entry in table(Store(home), TRACK)}
-    at = show(home, "compare", track=TRACK, ids=f"{found['sft']},{found['grpo']}")
+    entry_of = {entry.method: entry.id for entry in table(Store(home), TRACK)}
+    at = show(home, "compare", track=TRACK, ids=f"{entry_of['sft']},{entry_of['grpo']}")
     assert at.dataframe[0].value["method"].tolist() == ["sft", "grpo"]
     assert "forgot 1 items that the first kept" in " ".join(each.value for each in at.markdown)
 

@@ -120,9 +120,9 @@ def test_download_is_the_table(browser, home, tmp_path):
     browser.click("[data-testid=stDownloadButton] button", "Download as CSV")
     path = tmp_path / f"{TRACK}.csv"
     browser.until(path.exists, "waited for the download")
-    found = pd.read_csv(path)
-    assert found["name"].tolist() == [row[1] for row in browser.rows()]
-    assert sorted(found["gain"]) == sorted(entry.gain.value for entry in table(Store(home), TRACK))
+    saved = pd.read_csv(path)
+    assert saved["name"].tolist() == [row[1] for row in browser.rows()]
+    assert sorted(saved["gain"]) == sorted(entry.gain.value for entry in table(Store(home), TRACK))
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +130,8 @@ def links(home) -> dict[str, dict[str, str]]:
     """A permalink of each page that shows most of it."""
     one = {"id": f"{TRACK}-sft-0"}
     all = ",".join(entry.id for entry in table(Store(home), TRACK))
-    found = {"track": {"track": TRACK}, "submission": one, "samples": one, "compare": {"track": TRACK, "ids": all}}
-    return {page: found.get(page, {}) for page in PAGES}
+    asked = {"track": {"track": TRACK}, "submission": one, "samples": one, "compare": {"track": TRACK, "ids": all}}
+    return {page: asked.get(page, {}) for page in PAGES}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -173,12 +173,12 @@ def test_what_cannot_be_read_again_is_not_kept(tmp_path):
 
 def test_answers_of_a_language_model_are_kept(tmp_path):
     lm, task = make("agent", "mini-lm-v1"), make("task", "mini-math-v1")
-    found = evaluate(lm, task, items=3)
-    write(tmp_path / "it", found)
+    fresh = evaluate(lm, task, items=3)
+    write(tmp_path / "it", fresh)
     back = read(tmp_path / "it")
     assert back.played is not None
-    assert found.played is not None
-    assert said(back.played) == said(found.played)
+    assert fresh.played is not None
+    assert said(back.played) == said(fresh.played)
     reach = make("task", "fetch-reach-v1")
     write(tmp_path / "robot", bare(rollout(make("agent", "mini-robot-v1"), reach, reach.instances("test").first(1))))
     assert len(read(tmp_path / "robot")) == 1

@@ -178,8 +178,8 @@ def test_packed_predictions_are_those_of_each_conversation_alone(exact, episodes
     assert max(len(pack.talks) for pack in packs) == 4
     model = plain(exact)
     with torch.no_grad():
-        for i, found in enumerate(predicted(exact, episodes)):
-            torch.testing.assert_close(found, alone(model, *as_tokens(exact, episodes, i))[0], rtol=0, atol=1e-6)
+        for i, logp in enumerate(predicted(exact, episodes)):
+            torch.testing.assert_close(logp, alone(model, *as_tokens(exact, episodes, i))[0], rtol=0, atol=1e-6)
 
 
 def test_packed_gradient_is_that_of_each_conversation_alone(exact, episodes):
@@ -252,8 +252,8 @@ def test_size_of_micro_batches_changes_nothing(exact, episodes):
     small = exact.copy()
     small.runtime = replace(exact.runtime, micro_batch=64)
     assert len(list(small.predict(episodes))) > len(list(exact.predict(episodes)))
-    found = log_probabilities(small, episodes)
-    torch.testing.assert_close(found, log_probabilities(exact, episodes), rtol=0, atol=1e-5)
+    logp = log_probabilities(small, episodes)
+    torch.testing.assert_close(logp, log_probabilities(exact, episodes), rtol=0, atol=1e-5)
 
 
 def test_dialogue_goes_on_from_the_sampled_ids(lm):
@@ -354,26 +354,26 @@ def test_architecture_predicts_as_in_transformers(lm, config):
     policy = CausalLM(model, lm.chat.tokenizer, limit=LIMIT)
     played, reference = play(policy, np.repeat(np.arange(4), 2)), plain(policy)
     with torch.no_grad():
-        for i, found in enumerate(predicted(policy, played)):
-            torch.testing.assert_close(found, alone(reference, *as_tokens(lm, played, i))[0], rtol=0, atol=1e-5)
+        for i, logp in enumerate(predicted(policy, played)):
+            torch.testing.assert_close(logp, alone(reference, *as_tokens(lm, played, i))[0], rtol=0, atol=1e-5)
 
 
 # --- drift and methods ------------------------------------------------------------------------------------------------
 
 
 def test_divergence_from_itself_is_zero(lm, episodes):
-    found = divergence(lm, lm.copy(), episodes)
-    assert float(found.nats.abs().max()) == 0.0
-    assert float(found.log_ratio.abs().max()) == 0.0
+    drift = divergence(lm, lm.copy(), episodes)
+    assert float(drift.nats.abs().max()) == 0.0
+    assert float(drift.log_ratio.abs().max()) == 0.0
 
 
 @pytest.mark.slow
 def test_exact_divergence_is_the_mean_of_the_sampled_log_ratio(lm, other):
-    found = divergence(lm, other, play(lm, np.repeat(np.arange(12), 16)))
-    away = found.log_ratio - found.nats
-    assert float(found.nats.mean()) > 0.05
+    drift = divergence(lm, other, play(lm, np.repeat(np.arange(12), 16)))
+    away = drift.log_ratio - drift.nats
+    assert float(drift.nats.mean()) > 0.05
     assert abs(float(away.mean())) < 4 * float(away.std()) / len(away) ** 0.5
-    assert float(found.nats.std()) < float(found.log_ratio.std())
+    assert float(drift.nats.std()) < float(drift.log_ratio.std())
 
 
 @pytest.mark.parametrize("method", ["sft", "eaft", "simpo", "grpo", "dr-grpo"])
@@ -610,13 +610,13 @@ def gradient(value: Tensor, dist: Vocabulary) -> Tensor:
 
 def test_vocabulary_is_a_categorical(pair):
     p, q, ours, theirs, code = pair
-    for found, expected in (
+    for value, expected in (
         (p.log_prob(code), ours.log_prob(code)),
         (kl_divergence(p, q), kl_divergence(ours, theirs)),
         (p.logits, ours.logits),
     ):
-        torch.testing.assert_close(found, expected)
-        torch.testing.assert_close(gradient(found, p), gradient(expected, p))
+        torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(gradient(value, p), gradient(expected, p))
 
 
 def test_likeliest_tokens_are_those_of_a_categorical(pair):

@@ -93,18 +93,18 @@ def run(made, **options):
     """Checks by name of a task class that is registered for the moment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.REGISTERED["task"], "trial-v1", made)
-        return {found.name: found for found in check("trial-v1", **{"episodes": 64, **options})}
+        return {finding.name: finding for finding in check("trial-v1", **{"episodes": 64, **options})}
 
 
 def failures(checks):
-    return [name for name, found in checks.items() if found.ok is False]
+    return [name for name, finding in checks.items() if finding.ok is False]
 
 
 @pytest.mark.parametrize("made", [Good, GoodArrays, GoodDialogue])
 def test_a_good_task_passes_every_check(made):
     checks = run(made)
     assert list(checks) == list(PLAYED)
-    assert [(name, found.detail) for name, found in checks.items() if not found.ok] == []
+    assert [(name, finding.detail) for name, finding in checks.items() if not finding.ok] == []
 
 
 class UnfinishedCard(Good):
@@ -357,7 +357,7 @@ class Bare:
 def test_what_a_task_does_not_offer_does_not_apply():
     checks = run(Bare)
     assert failures(checks) == []
-    assert [name for name, found in checks.items() if found.ok] == ["card", "splits"]
+    assert [name for name, finding in checks.items() if finding.ok] == ["card", "splits"]
     assert "neither `guess` nor `solve`" in checks["replay"].detail
 
 
@@ -369,9 +369,9 @@ def test_answers_in_arrays_of_integers_hold_no_poison():
         def guess(self, asked):
             return 2 * (10 * asked.uniform(1)[:, 0]).astype(int)
 
-    found = run(Integers)["crash"]
-    assert found.ok is None
-    assert "a column of int64" in found.detail
+    finding = run(Integers)["crash"]
+    assert finding.ok is None
+    assert "a column of int64" in finding.detail
 
 
 def test_tensors_can_be_answers():
@@ -389,7 +389,7 @@ def test_tensors_can_be_answers():
         def guess(self, asked):
             return 2.0 * torch.as_tensor(10 * asked.uniform(1)[:, 0]).floor()
 
-    assert [(name, found.detail) for name, found in run(Tensors).items() if not found.ok] == []
+    assert [(name, finding.detail) for name, finding in run(Tensors).items() if not finding.ok] == []
 
 
 def test_missing_data_are_refused_not_reported_as_a_failure():
@@ -410,9 +410,9 @@ def test_what_is_no_task_is_told_what_it_lacks():
     class Nothing:
         card = CARD
 
-    found = run(Nothing)["card"]
-    assert found.ok is False
-    assert "lacks instances, play" in found.detail
+    finding = run(Nothing)["card"]
+    assert finding.ok is False
+    assert "lacks instances, play" in finding.detail
 
 
 def test_a_task_that_keeps_processes_is_closed_after_the_check():
@@ -483,14 +483,14 @@ class Choices:
 def test_a_good_benchmark_passes_the_checks_of_benchmarks():
     checks = run(Choices)
     assert list(checks) == list(MEASURED)
-    assert [(name, found.detail) for name, found in checks.items() if not found.ok] == []
+    assert [(name, finding.detail) for name, finding in checks.items() if not finding.ok] == []
 
 
 def test_a_benchmark_without_agents_of_its_own_is_checked_for_its_card_only():
     class Quiet:
         card, evaluate = CARD, Choices.evaluate
 
-    assert [name for name, found in run(Quiet).items() if found.ok] == ["card"]
+    assert [name for name, finding in run(Quiet).items() if finding.ok] == ["card"]
 
 
 def test_a_benchmark_with_unscored_items_fails():
@@ -525,8 +525,8 @@ def test_a_benchmark_whose_guesser_beats_the_card_fails():
 
 
 def test_an_expert_of_motions_may_miss_one_episode_in_fifty():
-    found = run(Slippery, episodes=256)
-    assert found["oracle"].ok
-    assert "score 98" in found["oracle"].detail or "score 99" in found["oracle"].detail
-    assert "all but" in found["demonstrations"].detail
+    checks = run(Slippery, episodes=256)
+    assert checks["oracle"].ok
+    assert "score 98" in checks["oracle"].detail or "score 99" in checks["oracle"].detail
+    assert "all but" in checks["demonstrations"].detail
     assert "oracle" in failures(run(TooSlippery))

@@ -742,9 +742,9 @@ def test_adapt_score_results_show_rebuild_and_plot_are_one_walk(razorbench, base
     assert f"razorbench score {out} --track {TRACK}" in ran.out
     ran = razorbench("score", out, "--track", TRACK, "--name", "mine", *at)
     assert ran.code == 0
-    found = re.search(r"razorbench show (\w+)", ran.out)
-    assert found
-    record = read(record_folder(based, found[1]))
+    told = re.search(r"razorbench show (\w+)", ran.out)
+    assert told
+    record = read(record_folder(based, told[1]))
     assert f"mine scored: gain {record.gain:+.1f} [" in ran.out
     assert (record.name, record.method, record.seed, record.steps) == ("mine", "grpo", 3, 2)
     assert record.settings == asdict(Settings(steps=2, batch=32, warmup=0))

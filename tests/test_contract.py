@@ -112,7 +112,7 @@ def differ(one: Episodes, other: Episodes) -> str | None:
 )
 def test_task_passes_its_checks(id, data):
     checks = check(id, episodes=CHECKED.get(id, 256))
-    assert [f"{found.name}: {found.detail}" for found in checks if found.ok is False] == []
+    assert [f"{finding.name}: {finding.detail}" for finding in checks if finding.ok is False] == []
 
 
 def test_every_task_of_a_track_is_registered():
@@ -179,8 +179,8 @@ def test_sampler_and_trainer_agree_on_probabilities(ready, drawn):
 
 def test_kl_to_itself_is_zero(ready, adapted, some):
     for policy in (ready.base, adapted):
-        found = divergence(policy, policy, rollout(policy, ready.new, some))
-        assert found.nats.abs().max() == 0
+        drift = divergence(policy, policy, rollout(policy, ready.new, some))
+        assert drift.nats.abs().max() == 0
 
 
 def test_exact_kl_agrees_with_the_sampled_log_ratio_and_has_less_variance(ready, adapted, drawn):
@@ -188,8 +188,8 @@ def test_exact_kl_agrees_with_the_sampled_log_ratio_and_has_less_variance(ready,
         (ready.base, adapted, drawn),
         (adapted, ready.base, rollout(adapted, ready.new, drawn.instances)),
     ):
-        found = divergence(p, q, episodes)
-        exact, sampled = found.nats.double(), found.log_ratio.double()
+        drift = divergence(p, q, episodes)
+        exact, sampled = drift.nats.double(), drift.log_ratio.double()
         error = (sampled - exact).std() / len(exact) ** 0.5
         assert exact.mean() > 0
         assert abs(float((sampled - exact).mean())) < 4 * error

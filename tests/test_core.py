@@ -125,8 +125,8 @@ def test_what_goes_wrong_in_one_game_ends_that_game_alone():
 
     task: Any = Games()
     agent: Any = Recorder()
-    found = rollout(agent, task, Instances(np.arange(3)))
-    assert np.isnan(found.reward).tolist() == [True, True, False]
+    episodes = rollout(agent, task, Instances(np.arange(3)))
+    assert np.isnan(episodes.reward).tolist() == [True, True, False]
 
 
 class Recorder:

@@ -157,14 +157,14 @@ def estimated(change: np.ndarray) -> Estimate:
 
 def seeds_held(n: int, seeds: int, vulnerable: float, q: float, won: float = 0.0, count: int = SUBMISSIONS) -> float:
     """Coverage of one task by entries of several seeds; of the vulnerable the base has a share `won` wrong."""
-    rng, found = np.random.default_rng([n, seeds, int(1e4 * vulnerable), int(100 * q)]), []
+    rng, covered = np.random.default_rng([n, seeds, int(1e4 * vulnerable), int(100 * q)]), []
     truth = vulnerable * q * (2 * won - 1)
     for _ in range(count):
         u = rng.random(n)
         lose, win = u < vulnerable * (1 - won), u > 1 - vulnerable * won
         e = estimated(entry(rng, seeds, lose * q, win * q))
-        found.append(e.low <= truth <= e.high)
-    return float(np.mean(found))
+        covered.append(e.low <= truth <= e.high)
+    return float(np.mean(covered))
 
 
 def retention_held(
@@ -173,7 +173,7 @@ def retention_held(
     """Coverage of the mean over tasks, of which each has a share of vulnerable items. With `boxes` the items of one
     number are vulnerable and lost together in all tasks, which `shared` is told, or not.
     """
-    rng, found = np.random.default_rng([n, seeds, len(vulnerable), int(100 * q)]), []
+    rng, covered = np.random.default_rng([n, seeds, len(vulnerable), int(100 * q)]), []
     truth, names = -np.mean(vulnerable) * q, np.array([f"box {i}" for i in range(n)], object)
     for _ in range(count):
         if boxes:
@@ -183,15 +183,15 @@ def retention_held(
             tasks = [entry(rng, seeds, (rng.random(n) < rate) * q) for rate in vulnerable]
         together = shared(tasks, [names if boxes and told else None] * len(tasks))
         e = combine([estimated(task) for task in tasks], together)
-        found.append(e.low <= truth <= e.high)
-    return float(np.mean(found))
+        covered.append(e.low <= truth <= e.high)
+    return float(np.mean(covered))
 
 
 def wins_of_fronts(n: int, seeds: int, vulnerable: float, q: float, better: float = 0.0, worlds: int = 20) -> float:
     """How often one of two entries beats the other; they lose alike, but that a share `better` of the items is kept by
     the first of them alone.
     """
-    rng, found = np.random.default_rng([n, seeds, int(1e4 * vulnerable), int(100 * q)]), []
+    rng, shares = np.random.default_rng([n, seeds, int(1e4 * vulnerable), int(100 * q)]), []
     for _ in range(worlds):
         lose = np.tile((rng.random(n) < vulnerable) * q, (60, 1))
         lose[30:] = np.where(rng.random(n) < better, 0.9, lose[30:])
@@ -199,8 +199,8 @@ def wins_of_fronts(n: int, seeds: int, vulnerable: float, q: float, better: floa
         alike = [
             np.triu((beaten | beaten.T)[half, half], 1).sum() / (30 * 29 / 2) for half in (slice(30), slice(30, 60))
         ]
-        found.append(beaten[:30, 30:].mean() if better else np.mean(alike))
-    return float(np.mean(found))
+        shares.append(beaten[:30, 30:].mean() if better else np.mean(alike))
+    return float(np.mean(shares))
 
 
 FAULTS = [(150, 3, 0.03, 0.33), (400, 3, 0.01, 0.33), (400, 3, 0.02, 0.33), (150, 10, 0.03, 0.1)]

@@ -107,8 +107,8 @@ def test_every_module_is_in_the_reference(room: str):
 
 def public(module: Path) -> set[str]:
     """The functions and classes of a module."""
-    found = ast.parse(module.read_text(encoding="utf-8")).body
-    return {each.name for each in found if isinstance(each, ast.FunctionDef | ast.ClassDef) and each.name[0] != "_"}
+    body = ast.parse(module.read_text(encoding="utf-8")).body
+    return {each.name for each in body if isinstance(each, ast.FunctionDef | ast.ClassDef) and each.name[0] != "_"}
 
 
 def test_the_readme_begins_with_a_picture_that_moves_and_is_soon_there():

@@ -16,8 +16,8 @@ from razorbench.harness.cli.doctor import diagnose
 def versions(monkeypatch):
     """Pretend that these distributions, and no others, are installed."""
 
-    def pretend(**found):
-        monkeypatch.setattr(doctor, "installed", lambda name: found.get(name.replace("-", "_")))
+    def pretend(**present):
+        monkeypatch.setattr(doctor, "installed", lambda name: present.get(name.replace("-", "_")))
 
     return pretend
 
@@ -173,12 +173,12 @@ def test_data_sets_are_looked_for_in_the_data_folder(tmp_path, monkeypatch):
     for name in ("mnist", "gsm8k"):
         (tmp_path / name).mkdir()
     (tmp_path / "mnist" / "train-images-idx3-ubyte.gz").touch()
-    found = {finding.what: finding for finding in doctor.data()}
-    assert found["data"].state == "ok"
-    assert found["data: parity track"].detail == "no fashion_mnist"
-    assert "unset RAZORBENCH_DATA" in found["data: parity track"].cure
-    assert "gsm8k" in found["data: math track"].detail  # an empty folder holds no data
-    assert "https://github.com/openai/grade-school-math" in found["data: math track"].cure
+    findings = {finding.what: finding for finding in doctor.data()}
+    assert findings["data"].state == "ok"
+    assert findings["data: parity track"].detail == "no fashion_mnist"
+    assert "unset RAZORBENCH_DATA" in findings["data: parity track"].cure
+    assert "gsm8k" in findings["data: math track"].detail  # an empty folder holds no data
+    assert "https://github.com/openai/grade-school-math" in findings["data: math track"].cure
     (tmp_path / "fashion_mnist").mkdir()
     (tmp_path / "fashion_mnist" / "train-images-idx3-ubyte.gz").touch()
     assert {finding.what: finding.state for finding in doctor.data()}["data: parity track"] == "ok"

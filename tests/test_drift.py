@@ -38,19 +38,19 @@ def test_forward_kl_is_from_the_base_to_the_adapted_policy():
 def test_divergence_of_an_episode_sums_over_its_real_elements_alone():
     p, q, task = table(1), table(2), Spell()
     episodes = rollout(p, task, task.instances("test"))
-    found = divergence(p, q, episodes)
+    drift = divergence(p, q, episodes)
     ps, qs = p.logits.detach().log_softmax(-1), q.logits.detach().log_softmax(-1)
     each = (ps.exp() * (ps - qs)).sum(-1)  # [S, T]
     expected = [each[s, :length].sum().item() for s, length in enumerate(p.lengths)]
-    assert found.nats.tolist() == pytest.approx(expected, rel=1e-5)
-    assert found.elements.tolist() == p.lengths
+    assert drift.nats.tolist() == pytest.approx(expected, rel=1e-5)
+    assert drift.elements.tolist() == p.lengths
 
 
 def test_divergence_to_itself_is_zero():
     p, task = table(1), Spell()
-    found = divergence(p, p, rollout(p, task, task.instances("test")))
-    assert found.nats.tolist() == [0.0] * 4
-    assert found.log_ratio.tolist() == [0.0] * 4
+    drift = divergence(p, p, rollout(p, task, task.instances("test")))
+    assert drift.nats.tolist() == [0.0] * 4
+    assert drift.log_ratio.tolist() == [0.0] * 4
 
 
 # --- what rounding makes of nothing -----------------------------------------------------------------------------------
@@ -69,12 +69,12 @@ def test_kl_over_a_large_vocabulary_in_bf16_is_that_of_its_weights(large):
     hidden, other, head = large
     ours, theirs = ((x.double() @ head.double().T).log_softmax(-1) for x in (hidden, other))
     exact = (ours.exp() * (ours - theirs)).sum(-1)
-    found = kl(Vocabulary(hidden, head), Vocabulary(other, head)).double()
+    ours_kl = kl(Vocabulary(hidden, head), Vocabulary(other, head)).double()
     assert exact.max() < 1e-3
-    torch.testing.assert_close(found, exact, rtol=1e-3, atol=1e-9)
+    torch.testing.assert_close(ours_kl, exact, rtol=1e-3, atol=1e-9)
     rounded = ((hidden @ head.T).float().log_softmax(-1), (other @ head.T).float().log_softmax(-1))  # as it was
     wrong = (rounded[0].exp() * (rounded[0] - rounded[1])).sum(-1).double()
-    assert (wrong - exact).abs().mean() > 20 * (found - exact).abs().mean()
+    assert (wrong - exact).abs().mean() > 20 * (ours_kl - exact).abs().mean()
 
 
 def test_log_probabilities_are_in_single_precision_whatever_the_weights_are(large):
@@ -92,9 +92,9 @@ def test_kl_of_near_distributions_is_not_lost_to_rounding():
     other = logits + 1e-5 * torch.randn(40, 5000, generator=source, dtype=torch.float64)
     ours, theirs = logits.log_softmax(-1), other.log_softmax(-1)
     exact = (ours.exp() * (ours - theirs)).sum(-1)  # about 5e-11 nats
-    found = relative_entropy(ours.float(), theirs.float()).double()
-    assert (found >= 0).all()
-    assert (found - exact).abs().max() < 1e-9
+    nats = relative_entropy(ours.float(), theirs.float()).double()
+    assert (nats >= 0).all()
+    assert (nats - exact).abs().max() < 1e-9
     plain = (ours.float().exp() * (ours.float() - theirs.float())).sum(-1).double()
     assert (plain - exact).abs().max() > 1e-8  # the sum as it was
 
@@ -105,9 +105,9 @@ def test_relative_entropy_and_its_gradient_are_those_of_the_plain_sum(scale):
     a, b = (scale * torch.randn(7, 50, generator=source, dtype=torch.float64) for _ in range(2))
     a.requires_grad_()
     p, q = a.log_softmax(-1), b.log_softmax(-1)
-    plain, found = (p.exp() * (p - q)).sum(-1), relative_entropy(p, q)
-    torch.testing.assert_close(found, plain)
-    (expected,), (gradient,) = (torch.autograd.grad(x.sum(), a, retain_graph=True) for x in (plain, found))
+    plain, nats = (p.exp() * (p - q)).sum(-1), relative_entropy(p, q)
+    torch.testing.assert_close(nats, plain)
+    (expected,), (gradient,) = (torch.autograd.grad(x.sum(), a, retain_graph=True) for x in (plain, nats))
     torch.testing.assert_close(gradient, expected)
 
 
@@ -137,13 +137,13 @@ def test_floor_of_rows_of_several_elements_and_turns_pairs_each_with_itself():
     task = make("task", "fetch-reach-v1")
     robot = make("agent", "mini-robot-v1")
     episodes = rollout(robot, task, task.instances("test").first(3))
-    found = floor(robot, episodes)
-    assert found is not None
-    assert float(found.nats.max()) < 1e-6  # else rows were held against other rows
+    least = floor(robot, episodes)
+    assert least is not None
+    assert float(least.nats.max()) < 1e-6  # else rows were held against other rows
     spelt = rollout(table(1), Spell(), Spell().instances("test"))
-    found = floor(table(1), spelt)
-    assert found is not None
-    assert float(found.nats.max()) < 1e-9
+    least = floor(table(1), spelt)
+    assert least is not None
+    assert float(least.nats.max()) < 1e-9
 
 
 def test_policy_whose_rows_cannot_be_taken_apart_has_no_floor():

@@ -150,8 +150,8 @@ def aggregate(store: Store, now: datetime = NOW) -> dict[str, dict[str, Any]]:
 
 
 def result(row: dict[str, Any], task: str, metric: str) -> dict[str, Any]:
-    (found,) = [r for r in row["evaluation_results"] if r["evaluation_result_id"].split("/")[1:] == [task, metric]]
-    return found
+    (wanted,) = [r for r in row["evaluation_results"] if r["evaluation_result_id"].split("/")[1:] == [task, metric]]
+    return wanted
 
 
 def test_each_submission_is_one_file_that_says_who_measured_what(board: Store):
@@ -183,10 +183,10 @@ def test_scores_gain_retention_and_drift_are_metrics_with_their_uncertainty(boar
     assert change["score_details"]["score"] == -50.0
     record = board.submission(f"{TRACK}-sft-0")
     for name in ("gain", "retention"):
-        found = result(row, "all", name)["score_details"]
-        assert found["score"] == record[name]
-        assert found["uncertainty"]["confidence_interval"]["lower"] == record[f"{name}_low"]
-        assert found["uncertainty"]["standard_error"]["value"] == record[f"{name}_se"]
+        details = result(row, "all", name)["score_details"]
+        assert details["score"] == record[name]
+        assert details["uncertainty"]["confidence_interval"]["lower"] == record[f"{name}_low"]
+        assert details["uncertainty"]["standard_error"]["value"] == record[f"{name}_se"]
     drift = result(row, TRACK, "forward_kl_episode")
     assert drift["score_details"]["score"] == 1.0
     config = drift["metric_config"]
@@ -204,16 +204,16 @@ def test_scores_lie_within_their_bounds_and_all_that_has_no_field_is_text(board:
 
     for row in [*aggregate(board).values(), *aggregate(strangers).values()]:
         assert all(isinstance(text, str) for text in texts(row))
-        for found in row["evaluation_results"]:
-            config = found["metric_config"]
-            assert float(config["min_score"]) <= found["score_details"]["score"] <= float(config["max_score"])
+        for one in row["evaluation_results"]:
+            config = one["metric_config"]
+            assert float(config["min_score"]) <= one["score_details"]["score"] <= float(config["max_score"])
             assert config["score_type"] == "continuous"
 
 
 def test_what_is_not_known_is_left_out(store: Store):
     put(store, make(track=TRACK, gain=None, gain_low=None, gain_high=None, gain_se=None, drifts=()), FLAT, FLAT)
     (row,) = aggregate(store).values()
-    named = [found["evaluation_result_id"].rpartition("/")[2] for found in row["evaluation_results"]]
+    named = [one["evaluation_result_id"].rpartition("/")[2] for one in row["evaluation_results"]]
     assert named == ["score", "score", "change", "retention"]
 
 
@@ -230,8 +230,8 @@ def test_who_evaluated_stands_to_who_adapted_as_the_record_knows(store: Store):
     told = {"id": "ab", "claim": {"reported": {}}, "overlap": None, "kind": "full", "submitted_at": "2025-11-20"}
     where = {"ours": {"adapted": {"razorbench": "0.1.0"}}, "theirs": {"submission": told}, "nobody": {"adapted": {}}}
     add(store, *((scored(id, samples, provenance=provenance, method=id), samples) for id, provenance in where.items()))
-    found = {id: row["source_metadata"]["evaluator_relationship"] for id, row in aggregate(store).items()}
-    assert found == {"ours": "first_party", "theirs": "third_party", "nobody": "other"}
+    relations = {id: row["source_metadata"]["evaluator_relationship"] for id, row in aggregate(store).items()}
+    assert relations == {"ours": "first_party", "theirs": "third_party", "nobody": "other"}
     developers = {id: row["model_info"]["developer"] for id, row in aggregate(store).items()}
     assert developers == {"ours": "razorbench", "theirs": "unknown", "nobody": "unknown"}
 
@@ -314,30 +314,30 @@ def pages(board: Store, strangers: Store) -> dict[str, Page]:
 
 @pytest.mark.slow
 def test_what_strangers_wrote_is_text_and_nothing_else(pages: dict[str, Page]):
-    found = pages["strangers"]
-    assert not any(MARK in text for text in (*found.other, found.inside("script"), found.inside("style")))
-    for tag, attributes in found.tags:
+    html = pages["strangers"]
+    assert not any(MARK in text for text in (*html.other, html.inside("script"), html.inside("style")))
+    for tag, attributes in html.tags:
         assert not any(MARK in part for part in (tag, *attributes, *attributes.values()))
-    shown = [text for where, text in found.texts if MARK in text]
+    shown = [text for where, text in html.texts if MARK in text]
     assert len(shown) > len(HOSTILE)
     assert not set("".join(shown)) & {"\x00", "\x1b", "\u202e", "\u2066"}
-    assert {tag for tag, _ in found.tags} & {"img", "iframe", "object", "embed", "link", "base", "form"} == set()
+    assert {tag for tag, _ in html.tags} & {"img", "iframe", "object", "embed", "link", "base", "form"} == set()
 
 
 @pytest.mark.parametrize("name", ["board", "strangers"])
 def test_the_page_asks_nobody_for_anything(name: str, pages: dict[str, Page]):
-    found = pages[name]
-    for tag, attributes in found.tags:
+    html = pages[name]
+    for tag, attributes in html.tags:
         assert not any("//" in value for value in attributes.values()), (tag, attributes)
         assert not {"src", "srcset", "action", "data"} & set(attributes)
         assert not any(key.startswith("on") for key in attributes)
         assert attributes.get("href", "#").startswith("#")
-    assert not re.search("url|import|//", found.inside("style"))
-    (policy,) = [a["content"] for _, a in found.tags if a.get("http-equiv") == "Content-Security-Policy"]
-    digest = b64encode(sha256(found.inside("script").encode()).digest()).decode()
+    assert not re.search("url|import|//", html.inside("style"))
+    (policy,) = [a["content"] for _, a in html.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    digest = b64encode(sha256(html.inside("script").encode()).digest()).decode()
     assert "default-src 'none'" in policy
     assert f"script-src 'sha256-{digest}'" in policy
-    assert [tag for tag, _ in found.tags].count("script") == 1
+    assert [tag for tag, _ in html.tags].count("script") == 1
 
 
 def test_the_table_holds_the_numbers_of_the_board(pages: dict[str, Page], board: Store):
@@ -355,22 +355,22 @@ def test_the_table_holds_the_numbers_of_the_board(pages: dict[str, Page], board:
 
 def test_entries_that_cannot_be_told_apart_are_called_tied(board: Store):
     entries = [replace(entry, rank=1) for entry in table(board, TRACK)]
-    found = Page(report(board, entries, NOW))
-    assert "3 are tied on front 1" in found.inside("b")
-    assert found.inside("td").count("1, tied") == 3
+    html = Page(report(board, entries, NOW))
+    assert "3 are tied on front 1" in html.inside("b")
+    assert html.inside("td").count("1, tied") == 3
 
 
 def test_figures_say_what_they_show_and_their_parts_are_found(pages: dict[str, Page]):
-    found = pages["board"]
-    labels = [attributes.get("aria-label", "") for tag, attributes in found.tags if tag == "svg"]
+    html = pages["board"]
+    labels = [attributes.get("aria-label", "") for tag, attributes in html.tags if tag == "svg"]
     assert len(labels) == len(set(labels)) == 3
     assert all(len(label) > 50 for label in labels)
-    assert all(attributes["role"] == "img" for tag, attributes in found.tags if tag == "svg")
-    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert all(attributes["role"] == "img" for tag, attributes in html.tags if tag == "svg")
+    ids = [attributes["id"] for _, attributes in html.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    values = " ".join(value for _, attributes in found.tags for value in attributes.values())
+    values = " ".join(value for _, attributes in html.tags for value in attributes.values())
     assert set(re.findall(r"url\(#([^)]+)\)", values)) <= set(ids)
-    assert {a["href"][1:] for _, a in found.tags if "href" in a} <= set(ids)
+    assert {a["href"][1:] for _, a in html.tags if "href" in a} <= set(ids)
 
 
 def test_a_change_is_coloured_by_its_size_and_has_its_number(pages: dict[str, Page]):

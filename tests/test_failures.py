@@ -224,11 +224,11 @@ class Mumbles(Speller):
 
 def test_adapted_agent_that_cannot_be_read_on_half_of_the_items_loses_them(bench: Bench, monkeypatch):
     monkeypatch.setattr(type(bench.new), "play", each(reads_strictly))
-    found = bench.answers["dialogue-v1"]
+    base = bench.answers["dialogue-v1"]
     scored = bench.score(Mumbles(bench.base, lambda i: i % 2 == 1))
     new = scored.scores[0]
-    right = found.score == 1
-    odd = np.array([int(i) % 2 == 1 for i in found.id])
+    right = base.score == 1
+    odd = np.array([int(i) % 2 == 1 for i in base.id])
     assert (new.unscored, new.unscored_adapted, new.failed_base, new.failed_adapted) == (0, 0, 0, int(odd.sum()))
     assert new.base == pytest.approx(100 * right.mean())
     assert new.adapted == pytest.approx(100 * (right & ~odd).mean())
@@ -248,10 +248,12 @@ def lossy(bench: Bench, monkeypatch, share: float) -> None:
     _ = bench.answers
 
     def evaluated(agent, task, **how):
-        found = evaluate(agent, task, **how)
-        score = found.score.copy()
+        answered = evaluate(agent, task, **how)
+        score = answered.score.copy()
         score[: int(share * len(score))] = np.nan
-        return replace(found, score=score, error=["the simulator died" if np.isnan(each) else None for each in score])
+        return replace(
+            answered, score=score, error=["the simulator died" if np.isnan(each) else None for each in score]
+        )
 
     monkeypatch.setattr(score, "evaluate", evaluated)
 
@@ -408,9 +410,9 @@ def test_points_of_a_curve_are_paired_like_the_score(bench: Bench, monkeypatch):
     right = bench.answers["dialogue-v1"].score == 1
 
     def evaluated(agent, task, **how):
-        found = evaluate(agent, task, **how)
-        lost = right[: len(found)] if len(found) == len(right) else np.zeros(len(found), bool)
-        return replace(found, score=np.where(lost, np.nan, found.score))  # the items that are right have no score
+        answered = evaluate(agent, task, **how)
+        lost = right[: len(answered)] if len(answered) == len(right) else np.zeros(len(answered), bool)
+        return replace(answered, score=np.where(lost, np.nan, answered.score))  # the items that are right have no score
 
     monkeypatch.setattr(score, "evaluate", evaluated)
     assert bench.point(same, 1).new == pytest.approx(start.new)  # a plain mean of what is left would say 0

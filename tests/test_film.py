@@ -80,11 +80,11 @@ def test_refuses_an_unknown_instance_and_a_task_without_pictures(tmp_path, task)
 
 def test_says_what_to_install_where_there_is_no_opengl():
     program = f"from razorbench.tasks.fetch.simulator import studio\nwith studio({PICK!r}): pass"
-    found = subprocess.run(
+    ran = subprocess.run(
         [sys.executable, "-c", program],
         env={"MUJOCO_GL": "glfw", "PATH": "", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
-    assert "razorbench.harness.core.errors.Refused" in found.stderr
-    assert "apt-get install libegl1" in found.stderr
+    assert "razorbench.harness.core.errors.Refused" in ran.stderr
+    assert "apt-get install libegl1" in ran.stderr

@@ -113,13 +113,13 @@ def test_weights_have_one_digest_in_whatever_file(base, tmp_path):
 
 
 def test_adapters_with_another_alpha_are_other_weights(base, tmp_path):
-    found = set()
+    digests = set()
     for alpha in (4, 8):
         source = tmp_path / f"source-{alpha}"
         lora(source)
         put(source / "adapter_config.json", {**ADAPTER, "lora_alpha": alpha})
-        found |= set(submit(source, tmp_path / f"target-{alpha}", base).weights)
-    assert len(found) == 2
+        digests |= set(submit(source, tmp_path / f"target-{alpha}", base).weights)
+    assert len(digests) == 2
 
 
 def test_template_is_refused_where_the_base_has_none(base, tmp_path):
@@ -151,9 +151,9 @@ def test_one_seed_in_its_folder_is_scored_from_there(base, tmp_path):
 
 def test_copy_is_read_only_and_named_by_its_content(tmp_path):
     seeds(tmp_path / "source")
-    found = take(tmp_path / "source", tmp_path / "target", LIMIT)
-    assert list(found) == ["seed-3/model.safetensors", "seed-5/model.safetensors", "submission.toml"]
-    for name, digest in found.items():
+    copied = take(tmp_path / "source", tmp_path / "target", LIMIT)
+    assert list(copied) == ["seed-3/model.safetensors", "seed-5/model.safetensors", "submission.toml"]
+    for name, digest in copied.items():
         path = tmp_path / "target" / name
         assert sha256(path.read_bytes()).hexdigest() == digest
         assert path.read_bytes() == (tmp_path / "source" / name).read_bytes()
@@ -233,10 +233,10 @@ def test_file_that_becomes_a_link_before_it_is_opened_is_refused(tmp_path, monke
     entries = copying._entries
 
     def then(handle: int, at: str):
-        found = entries(handle, at)
+        listed = entries(handle, at)
         (tmp_path / "source/model.safetensors").unlink()
         (tmp_path / "source/model.safetensors").symlink_to("/etc/passwd")
-        return found
+        return listed
 
     monkeypatch.setattr(copying, "_entries", then)
     with pytest.raises(Refused, match="cannot be opened as a file"):
@@ -248,10 +248,10 @@ def test_pipe_that_takes_the_place_of_a_file_is_refused_without_waiting(tmp_path
     entries = copying._entries
 
     def then(handle: int, at: str):
-        found = entries(handle, at)
+        listed = entries(handle, at)
         (tmp_path / "source/model.safetensors").unlink()
         os.mkfifo(tmp_path / "source/model.safetensors")
-        return found
+        return listed
 
     monkeypatch.setattr(copying, "_entries", then)
     with pytest.raises(Refused, match="no plain file any more"):
@@ -300,20 +300,20 @@ def test_header_agrees_with_the_safetensors_library(tmp_path):
     path = tmp_path / "x.safetensors"
     arrays = {"b": np.arange(6, dtype=np.float16).reshape(2, 3), "a": np.array(7, np.int64), "c": np.ones((1, 5), bool)}
     save_file(arrays, path, {"format": "np"})
-    found = tensors.header(path)
+    header = tensors.header(path)
     with safe_open(path, "numpy") as theirs:
-        assert found.metadata == theirs.metadata()
-        assert found.tensors.keys() == set(theirs.keys())
+        assert header.metadata == theirs.metadata()
+        assert header.tensors.keys() == set(theirs.keys())
     for name, array in arrays.items():
-        tensor = found.tensors[name]
+        tensor = header.tensors[name]
         assert tensor.shape == array.shape
         assert path.read_bytes()[tensor.start : tensor.stop] == array.tobytes()
 
 
 def test_bfloat16_is_read_as_the_upper_half_of_a_float(tmp_path):
     put(tmp_path / "x.safetensors", packed({"a": ("BF16", (2,), struct.pack("<HH", 0x3FC0, 0xC000))}))
-    found = tensors.header(tmp_path / "x.safetensors")
-    assert np.concatenate(list(tensors.values(found, "a"))).tolist() == [1.5, -2.0]
+    header = tensors.header(tmp_path / "x.safetensors")
+    assert np.concatenate(list(tensors.values(header, "a"))).tolist() == [1.5, -2.0]
 
 
 def test_digest_is_that_of_names_shapes_and_bytes(tmp_path):
@@ -447,8 +447,8 @@ def test_claim_says_what_its_file_says():
         name = "GSM8K"
         fingerprints = "train.hashes"
     """
-    found = claim.read(text)
-    assert found == claim.Claim(
+    said = claim.read(text)
+    assert said == claim.Claim(
         track="mini-math-v1",
         name="Größe",
         method="rl-1",
@@ -458,7 +458,7 @@ def test_claim_says_what_its_file_says():
         data=(claim.Data("GSM8K", fingerprints="train.hashes"),),
         reported={"gain": 3.0},
     )
-    assert claim.read(claim.write(found)) == found
+    assert claim.read(claim.write(said)) == said
 
 
 def test_unknown_key_names_the_nearest():
@@ -488,7 +488,7 @@ def test_gate_loads_no_model_library():
 
 @pytest.mark.slow
 def test_largest_submissions_take_less_than_300_mb():
-    found = list(measure(case for case in CASES if case.name in NASTY))
-    assert len(found) >= 12
-    assert all(each.refused for each in found)
-    assert max(each.peak for each in found) < 300, found
+    results = list(measure(case for case in CASES if case.name in NASTY))
+    assert len(results) >= 12
+    assert all(each.refused for each in results)
+    assert max(each.peak for each in results) < 300, results

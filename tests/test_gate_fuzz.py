@@ -99,13 +99,13 @@ def look(raw: bytes) -> None:
     """Read a file as safetensors; if it passes, its tensors must cover the data, each byte once."""
     FILE.write_bytes(raw)
     with suppress(Refused):
-        found = tensors.header(FILE)
-        covered = sorted((tensor.start, tensor.stop) for tensor in found.tensors.values())
+        header = tensors.header(FILE)
+        covered = sorted((tensor.start, tensor.stop) for tensor in header.tensors.values())
         assert covered[0][0] == 8 + int.from_bytes(raw[:8], "little")
         assert all(stop == start for (_, stop), (start, _) in pairwise(covered))
         assert covered[-1][1] == len(raw)
-        assert len(tensors.digest(found)) == 64
-        tensors.finite(found)
+        assert len(tensors.digest(header)) == 64
+        tensors.finite(header)
 
 
 @often
@@ -162,8 +162,8 @@ def test_random_text_is_refused_as_a_claim(text):
 @given(mutated(TOML.encode()))
 def test_mutated_claim_is_refused_or_can_be_written(raw):
     with suppress(Refused):
-        found = claim.read(raw.decode("utf-8", "surrogateescape"))
-        assert claim.read(claim.write(found)) == found
+        read = claim.read(raw.decode("utf-8", "surrogateescape"))
+        assert claim.read(claim.write(read)) == read
 
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,39}", fullmatch=True)
@@ -200,9 +200,9 @@ claims = st.builds(
 @often
 @given(claims)
 def test_claim_that_is_written_is_read_back_equal(made):
-    found = claim.read(claim.write(made))
-    assert found == made
-    assert {name: type(value) for name, value in found.settings.items()} == {
+    again = claim.read(claim.write(made))
+    assert again == made
+    assert {name: type(value) for name, value in again.settings.items()} == {
         name: type(value) for name, value in made.settings.items()
     }
 

@@ -36,7 +36,7 @@ def test_a_reply_that_was_cut_off_has_no_answer():
 
 
 @pytest.mark.parametrize(
-    ("reply", "found"),
+    ("reply", "inside"),
     [
         (r"so \boxed{8}", "8"),
         (r"\boxed{7} no, \boxed{8}", "8"),
@@ -49,12 +49,12 @@ def test_a_reply_that_was_cut_off_has_no_answer():
         (r"\\boxed{8}", "8"),
     ],
 )
-def test_the_last_box_counts_with_its_braces_balanced(reply, found):
-    assert boxed(reply) == found
+def test_the_last_box_counts_with_its_braces_balanced(reply, inside):
+    assert boxed(reply) == inside
 
 
 @pytest.mark.parametrize(
-    ("reply", "found"),
+    ("reply", "inside"),
     [
         (r"\boxed{\left\{x\right.}", r"\left\{x\right."),
         (r"\boxed{a\}b}", r"a\}b"),
@@ -63,12 +63,12 @@ def test_the_last_box_counts_with_its_braces_balanced(reply, found):
         (r"\boxed{\{}", r"\{"),
     ],
 )
-def test_braces_that_are_signs_neither_open_nor_close(reply, found):
-    assert boxed(reply) == found
+def test_braces_that_are_signs_neither_open_nor_close(reply, inside):
+    assert boxed(reply) == inside
 
 
 @pytest.mark.parametrize(
-    ("reply", "found"),
+    ("reply", "inside"),
     [
         (r"\fbox{8}", "8"),
         (r"\boxed {8}", "8"),
@@ -85,8 +85,8 @@ def test_braces_that_are_signs_neither_open_nor_close(reply, found):
         (r"\boxed{7} no, \boxed 8", "8"),
     ],
 )
-def test_a_box_is_also_written_as_fbox_with_a_space_and_without_braces(reply, found):
-    assert boxed(reply) == found
+def test_a_box_is_also_written_as_fbox_with_a_space_and_without_braces(reply, inside):
+    assert boxed(reply) == inside
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_mention_of_the_box_hides_no_answer_before_or_after_it(mention):
 
 
 @pytest.mark.parametrize(
-    ("reply", "found"),
+    ("reply", "inside"),
     [
         ("<answer>A</answer> no <answer> B </answer>", "B"),
         ("<answer>A", None),
@@ -123,8 +123,8 @@ def test_a_mention_of_the_box_hides_no_answer_before_or_after_it(mention):
         ("<answers>B</answers>", None),
     ],
 )
-def test_the_last_answer_tag_counts(reply, found):
-    assert answer_tag(reply) == found
+def test_the_last_answer_tag_counts(reply, inside):
+    assert answer_tag(reply) == inside
 
 
 @pytest.mark.parametrize(
@@ -503,9 +503,9 @@ def test_calls_are_the_same_whatever_their_order_and_the_order_of_their_keys(sam
     ],
 )
 def test_inputs_are_compared_as_json(same, said, gold, right):
-    found = calls(f'Action: a\nAction Input: {{"x": {said}}}')
-    assert found is not None
-    assert same(found, [("a", {"x": json.loads(gold)})]) is right
+    called = calls(f'Action: a\nAction Input: {{"x": {said}}}')
+    assert called is not None
+    assert same(called, [("a", {"x": json.loads(gold)})]) is right
 
 
 def test_each_call_has_its_own_inputs_unless_the_rule_merges_them():
@@ -537,8 +537,8 @@ REPLIES = st.one_of(
 @given(REPLIES)
 def test_every_reply_gets_a_verdict(reply):
     for grader in (boxed, answer_tag):
-        found = grader(reply)
-        assert found is None or found in reply
+        answer = grader(reply)
+        assert answer is None or answer in reply
     read = calls(reply)
     if read is not None:
         assert same_calls(read, read)

@@ -141,8 +141,8 @@ def kill(pid: int, whom: str, rng: random.Random) -> bool:
         os.killpg(pid, signal.SIGKILL)
     elif whom == "parent":
         os.kill(pid, signal.SIGKILL)
-    elif found := workers(pid):
-        os.kill(rng.choice(found), signal.SIGKILL)
+    elif pids := workers(pid):
+        os.kill(rng.choice(pids), signal.SIGKILL)
     else:
         return False
     return True
@@ -284,12 +284,12 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 
 def numbers(home: Path) -> dict[str, Any]:
     """What the records of a home say, by id, without when, where and how long."""
-    found = {}
+    by_id = {}
     for record in all_records(home):
         row = plain(record)
         cost = {name: value for name, value in row["cost"].items() if "seconds" not in name}
-        found[record.id] = {**row, "cost": cost, "provenance": None, "scored_at": None}, samples_of(home, record.id)
-    return found
+        by_id[record.id] = {**row, "cost": cost, "provenance": None, "scored_at": None}, samples_of(home, record.id)
+    return by_id
 
 
 def rows(home: Path) -> dict[str, list[str]]:

@@ -14,5 +14,5 @@ from tests.load_queue import run
 def test_every_submission_is_scored_once_whoever_is_killed(tmp_path: Path, served: bool, monkeypatch):
     if served and "CI" not in os.environ:
         pytest.importorskip("duckdb_extension_quack", reason="the extension packages of DuckDB are not installed")
-    found = run(submissions=12, bringers=4, workers=3, every=1.0, served=served, home=tmp_path)
-    assert found["workers killed"] > 0  # that all agrees, `run` has asserted
+    counts = run(submissions=12, bringers=4, workers=3, every=1.0, served=served, home=tmp_path)
+    assert counts["workers killed"] > 0  # that all agrees, `run` has asserted

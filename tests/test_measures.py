@@ -80,8 +80,8 @@ def test_entropy_of_samples_is_that_of_the_policy():
             entropy = part.masked(part.dist.entropy())
             exact += float(entropy.sum())
             total += int(entropy.numel() if part.mask is None else part.mask.sum())
-    found = Sampled.of(played, np.repeat(np.arange(20), 40)).measures()
-    assert found["entropy"] == pytest.approx(exact / total, rel=0.05)
+    measures = Sampled.of(played, np.repeat(np.arange(20), 40)).measures()
+    assert measures["entropy"] == pytest.approx(exact / total, rel=0.05)
 
 
 def reports(method: str, **changes: Any) -> list[Report]:
@@ -143,9 +143,9 @@ def test_steps_without_a_signal_are_counted_and_go_on_counting_after_a_stop(tmp_
 
 
 def test_windows_keep_the_mean_its_error_and_the_longest_silence():
-    found = measured([Report(i + 1, 0.1, 0.0, 0.0, 0.0, 1, 1, 0.0, {"length": i, "silent": i % 3}) for i in range(128)])
-    assert len(found) == 2 * 64
-    length, silent = found[:2]
+    rows = measured([Report(i + 1, 0.1, 0.0, 0.0, 0.0, 1, 1, 0.0, {"length": i, "silent": i % 3}) for i in range(128)])
+    assert len(rows) == 2 * 64
+    length, silent = rows[:2]
     assert (length.step, length.name, length.value, length.se) == (2, "length", 0.5, pytest.approx(0.5))
     assert (silent.name, silent.value, silent.se) == ("silent", 1.0, None)
 

@@ -54,8 +54,8 @@ def test_what_is_held_is_what_is_computed(width, layers, lora):
     adapters = sum(lora * (linear.in_features + linear.out_features) for linear in maps)
     expected = held(weights, adapters)
     assert sum(p.numel() for p in adaptation.parameters) * 4 == expected.trained
-    found = allocated() - before
-    assert expected.total <= found < 1.1 * expected.total + 2**20  # masks, counters and the task's questions besides
+    held_now = allocated() - before
+    assert expected.total <= held_now < 1.1 * expected.total + 2**20  # masks, counters and the task's questions besides
 
 
 def test_what_does_not_fit_is_refused_before_the_first_step(monkeypatch):

@@ -55,8 +55,8 @@ def test_equal_rewards_have_weight_zero_however_large_they_are(value, n):
 
 
 def test_small_differences_of_large_rewards_count_in_full():
-    found = standardised(batch([100.1, 100.1, 100.1, 100.1 + 1e-6], [0] * 4))
-    assert found.tolist() == pytest.approx([-(3**-0.5)] * 3 + [3**0.5], rel=1e-3)
+    weights = standardised(batch([100.1, 100.1, 100.1, 100.1 + 1e-6], [0] * 4))
+    assert weights.tolist() == pytest.approx([-(3**-0.5)] * 3 + [3**0.5], rel=1e-3)
     assert standardised(batch([0, 0, 0, 1e-8], [0] * 4)).tolist() == pytest.approx([-(3**-0.5)] * 3 + [3**0.5])
 
 
@@ -73,20 +73,20 @@ def test_rewards_stay_in_double_on_their_way_to_the_weights(monkeypatch):
 
 
 def test_centred_subtracts_the_mean_of_the_group():
-    found = centred(batch([1, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1]))
-    assert found.tolist() == [0.5, -0.5, -0.5, 0.5, 0, 0]
+    weights = centred(batch([1, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1]))
+    assert weights.tolist() == [0.5, -0.5, -0.5, 0.5, 0, 0]
 
 
 def test_unscored_episode_has_weight_zero_and_does_not_move_its_group():
-    found = centred(batch([1, NAN, 0, NAN], [0, 0, 0, 1]))
-    assert found.tolist() == [0.5, 0, -0.5, 0]
+    weights = centred(batch([1, NAN, 0, NAN], [0, 0, 0, 1]))
+    assert weights.tolist() == [0.5, 0, -0.5, 0]
 
 
 def test_standardised_divides_by_the_population_deviation():
-    found = standardised(batch([1, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1]))
+    weights = standardised(batch([1, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1]))
     deviation = math.sqrt(3 / 16)  # of 1, 0, 0, 0 around 1/4
     expected = [0.75 / deviation, -0.25 / deviation, -0.25 / deviation, -0.25 / deviation, 0, 0]
-    assert found.tolist() == pytest.approx(expected)
+    assert weights.tolist() == pytest.approx(expected)
 
 
 def test_right_only_counts_full_reward_alone():
@@ -95,9 +95,9 @@ def test_right_only_counts_full_reward_alone():
 
 def test_margin_gap_is_the_sigmoid_of_what_is_missing_to_the_margin():
     # pairs (−1, −3): margin 2, gap σ(1 − 2); and (−2, −2): margin 0, gap σ(1)
-    found = margin_gap(batch([1, 1, 0, 0], [0, 1, 0, 1], [-1.0, -2.0, -3.0, -2.0]))
+    weights = margin_gap(batch([1, 1, 0, 0], [0, 1, 0, 1], [-1.0, -2.0, -3.0, -2.0]))
     small, large = 1 / (1 + math.e), 1 / (1 + math.exp(-1))
-    assert found.tolist() == pytest.approx([small, large, -small, -large])
+    assert weights.tolist() == pytest.approx([small, large, -small, -large])
 
 
 # --- surrogates ---
@@ -151,8 +151,8 @@ def test_entropy_gate_looks_at_the_top_alternatives_alone():
     ],
 )
 def test_normaliser_is_as_its_name_says(normaliser, weight, expected):
-    found = normaliser(torch.tensor([1.0, 3.0]), torch.tensor(weight), Settings(horizon=10))
-    assert found.tolist() == pytest.approx(expected)
+    scales = normaliser(torch.tensor([1.0, 3.0]), torch.tensor(weight), Settings(horizon=10))
+    assert scales.tolist() == pytest.approx(expected)
 
 
 # --- whole losses against an independent computation ---
@@ -230,14 +230,14 @@ def independent_loss(method: str, adaptation: Adaptation) -> torch.Tensor:
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"oracle-sft"}))
 def test_gradient_of_a_step_is_that_of_the_loss_written_out(method):
-    before, found = gradient_of(method, SETTINGS)
+    before, gradient = gradient_of(method, SETTINGS)
     if METHODS[method].renews_each_epoch:
         before.learner.epoch_start = before.learner.policy.copy()
     policy = before.learner.policy
     assert isinstance(policy, Table)
     (expected,) = torch.autograd.grad(independent_loss(method, before), [policy.logits])
     assert expected.abs().max() > 1e-4
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_kl_penalty_adds_the_gradient_of_the_exact_kl_to_the_base():
@@ -275,31 +275,31 @@ def test_l2_penalty_pulls_towards_the_base_in_proportion_to_the_distance():
 
 def test_ewc_weighs_the_distance_by_the_fisher_information():
     policy = table(words=("a",)).copy()
-    found = fisher(policy, [Spell(("a",))], seed=0, episodes=1)
+    information = fisher(policy, [Spell(("a",))], seed=0, episodes=1)
     adaptation = Adaptation(policy, Spell(("a",)), METHODS["sft"], replace(SETTINGS, ewc=2.0), priors=[Spell(("a",))])
     with torch.no_grad():
         policy.logits.add_(1.0)
     policy.logits.grad = None
-    assert adaptation.penalise() == pytest.approx(float(found[0].sum()))
+    assert adaptation.penalise() == pytest.approx(float(information[0].sum()))
     assert policy.logits.grad is not None
-    torch.testing.assert_close(policy.logits.grad, 2.0 * found[0].float())
+    torch.testing.assert_close(policy.logits.grad, 2.0 * information[0].float())
 
 
 def test_fisher_information_is_the_mean_squared_score_of_own_answers():
     policy = table(words=("a",) * 400, letters=2)
     with torch.no_grad():
         policy.logits.copy_(torch.tensor([0.0, math.log(3.0)]).expand_as(policy.logits))  # probabilities 1/4, 3/4
-    (found,) = fisher(policy, [Spell(("a",) * 400)], seed=0, episodes=400)
+    (information,) = fisher(policy, [Spell(("a",) * 400)], seed=0, episodes=400)
     # Each question has its own logits; the score of a letter is 1 − p or −p, its mean square p(1 − p) = 3/16.
-    mean, error = found.sum().item() / 2, math.sqrt(0.25 * 0.75) * 0.5 / math.sqrt(400)
+    mean, error = information.sum().item() / 2, math.sqrt(0.25 * 0.75) * 0.5 / math.sqrt(400)
     assert mean == pytest.approx(3 / 16, abs=4 * error)
 
 
 def test_fisher_information_of_small_gradients_is_not_lost():
     policy = table(words=("a",), letters=2)
-    (found,) = fisher(Tiny(policy), [Spell(("a",))], seed=0, episodes=1)  # type: ignore[arg-type]
-    assert found.dtype == torch.float64
-    assert found[0].item() == pytest.approx(1e-52)  # has no square in single precision
+    (information,) = fisher(Tiny(policy), [Spell(("a",))], seed=0, episodes=1)  # type: ignore[arg-type]
+    assert information.dtype == torch.float64
+    assert information[0].item() == pytest.approx(1e-52)  # has no square in single precision
 
 
 class Tiny:
@@ -382,11 +382,11 @@ def test_grpo_with_several_iterations_differs_from_one_because_the_ratio_moves()
 def test_episode_log_probability_is_the_sum_over_its_letters():
     policy, task = table(), Spell()
     episodes = rollout(policy, task, task.instances("train"))
-    found = log_probabilities(policy, episodes)
+    logp = log_probabilities(policy, episodes)
     (turn,) = episodes.turns
     assert turn.done is not None
     expected = [letters(policy, q, c).sum().item() for q, c in enumerate(turn.done.code)]
-    assert found.tolist() == pytest.approx(expected)
+    assert logp.tolist() == pytest.approx(expected)
 
 
 def test_distillation_without_a_teacher_is_refused_with_the_cure():

@@ -83,8 +83,8 @@ def curve_of(store: Store, entries: list[Entry]) -> list[dict[str, Any]]:
 
 def dots(figure: Figure, label: str) -> set[tuple[float, float]]:
     """The points that the axes hold under a label, rounded."""
-    found = [np.asarray(c.get_offsets()) for c in figure.axes[0].collections if c.get_label() == label]
-    return {(round(float(x), 6), round(float(y), 6)) for x, y in np.concatenate(found)}
+    offsets = [np.asarray(c.get_offsets()) for c in figure.axes[0].collections if c.get_label() == label]
+    return {(round(float(x), 6), round(float(y), 6)) for x, y in np.concatenate(offsets)}
 
 
 def caption(figure: Figure) -> str:
@@ -213,12 +213,12 @@ def test_points_that_carry_the_fit_are_ringed():
     assert dots(law_figure(points), f"leverage above {9 / 21:.2g}") == {(9.0, 9.0)}
 
 
-@pytest.mark.parametrize(("drifts", "found"), [([], "0, different drifts: 0"), ([1, 2, 3], "3, different drifts: 3")])
-def test_too_few_points_are_drawn_and_the_title_says_so(drifts: list[float], found: str, tmp_path: Path):
+@pytest.mark.parametrize(("drifts", "counted"), [([], "0, different drifts: 0"), ([1, 2, 3], "3, different drifts: 3")])
+def test_too_few_points_are_drawn_and_the_title_says_so(drifts: list[float], counted: str, tmp_path: Path):
     point = {"track": TRACK, "variant": "sft", "end": True, "lr_steps": 0.1}
     points = [point | {"entry": str(d), "drift": d, "forgetting": d} for d in drifts]
     figure = law_figure(points, ["sft"])
-    assert f"too few points for a law\nend points: {found}" in figure.axes[0].get_title(loc="left")
+    assert f"too few points for a law\nend points: {counted}" in figure.axes[0].get_title(loc="left")
     assert not points or dots(figure, "sft") == {(d, d) for d in drifts}
     figure.savefig(tmp_path / "law.png")
 

@@ -257,10 +257,10 @@ def test_crashing_submission_fails_after_three_tries_with_its_log(home, bring):
     sub = bring("bad", bad)
     bring("good", logits(1))
     assert [end.state for end in drain(home)] == ["crashed", "crashed", "failed", "scored"]
-    found = queue.status(home, sub)
-    assert (found.state, found.crashes, found.tries) == ("failed", 3, 3)
-    assert found.end is not None
-    assert "SIGSEGV" in found.end.reason
+    status = queue.status(home, sub)
+    assert (status.state, status.crashes, status.tries) == ("failed", 3, 3)
+    assert status.end is not None
+    assert "SIGSEGV" in status.end.reason
     assert "Segmentation fault" in workers.log_of(home, sub, lines=500)
     assert [record.name for record in all_records(home)] == ["good"]
 
@@ -325,10 +325,10 @@ def test_one_of_many_workers_gets_a_submission(home, bring):
 
     def begin() -> None:
         worker = Worker(home)
-        found = worker.next()
+        status = worker.next()
         gate.wait()  # all have seen it in the queue, as when each makes the track ready first
-        assert found is not None
-        tries.append(worker.take(found))
+        assert status is not None
+        tries.append(worker.take(status))
 
     threads = [threading.Thread(target=begin) for _ in range(8)]
     for thread in threads:
@@ -380,8 +380,8 @@ def test_interrupts_and_full_disks_are_not_held_against_a_submission(home, bring
             patch.setattr(Path, "write_text", full)
             with pytest.raises(OSError, match="No space"):
                 Worker(home).take(queue.status(home, sub))
-    found = queue.status(home, sub)
-    assert (found.state, found.tries, found.losses) == ("queued", 5, 0)
+    status = queue.status(home, sub)
+    assert (status.state, status.tries, status.losses) == ("queued", 5, 0)
     assert [end.state for end in drain(home)] == ["scored"]
 
 
@@ -516,11 +516,11 @@ def test_start_is_estimated_from_the_workers_that_live(home, bring):
 def test_verified_result_comes_out_again(home, bring):
     sub = bring("mine", logits(1), logits(2))
     drain(home)
-    found = verify(Store(home), "mine", LIMITS)
-    assert [(each.seed, each.number) for each in found] == [
+    numbers = verify(Store(home), "mine", LIMITS)
+    assert [(each.seed, each.number) for each in numbers] == [
         (seed, number) for seed in (0, 1) for number in ("gain", "retention", "drift")
     ]
-    assert all(each.reproduced for each in found)
+    assert all(each.reproduced for each in numbers)
     end = queue.ended(home, sub.id)
     assert end is not None
     for id in end.records:

@@ -166,10 +166,12 @@ def test_retention_over_tasks_that_share_boxes_is_wider_than_if_they_did_not(sto
         for seed in (0, 1):
             pairs(store, f"{method}{seed}", method, {"push-v1": lost, "lift-v1": lost}, shared, seed=seed)
     store.reconcile()
-    found = {entry.method: entry.retention for entry in table(store, "tiny-v1")}
-    assert found["together"].value == found["apart"].value == pytest.approx(-25.0)
-    assert found["together"].se == pytest.approx(2**0.5 * found["apart"].se)  # the same items twice tell nothing new
-    assert found["together"].low < found["apart"].low
+    retention = {entry.method: entry.retention for entry in table(store, "tiny-v1")}
+    assert retention["together"].value == retention["apart"].value == pytest.approx(-25.0)
+    assert retention["together"].se == pytest.approx(
+        2**0.5 * retention["apart"].se
+    )  # the same items twice tell nothing new
+    assert retention["together"].low < retention["apart"].low
 
 
 @pytest.mark.slow

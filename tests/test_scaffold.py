@@ -32,7 +32,7 @@ def test_a_new_task_passes_its_check_as_written(tmp_path, monkeypatch):
         sys.modules.pop("parking_fees", None)
     monkeypatch.setitem(registry.REGISTERED["task"], "parking-fees-v3", made)
     checks = check("parking-fees-v3", episodes=32)
-    assert [(found.name, found.detail) for found in checks if not found.ok] == []
+    assert [(finding.name, finding.detail) for finding in checks if not finding.ok] == []
 
 
 @pytest.mark.skipif(not find_spec("ruff"), reason="ruff is not installed")

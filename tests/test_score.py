@@ -51,8 +51,8 @@ def test_score_is_in_points_and_counts_the_unscored():
 
 
 def test_drift_per_element_is_a_ratio_of_means_with_its_own_error():
-    found = Divergence(torch.tensor([1.0, 3.0]), torch.tensor([1, 2]), torch.zeros(2))
-    episode, element = drift_rows("sums-v1", "forward", found)
+    drift = Divergence(torch.tensor([1.0, 3.0]), torch.tensor([1, 2]), torch.zeros(2))
+    episode, element = drift_rows("sums-v1", "forward", drift)
     assert (episode.nats, episode.se) == pytest.approx((2.0, 1.0))  # sd √2 of 1 and 3, over √2
     assert element.nats == pytest.approx(4 / 3)
     assert element.se == pytest.approx((1 / 3) / 1.5)  # residuals ∓1/3: sd √2/3, over √2, over the mean length 1.5
@@ -68,13 +68,13 @@ def test_samples_put_base_beside_adapted_and_drift_on_the_new_task_alone():
         "new-v1": replace(answered([1.0, NAN], [None, "it crashed"]), played=played),
         "old-v1": answered([0.0]),
     }
-    found = samples(base, adapted, "new-v1", {0: 0.5})
-    assert found["item"] == ["0", "1", "0"]
-    assert found["role"] == ["new", "new", "prior"]
-    assert found["error"] == [None, "it crashed", None]
-    np.testing.assert_equal(found["drift"], [0.5, NAN, NAN])
-    np.testing.assert_equal(found["adapted"], [1, NAN, 0])
-    assert found["cluster"] == [None] * 3
+    columns = samples(base, adapted, "new-v1", {0: 0.5})
+    assert columns["item"] == ["0", "1", "0"]
+    assert columns["role"] == ["new", "new", "prior"]
+    assert columns["error"] == [None, "it crashed", None]
+    np.testing.assert_equal(columns["drift"], [0.5, NAN, NAN])
+    np.testing.assert_equal(columns["adapted"], [1, NAN, 0])
+    assert columns["cluster"] == [None] * 3
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -101,8 +101,8 @@ def test_benchmark_that_owns_its_loop_is_evaluated_by_it():
         def evaluate(self, agent, limit=None):
             return [Sample("a", 1.0), Sample("b", NAN, error="too long")][:limit]
 
-    found = evaluate(object(), Measured())  # type: ignore[arg-type]
-    assert found.error == [None, "too long"]
+    answers = evaluate(object(), Measured())  # type: ignore[arg-type]
+    assert answers.error == [None, "too long"]
     assert len(evaluate(object(), Measured(), items=1).score) == 1  # type: ignore[arg-type]
 
 

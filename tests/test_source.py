@@ -58,10 +58,10 @@ def copy(tmp_path: Path):
 
 def made(place: Path, default: str = "mine", **said: str) -> Claim:
     """The claim that is written into a copy."""
-    found, written = sources.claim_of(place, SPELLING, {**SAID, **said}, default)
+    claim, written = sources.claim_of(place, SPELLING, {**SAID, **said}, default)
     assert written
-    assert claims.load(place / claims.FILE) == found
-    return found
+    assert claims.load(place / claims.FILE) == claim
+    return claim
 
 
 def test_claim_is_written_into_the_copy_and_read_only(copy):
@@ -83,15 +83,15 @@ def test_claim_that_is_there_is_read_and_held_against_what_is_said(tmp_path):
 
 def test_claim_takes_what_adapt_wrote(copy):
     checkpoint = {"track": "other", "method": "dr-grpo", "seed": 3, "cost": {"seconds": 1.26}, "steps": 9}
-    found = made(copy(checkpoint | {"settings": vars(replace(SPELLING.settings, lr=0.5, group=7))}), method="")
-    assert (found.track, found.method, found.seeds, found.compute) == (SPELLING.id, "dr-grpo", (3,), {"seconds": 1.3})
-    assert found.settings == {"lr": 0.5, "group": 7}
+    claim = made(copy(checkpoint | {"settings": vars(replace(SPELLING.settings, lr=0.5, group=7))}), method="")
+    assert (claim.track, claim.method, claim.seeds, claim.compute) == (SPELLING.id, "dr-grpo", (3,), {"seconds": 1.3})
+    assert claim.settings == {"lr": 0.5, "group": 7}
 
 
 def test_folders_of_seeds_are_the_seeds(copy):
     place = copy({"method": "grpo", "seed": 9}, seeds, "seed-3/checkpoint.json")
-    assert (found := made(place, method="")).seeds == (3, 5)
-    assert found.method == "grpo"
+    assert (claim := made(place, method="")).seeds == (3, 5)
+    assert claim.method == "grpo"
 
 
 def test_what_is_said_counts_more_than_what_adapt_wrote(copy):

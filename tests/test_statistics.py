@@ -381,14 +381,14 @@ def test_fewer_than_six_differences_of_any_sizes_are_no_win():
 
 
 def test_a_win_is_one_of_the_sign_flip_test():
-    rng, found = np.random.default_rng(0), 0
+    rng, times = np.random.default_rng(0), 0
     for _ in range(100):
         first, second = np.round(3 * rng.random((2, 40))) / 3
         first[:20] = np.maximum(first[:20], second[:20])
         if won(first, second):
-            found += 1
+            times += 1
             assert sign_flip(second, first) < 0.05
-    assert 10 < found < 90
+    assert 10 < times < 90
 
 
 def test_wins_use_the_items_that_both_rows_scored():

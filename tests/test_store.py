@@ -426,13 +426,13 @@ def test_lost_samples_hold_up_nobody(store: Store, befalls):
     for path, _ in whole.values():
         befalls(path)
     store.rebuild()
-    found = {entry.method: entry for entry in store.entries(Query("tiny-v1"))}
-    several, alone = found["grpo"], found["simpo"]
+    entries = {entry.method: entry for entry in store.entries(Query("tiny-v1"))}
+    several, alone = entries["grpo"], entries["simpo"]
     assert several.gain.value != several.gain.value  # of two seeds nothing is known
     assert "r2/samples.parquet" in several.gain.method
     assert (several.rank, several.effects) == (None, ())
     assert alone.gain == before["simpo"].gain  # as its record has it
-    assert found["sft"].effects == before["sft"].effects
+    assert entries["sft"].effects == before["sft"].effects
     for path, content in whole.values():
         path.write_bytes(content)
     store.rebuild()
