@@ -109,6 +109,7 @@ class Bins(OneNetwork):
     id = "mini-robot-v1"
     network = Network
     net: Network
+    memoryless = True
 
     def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
         """Motions [n, 4] float32: of each element a bin drawn by a random number of its own, or the likeliest."""

@@ -46,6 +46,7 @@ class Mlp(OneNetwork):
 
     id = "mlp-785-v1"
     network = staticmethod(network)
+    memoryless = True
     alphabet = np.arange(SIZES[-1])
 
     def __init__(self, seed: int = 0):

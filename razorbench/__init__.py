@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Clustered,
         Expert,
         Guessable,
+        Memoryless,
         Sample,
         Task,
     )
@@ -59,7 +60,7 @@ PLACES = {
     "core.errors": ("Missing", "Refused", "WorldFailed"),
     "core.extras": ("missing",),
     "core.protocols": (
-        *("Agent", "Benchmark", "Bounded", "Card", "Clustered", "Expert", "Guessable", "Sample", "Task"),
+        *("Agent", "Benchmark", "Bounded", "Card", "Clustered", "Expert", "Guessable", "Memoryless", "Sample", "Task"),
     ),
     "core.randomness": ("keys_of", "mix", "occurrence", "uniform"),
     "core.registry": ("register",),

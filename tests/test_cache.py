@@ -14,7 +14,8 @@ from razorbench import Actions, Episodes, Instances, Observations, Outcomes, Rep
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import rollout
 from razorbench.harness.measure.cache import code_digest, kept, read, write
-from razorbench.harness.measure.score import Answers, Bench, bare, evaluate
+from razorbench.harness.measure.evaluation import Answers, bare, evaluate
+from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs.run import Spec, run
 from razorbench.harness.tracks.spec import Conditions
 from tests.toys import SPELLING, Dialogue, Speller
@@ -77,6 +78,8 @@ def test_the_base_is_asked_once_for_all_benches_of_a_home(tmp_path, asked):
         assert answers.id == one[id].id
         assert np.array_equal(answers.score, one[id].score)
         assert questions(answers) == questions(one[id])
+    assert drawn is not None
+    assert second.drawn is not None
     assert said(second.drawn) == said(drawn)
     assert len(asked) == 3
 

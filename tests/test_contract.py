@@ -19,7 +19,8 @@ from razorbench.harness.learn.oracle import Projection
 from razorbench.harness.learn.policy import Enumerable, Policy, encoded, log_probabilities
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.drift import divergence
-from razorbench.harness.measure.score import Bench, evaluate
+from razorbench.harness.measure.evaluation import evaluate
+from razorbench.harness.measure.score import Bench
 from razorbench.harness.tracks.catalogue import TRACKS, find_track
 from razorbench.submissions.queue import locked
 from tests.toys import SPELLING

@@ -28,9 +28,10 @@ from razorbench.harness.cli.terminal import leaderboard
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import rollout
 from razorbench.harness.learn.settings import lasting
-from razorbench.harness.measure import score
+from razorbench.harness.measure import evaluation, score
+from razorbench.harness.measure.evaluation import Answers, answered, evaluate, matched
 from razorbench.harness.measure.record import read
-from razorbench.harness.measure.score import Answers, Bench, evaluate, matched
+from razorbench.harness.measure.score import Bench
 from razorbench.harness.report.flags import flags
 from razorbench.harness.runs.run import Spec, adapt_into, run
 from razorbench.harness.store.database import Store
@@ -247,15 +248,15 @@ def lossy(bench: Bench, monkeypatch, share: float) -> None:
     """The world fails a share of the adapted agents' items, none of the base's."""
     _ = bench.answers
 
-    def evaluated(agent, task, **how):
-        answered = evaluate(agent, task, **how)
-        score = answered.score.copy()
-        score[: int(share * len(score))] = np.nan
-        return replace(
-            answered, score=score, error=["the simulator died" if np.isnan(each) else None for each in score]
-        )
+    def lost(agent, task, **how):
+        for found in answered(agent, task, **how):
+            score = found.score.copy()
+            score[: int(share * len(score))] = np.nan
+            errors = ["the simulator died" if np.isnan(each) else None for each in score]
+            yield replace(found, score=score, error=errors)
 
-    monkeypatch.setattr(score, "evaluate", evaluated)
+    for module in (evaluation, score):
+        monkeypatch.setattr(module, "answered", lost)
 
 
 @pytest.mark.parametrize(("share", "ranked"), [(MOST_UNSCORED, True), (MOST_UNSCORED + 0.01, False)])

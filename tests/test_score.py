@@ -20,7 +20,8 @@ from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.settings import Settings, variant
 from razorbench.harness.measure.drift import Divergence
-from razorbench.harness.measure.score import Answers, Bench, drift_rows, evaluate, metric_means, samples, score_row
+from razorbench.harness.measure.evaluation import Answers, evaluate
+from razorbench.harness.measure.score import Bench, drift_rows, metric_means, samples, score_row
 from razorbench.harness.measure.statistics import judged
 from razorbench.harness.runs.curve import cost, window_mean
 from razorbench.harness.runs.executors import EXECUTORS
@@ -59,13 +60,13 @@ def test_drift_per_element_is_a_ratio_of_means_with_its_own_error():
 
 
 def test_samples_put_base_beside_adapted_and_drift_on_the_new_task_alone():
+    played = Episodes(Instances(np.array([0, 1])))
     base = {
-        "new-v1": answered([0.0, 1]),
+        "new-v1": replace(answered([0.0, 1]), played=played),
         "old-v1": answered([1.0]),
     }
-    played = Episodes(Instances(np.array([0, 1])))
     adapted = {
-        "new-v1": replace(answered([1.0, NAN], [None, "it crashed"]), played=played),
+        "new-v1": answered([1.0, NAN], [None, "it crashed"]),
         "old-v1": answered([0.0]),
     }
     columns = samples(base, adapted, "new-v1", {0: 0.5})

@@ -36,6 +36,17 @@ def length(column: Column) -> int:
     return length(next(iter(column.values()))) if isinstance(column, Mapping) else len(column)
 
 
+def nbytes(column: Column) -> int:
+    """Bytes of the arrays, tensors and texts in a column."""
+    if isinstance(column, str):
+        return len(column)
+    if isinstance(column, Mapping):
+        return sum(map(nbytes, column.values()))
+    if isinstance(column, list | tuple):
+        return sum(map(nbytes, column))
+    return getattr(column, "nbytes", 0)
+
+
 def stack(rows: Sequence[Any]) -> Column:
     """One column from single values: an array of arrays (of one shape) or numbers, else a list; None of Nones."""
     if all(value is None for value in rows):

@@ -5,13 +5,13 @@ the string a language model said and its token ids, the motion a robot made and 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from razorbench.harness.core.columns import Column, length, row, stack, take
+from razorbench.harness.core.columns import Column, length, nbytes, row, stack, take
 from razorbench.harness.core.randomness import keys_of, mix, uniform
 
 # --- what is asked ----------------------------------------------------------------------------------------------------
@@ -130,6 +130,11 @@ class Observations:
             if column is not None:
                 return length(column)
         raise ValueError("observations hold no text, no images and no state")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is seen."""
+        return nbytes([self.text, self.images, self.state])
 
     def take(self, index: np.ndarray) -> "Observations":
         """The observations at `index` [k]; whom they are for is dropped."""
@@ -275,6 +280,12 @@ class Turn:
     rows: np.ndarray
     seen: Observations
     done: Actions | None = None
+    whole: bool = True
+    """False where pictures or a state that were seen have been let go."""
+
+    def take(self, index: np.ndarray) -> "Turn":
+        """The turn of those at `index` [k] of its rows."""
+        return Turn(self.rows[index], self.seen.take(index), self.done and self.done.take(index), self.whole)
 
     @cached_property
     def in_order(self) -> bool:
@@ -342,7 +353,7 @@ class Episodes:
                 rows = np.flatnonzero(place[index] >= 0)
                 at = place[index][rows]
             if len(rows):
-                turns.append(Turn(rows, turn.seen.take(at), turn.done and turn.done.take(at)))
+                turns.append(replace(turn.take(at), rows=rows))
         return Episodes(self.instances.take(index), turns, self.outcome and self.outcome.take(index))
 
     @staticmethod
@@ -350,14 +361,17 @@ class Episodes:
         """Both batches as one, the first's episodes first."""
         return Episodes(
             Instances.join(first.instances, second.instances),
-            first.turns + [Turn(turn.rows + len(first), turn.seen, turn.done) for turn in second.turns],
+            first.turns + [replace(turn, rows=turn.rows + len(first)) for turn in second.turns],
             first.outcome and second.outcome and Outcomes.stack([*first.outcome, *second.outcome]),
         )
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What `act` is given: what is seen now, by which episodes, and the keys of their randomness."""
+    """What `act` is given: what is seen now, by which episodes, and the keys of their randomness.
+
+    `episodes` hold all turns up to this one, or of a `Memoryless` agent this one alone.
+    """
 
     episodes: Episodes
     rows: np.ndarray

@@ -110,3 +110,13 @@ class Agent(Protocol):
     def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
         """Answer every row that is asked: drawn at a temperature, or at 0 the likeliest."""
         ...
+
+
+@runtime_checkable
+class Memoryless(Agent, Protocol):
+    """An agent that reads nothing of an episode but what it is asked now, so that what it saw before can be let go.
+
+    A policy of this kind predicts every turn by itself, too: some turns of an episode alike without the others.
+    """
+
+    memoryless: bool

@@ -1,7 +1,8 @@
-"""Play episodes: one agent, one task, a batch of instances."""
+"""Play episodes: one agent, one task, a batch of instances; whole, or as a stream of turns."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -9,24 +10,98 @@ import numpy as np
 from razorbench.harness.core.columns import Column, take
 from razorbench.harness.core.episodes import Actions, Asked, Episodes, Instances, Reply, Turn
 from razorbench.harness.core.errors import Refused
-from razorbench.harness.core.protocols import Agent, Bounded, Expert, Guessable, Task
+from razorbench.harness.core.keeping import Keep, everything
+from razorbench.harness.core.protocols import Agent, Bounded, Expert, Guessable, Memoryless, Task
 from razorbench.harness.core.randomness import mix, occurrence
 
+AT_ONCE = 2048
+"""Episodes that are played at once, where there may be any number of them: many times the lanes of a machine."""
+HELD = 2**27
+"""Bytes of what was seen that are held at once, where there may be any number of them."""
 
-def rollout(agent: Agent, task: Task, instances: Instances, *, seed: int = 0, temperature: float = 1.0) -> Episodes:
+
+def rollout(
+    agent: Agent,
+    task: Task,
+    instances: Instances,
+    *,
+    seed: int = 0,
+    temperature: float = 1.0,
+    keep: Keep = everything,
+    only: np.ndarray | None = None,
+) -> Episodes:
     """Episodes of `agent` on `instances`, in their order; an instance that stands twice is drawn anew the second time.
 
     What an episode draws depends on (seed, instance, repeat, turn, element) alone: not on batching, lanes or
     companions. So a subset of the instances gives a subset of the episodes, and two agents on one seed share their
-    random numbers. At temperature 0 nothing is drawn.
+    random numbers. At temperature 0 nothing is drawn. Of the instances `only` those at some indices [k] are played, as
+    they are among all.
 
     An answer that is no action (a number that is not finite, what a `Bounded` task does not know) has failed its
     episode, which scores 0. The task gets nothing in its place, so that no simulator meets it.
     """
-    episodes = Episodes(instances)
+    playing, key = begun(instances, seed, only)
+    turns = [kept for turn, first in stream(agent, task, playing, key, temperature) for kept in keep(turn, first)]
+    return Episodes(playing.instances, turns, playing.outcome)
+
+
+def chunks(episodes: int) -> Iterator[np.ndarray]:
+    """The indices of some episodes, `AT_ONCE` at a time; of none, no index once."""
+    for start in range(0, max(episodes, 1), AT_ONCE):
+        yield np.arange(start, min(start + AT_ONCE, episodes))
+
+
+def in_parts(
+    agent: Agent, task: Task, instances: Instances, *, seed: int = 0, only: np.ndarray | None = None
+) -> Iterator[Episodes]:
+    """What `rollout` gives, whole, in parts of some turns each, while it is played: the last has the outcome.
+
+    What a part has seen takes `HELD` bytes and a turn, at most. Only of a `Memoryless` agent: all that any other does
+    is one part.
+    """
+    playing, key = begun(instances, seed, only)
+    turns, held = [], 0
+    for turn, _ in stream(agent, task, playing, key):
+        if held > HELD and forgets(agent):
+            yield Episodes(playing.instances, turns)
+            turns, held = [], 0
+        turns.append(turn)
+        held += turn.seen.nbytes
+    yield Episodes(playing.instances, turns, playing.outcome)
+
+
+def if_small(agent: Agent, task: Task, instances: Instances, *, seed: int = 0) -> Episodes | None:
+    """What `rollout` gives, whole; None, as soon as that is known, where what was seen takes more than `HELD` bytes."""
+    batches, held = [], 0
+    for some in chunks(len(instances)):
+        for part in in_parts(agent, task, instances, seed=seed, only=some):
+            held += sum(turn.seen.nbytes for turn in part.turns)
+            if held > HELD:
+                return None
+            batches.append(part)
+    return reduce(Episodes.join, batches)
+
+
+def begun(instances: Instances, seed: int, only: np.ndarray | None) -> tuple[Episodes, np.ndarray]:
+    """Episodes that nobody has played yet, and the keys [n] of their randomness."""
     key = mix(seed, instances.key, occurrence(instances.key))
-    turn, game, values = np.zeros(len(instances), np.int64), task.play(instances), None
-    lost = np.zeros(len(instances), bool)
+    return (Episodes(instances), key) if only is None else (Episodes(instances.take(only)), key[only])
+
+
+def forgets(agent: Agent) -> bool:
+    """Whether an agent has no use for the turns before the present one."""
+    return isinstance(agent, Memoryless) and agent.memoryless
+
+
+def stream(
+    agent: Agent, task: Task, playing: Episodes, key: np.ndarray, temperature: float = 1.0
+) -> Iterator[tuple[Turn, np.ndarray]]:
+    """Plays episodes that have just begun, and gives each turn when it is over, with which of its rows [n] are the
+    first of their episode; then the episodes have their outcome. Of their turns they hold what the agent may read.
+    """
+    n = len(playing)
+    turn, game, values = np.zeros(n, np.int64), task.play(playing.instances), None
+    lost, forget = np.zeros(n, bool), forgets(agent)
     try:
         while True:
             try:
@@ -34,17 +109,19 @@ def rollout(agent: Agent, task: Task, instances: Instances, *, seed: int = 0, te
             except StopIteration as end:
                 outcome = end.value
                 break
-            rows = np.arange(len(instances)) if seen.rows is None else np.asarray(seen.rows)
-            episodes.turns.append(Turn(rows, seen))
-            done = agent.act(Asked(episodes, rows, seen, key[rows], turn[rows]), temperature=temperature)
-            episodes.turns[-1] = Turn(rows, seen, done)
+            rows = np.arange(n) if seen.rows is None else np.asarray(seen.rows)
+            playing.turns.append(Turn(rows, seen))
+            done = agent.act(Asked(playing, rows, seen, key[rows], turn[rows]), temperature=temperature)
+            playing.turns[-1] = Turn(rows, seen, done)
+            yield playing.turns[-1], turn[rows] == 0
+            if forget:
+                playing.turns.clear()
             turn[rows] += 1
             values, bad = screened(task, done.value)
             lost[rows[bad]] = True
     finally:
         game.close()
-    episodes.outcome = outcome.failing(np.flatnonzero(lost), NO_ACTION) if lost.any() else outcome
-    return episodes
+    playing.outcome = outcome.failing(np.flatnonzero(lost), NO_ACTION) if lost.any() else outcome
 
 
 NO_ACTION = "the agent's answer is no action of this task: not finite, or outside of what can be done"

@@ -9,6 +9,7 @@ from torch.distributions import Categorical
 
 from razorbench.harness.core.columns import Column, take
 from razorbench.harness.core.episodes import Actions, Asked, Episodes, Turn
+from razorbench.harness.core.keeping import nothing
 from razorbench.harness.core.protocols import Task
 from razorbench.harness.core.rollout import rollout
 from razorbench.harness.learn.policy import Enumerable, draw
@@ -40,7 +41,7 @@ class Projection:
         """q* for each row asked, batch shape [n, 1]."""
         alphabet, n = self.base.alphabet, len(asked)
         script = Scripted(np.tile(np.asarray(alphabet), n))
-        graded = rollout(script, self.task, asked.instances.take(np.repeat(np.arange(n), len(alphabet))))
+        graded = rollout(script, self.task, asked.instances.take(np.repeat(np.arange(n), len(alphabet))), keep=nothing)
         right = torch.from_numpy(graded.reward >= 1).view(n, 1, len(alphabet))
         placeholder = self.base.encode(take(alphabet, np.zeros(n, np.int64)))
         seen = Turn(np.arange(n), asked.now, Actions(None, placeholder))

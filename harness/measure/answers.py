@@ -35,21 +35,24 @@ Tokens = Sequence[tuple[str, float]]
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
-def flipped(base: np.ndarray, adapted: np.ndarray) -> np.ndarray:
-    """Which items [k] both have scored, and differently: the first `FLIPS`, from scores [n] (NaN: unscored)."""
-    return np.flatnonzero(np.isfinite(base) & np.isfinite(adapted) & (base != adapted))[:FLIPS]
+def flipped(base: np.ndarray, adapted: np.ndarray, most: int = FLIPS) -> np.ndarray:
+    """Which items [k] both have scored, and differently: the first `most`, from scores [n] (NaN: unscored)."""
+    return np.flatnonzero(np.isfinite(base) & np.isfinite(adapted) & (base != adapted))[:most]
 
 
 def answer_rows(
     task: str, items: Sequence[str], base: Episodes, adapted: Episodes, tokens: Sequence[Tokens] | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of `record.ANSWERS` for the items [k] that were played so; `tokens` [k] are those of the base."""
+    """Rows of `record.ANSWERS` for the items [k] that were played so; `tokens` [k] are those of the base.
+
+    Both were asked the same; what they saw first need be kept of the adapted alone.
+    """
     return [
         {
             "task": task,
             "item": items[i],
             "asked": shortened(ours.observations[0].text) if ours.observations else None,
-            "picture": picture(ours.observations[0]) if ours.observations else None,
+            "picture": picture(theirs.observations[0]) if theirs.observations else None,
             "base": said(ours),
             "adapted": said(theirs),
             "base_values": values(ours),

@@ -26,7 +26,7 @@ MADE = {
         ("Actions", "Episodes", "Instances", "Observations", "Outcomes", "Reply", "Turn"),
         "razorbench.harness.core.episodes",
     ),
-    "Answers": "razorbench.harness.measure.score",
+    "Answers": "razorbench.harness.measure.evaluation",
     "ndarray": "numpy",
     "dtype": "numpy",
     "_reconstruct": "numpy._core.multiarray",

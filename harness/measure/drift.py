@@ -1,7 +1,10 @@
 """How far the adapted policy has moved from its base on a task: forward and reverse KL, exact at every element."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
+from operator import add
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,7 +14,7 @@ from torch.distributions import Categorical
 from razorbench.harness.core.episodes import Episodes, Instances
 from razorbench.harness.core.protocols import Task
 from razorbench.harness.core.randomness import occurrence
-from razorbench.harness.core.rollout import rollout
+from razorbench.harness.core.rollout import chunks, in_parts
 from razorbench.harness.learn.policy import Policy, Prediction
 from razorbench.harness.learn.vocabulary import Vocabulary, joined, kl, rows
 
@@ -24,6 +27,20 @@ class Divergence:
     elements: Tensor
     log_ratio: Tensor
     """log p − log q of what was done, [N] nats: the same expectation, with more variance."""
+
+    def __add__(self, other: "Divergence") -> "Divergence":
+        """Of the same episodes, over the turns of both."""
+        return Divergence(self.nats + other.nats, self.elements + other.elements, self.log_ratio + other.log_ratio)
+
+    @staticmethod
+    def join(parts: Sequence["Divergence"]) -> "Divergence":
+        """Of all episodes of several batches, in their order."""
+        return Divergence(
+            *(torch.cat([getattr(part, name) for part in parts]) for name in ("nats", "elements", "log_ratio"))
+        )
+
+
+T = TypeVar("T", Divergence, Divergence | None)
 
 
 @dataclass(frozen=True)
@@ -96,13 +113,25 @@ def floor(policy: Policy, episodes: Episodes) -> Divergence | None:
     return Divergence(nats, torch.from_numpy(episodes.lengths()), torch.zeros(n))
 
 
+def along(policy: Policy, task: Task, instances: Instances, measure: Callable[[Episodes], T], *, seed: int = 0) -> T:
+    """What `measure` finds along the episodes that `policy` plays, summed while it plays: none is kept.
+
+    None where it finds that of any part.
+    """
+    batches: list[list[Any]] = []
+    with torch.no_grad():
+        for some in chunks(len(instances)):
+            batches.append([*map(measure, in_parts(policy, task, instances, seed=seed, only=some))])
+    known = all(part is not None for batch in batches for part in batch)
+    total: Any = Divergence.join([reduce(add, batch) for batch in batches]) if known else None
+    return total
+
+
 def forward_kl(base: Policy, adapted: Policy, task: Task, instances: Instances, *, seed: int = 0) -> Divergence:
     """E_{x, y ~ base} [log base − log adapted]: the drift of arXiv 2509.04259, section 4."""
-    with torch.no_grad():
-        return divergence(base, adapted, rollout(base, task, instances, seed=seed))
+    return along(base, task, instances, partial(divergence, base, adapted), seed=seed)
 
 
 def reverse_kl(base: Policy, adapted: Policy, task: Task, instances: Instances, *, seed: int = 0) -> Divergence:
     """E_{x, y ~ adapted} [log adapted − log base]."""
-    with torch.no_grad():
-        return divergence(adapted, base, rollout(adapted, task, instances, seed=seed))
+    return along(adapted, task, instances, partial(divergence, adapted, base), seed=seed)

@@ -1,145 +1,41 @@
 """Score an adapted policy on a track: gain, retention and drift against the base, on the same items and seeds."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from razorbench.harness.core.episodes import Episodes, Instances, Outcome, Outcomes
-from razorbench.harness.core.errors import Refused
-from razorbench.harness.core.protocols import Agent, Benchmark, Clustered, Task
+from razorbench.harness.core.episodes import Episodes, Instances
+from razorbench.harness.core.keeping import Keep, codes, nothing, opening
+from razorbench.harness.core.protocols import Agent, Benchmark, Task
 from razorbench.harness.core.questions import data_digest
 from razorbench.harness.core.registry import make
-from razorbench.harness.core.rollout import rollout
+from razorbench.harness.core.rollout import if_small
 from razorbench.harness.learn.policy import Policy, Worded
 from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.measure import significance, statistics
-from razorbench.harness.measure.answers import Tokens, answer_rows, flipped
+from razorbench.harness.measure.answers import FLIPS, Tokens, answer_rows, flipped
 from razorbench.harness.measure.cache import code_digest, kept
-from razorbench.harness.measure.drift import Divergence, divergence, elements, floor, reverse_kl
+from razorbench.harness.measure.drift import Divergence, along, divergence, elements, floor, reverse_kl
 from razorbench.harness.measure.estimate import Estimate
+from razorbench.harness.measure.evaluation import Answers, answered, bare, evaluate, matched, questions
 from razorbench.harness.measure.record import SAMPLES, Drift, Point, Score
 from razorbench.harness.tracks.bases import base_policy, policy_digest
 from razorbench.harness.tracks.catalogue import add_track, other_track
-from razorbench.harness.tracks.spec import Conditions, Track
+from razorbench.harness.tracks.spec import Track
 
 T = TypeVar("T")
+D = TypeVar("D", Divergence, Divergence | None)
 
 POINTS = 100.0
 """Scores are fractions in the engine and points on the board."""
-GREEDY = Conditions()
-"""The conditions of a track that says nothing else."""
 FLOOR_EPISODES = 64
 """Episodes over which the floor of a drift is measured, each computed alone."""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """How an agent did on the items of one task: id, score (NaN: unscored), error and metrics of each, [n]."""
-
-    id: list[str]
-    """Names of the items; of several answers to one instance, `17#0`, `17#1`, …"""
-    score: np.ndarray
-    error: Sequence[str | None]
-    """Why an item is unscored; or, where it has a score, why the agent failed it."""
-    metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """What the task measures beside the score; NaN where an item lacks it."""
-    played: Episodes | None = None
-    """What was seen and said; None of a benchmark that owns its loop."""
-    cluster: np.ndarray | None = None
-    """What items share, by name; None where each stands alone."""
-
-    def __len__(self) -> int:
-        return len(self.score)
-
-    @property
-    def unscored(self) -> int:
-        """Items without a score: the world failed."""
-        return int(np.isnan(self.score).sum())
-
-    @property
-    def failed(self) -> int:
-        """Items that score 0 because the agent did what nobody can score."""
-        return sum(error is not None for error, score in zip(self.error, self.score, strict=True) if score == score)
-
-    def take(self, index: np.ndarray) -> "Answers":
-        """The answers at `index` [k]."""
-        return Answers(
-            [self.id[i] for i in index],
-            self.score[index],
-            [self.error[i] for i in index],
-            {name: column[index] for name, column in self.metrics.items()},
-            self.played and self.played.take(index),
-            None if self.cluster is None else self.cluster[index],
-        )
-
-    def first(self, items: int) -> "Answers":
-        """The first `items` of them, without what was said; 0: all."""
-        return replace(self, played=None).take(np.arange(min(items, len(self)))) if items else self
-
-
-def evaluate(
-    agent: Agent, task: Task | Benchmark, *, items: int = 0, seed: int = 0, conditions: Conditions = GREEDY
-) -> Answers:
-    """The agent's answers to the first `items` test items (0: all), under the conditions, scored by the task."""
-    if isinstance(task, Benchmark):
-        samples = task.evaluate(agent, items or None)
-        outcome = Outcomes.stack([Outcome(sample.score, sample.metrics, sample.error) for sample in samples])
-        return answers([str(sample.id) for sample in samples], outcome)
-    instances, names = questions(task, items, conditions)
-    with torch.no_grad():
-        played = rollout(agent, task, instances, seed=seed, temperature=conditions.temperature)
-    assert played.outcome is not None
-    found = replace(answers(names, played.outcome), played=played)
-    if isinstance(task, Clustered):
-        return replace(found, cluster=task.clusters(instances))
-    kind = f"{type(task).__module__}.{type(task).__qualname__}"
-    shared = np.array([f"{kind} {id}" for id in instances.id]) if conditions.samples > 1 else None
-    return replace(found, cluster=shared)
-
-
-def questions(task: Task, items: int, conditions: Conditions) -> tuple[Instances, list[str]]:
-    """The first `items` test instances of a task (0: all), each as often as it is answered, and the items' names."""
-    instances, repeats = task.instances("test").first(items), conditions.samples
-    names = [str(id) for id in instances.id]
-    if repeats == 1:
-        return instances, names
-    some = instances.take(np.repeat(np.arange(len(instances)), repeats))
-    return some, [f"{name}#{repeat}" for name in names for repeat in range(repeats)]
-
-
-def bare(played: Episodes) -> Episodes:
-    """Episodes without the data of their instances, which the task has: only whom they are of."""
-    return replace(played, instances=Instances(played.instances.id))
-
-
-def answers(id: list[str], outcome: Outcomes) -> Answers:
-    """The outcomes of the items `id` [n]."""
-    metrics = {name: np.asarray(column, np.float64) for name, column in outcome.metrics.items()}
-    return Answers(id, np.asarray(outcome.reward, np.float64), outcome.error or [None] * len(outcome), metrics)
-
-
-def matched(task: str, base: Answers, adapted: Answers) -> Answers:
-    """The adapted agent's answers in the order of the base's, item by item. Refused unless both have the same items."""
-    if base.id == adapted.id:
-        return adapted
-    places = {item: at for at, item in enumerate(adapted.id)}
-    missing = [item for item in base.id if item not in places]
-    extra = set(adapted.id) - set(base.id)
-    if missing or extra or len(places) < len(adapted):
-        such = [f"{len(missing)} of the base's are missing, such as {missing[0]}"] if missing else []
-        such += [f"{len(extra)} are new, such as {min(extra)}"] if extra else []
-        such += ["an item was answered twice"] if len(places) < len(adapted) else []
-        raise Refused(
-            f"base and adapted answered other items of {task} ({'; '.join(such)}), so they cannot be compared; "
-            "the task must ask everyone the same"
-        )
-    return adapted.take(np.array([places[item] for item in base.id]))
 
 
 class Bench:
@@ -170,7 +66,7 @@ class Bench:
         asked = self.tasks[task]
 
         def make() -> Answers:
-            found = self.answer_task(self.base, task, self.track.items)
+            found = self.answer_task(self.base, task, self.track.items, codes)
             return replace(found, played=found.played and bare(found.played))
 
         found = self.once("answers", task, self.track.items, make, lambda answers: not answers.unscored)
@@ -180,19 +76,33 @@ class Bench:
         return replace(found, played=replace(found.played, instances=instances))
 
     @cached_property
-    def drawn(self) -> Episodes:
-        """Episodes that the base sampled on the new task, along which forward drift is measured."""
-        instances = self.new.instances("test").first(self.track.drift_items)
+    def drift_instances(self) -> Instances:
+        """What the base is asked where forward drift is measured: the first test instances of the new task."""
+        return self.new.instances("test").first(self.track.drift_items)
 
-        def make() -> Episodes:
+    @cached_property
+    def drawn(self) -> Episodes | None:
+        """Episodes that the base sampled on them. None where these have seen too much to be kept (`rollout.HELD`)."""
+
+        def make() -> Episodes | None:
             with torch.no_grad():
-                return bare(rollout(self.base, self.new, instances))
+                played = if_small(self.base, self.new, self.drift_instances)
+            return played and bare(played)
 
-        def scored(drawn: Episodes) -> bool:
-            return not np.isnan(drawn.reward).any()
+        def scored(drawn: Episodes | None) -> bool:
+            return drawn is None or not np.isnan(drawn.reward).any()
 
         found = self.once("drawn", self.track.new, self.track.drift_items, make, scored)
-        return replace(found, instances=instances)
+        return found and replace(found, instances=self.drift_instances)
+
+    def along_base(self, measure: Callable[[Episodes], D], episodes: int = 0) -> D:
+        """What a measure of drift finds along the base's episodes, or the first of them (0: all).
+
+        Those that are too large to be kept the base plays again: on the same seed it does the same.
+        """
+        if self.drawn is None:
+            return along(self.base, self.new, self.drift_instances.first(episodes), measure)
+        return measure(self.drawn.take(np.arange(min(episodes, len(self.drawn)))) if episodes else self.drawn)
 
     def once(self, what: str, task: str, items: int, make: Callable[[], T], lasting: Callable[[T], bool]) -> T:
         """What the base does on a task, computed once for all who use this home; see `harness.measure.cache`.
@@ -215,7 +125,11 @@ class Bench:
     @cached_property
     def floor(self) -> Divergence | None:
         """What rounding alone makes of a drift: KL of the base to itself, computed in two ways. None: not measured."""
-        return floor(self.base, self.drawn.take(np.arange(min(FLOOR_EPISODES, len(self.drawn)))))
+        return self.along_base(partial(floor, self.base), FLOOR_EPISODES)
+
+    def forward(self, policy: Policy) -> Divergence:
+        """The drift of a policy: KL(base‖policy) along episodes of the base."""
+        return self.along_base(partial(divergence, self.base, policy))
 
     @cached_property
     def data(self) -> dict[str, str]:
@@ -245,12 +159,12 @@ class Bench:
         return asdict(runtime) if isinstance(runtime, Runtime) else {}
 
     def answer(self, agent: Agent, items: int) -> dict[str, Answers]:
-        """The agent's answers on the first `items` of every task."""
-        return {id: self.answer_task(agent, id, items) for id in self.tasks}
+        """How the agent does on the first `items` of every task; of what it says nothing is kept."""
+        return {id: self.answer_task(agent, id, items, nothing) for id in self.tasks}
 
-    def answer_task(self, agent: Agent, task: str, items: int) -> Answers:
-        """The agent's answers on the first `items` of one task."""
-        return evaluate(agent, self.tasks[task], items=items, conditions=self.track.conditions)
+    def answer_task(self, agent: Agent, task: str, items: int, keep: Keep) -> Answers:
+        """The agent's answers on the first `items` of one task, of which is kept what `keep` says."""
+        return evaluate(agent, self.tasks[task], items=items, conditions=self.track.conditions, keep=keep)
 
     @property
     def tasks(self) -> dict[str, Task | Benchmark]:
@@ -269,7 +183,7 @@ class Bench:
         adapted = base
         if policy is not self.base:
             adapted = self.answer(policy, self.track.checkpoint_items)
-            drift = float(divergence(self.base, policy, self.drawn).nats.mean())
+            drift = float(self.forward(policy).nats.mean())
         new, *priors = (
             POINTS * (known_mean(ours.score) + known_mean(matched(id, ours, adapted[id]).score - ours.score))
             for id, ours in base.items()
@@ -279,8 +193,10 @@ class Bench:
     def score(self, agent: Agent) -> "Scored":
         """Everything that is measured of one adapted policy; of an agent that is none, all but drift."""
         started = time.perf_counter()
-        answers = self.answer(agent, self.track.items)
-        answers = {id: matched(id, self.answers[id], found) for id, found in answers.items()}
+        answers, flips = {}, []
+        for id in self.tasks:
+            answers[id], rows = self.compare(agent, id)
+            flips += rows
         suites = {task: suite for suite, tasks in self.track.priors.items() for task in tasks}
         scores, estimates = [], {}
         for id, adapted in answers.items():
@@ -290,8 +206,8 @@ class Bench:
         scores = [replace(s, p_holm=float(p)) for s, p in zip(scores, held, strict=True)]
         forward, drifts = None, []
         if isinstance(agent, Policy):
-            forward = divergence(self.base, agent, self.drawn)
-            reverse = reverse_kl(self.base, agent, self.new, self.drawn.instances)
+            forward = self.forward(agent)
+            reverse = reverse_kl(self.base, agent, self.new, self.drift_instances)
             drifts = [
                 row
                 for direction, found in (("forward", forward), ("reverse", reverse))
@@ -303,7 +219,7 @@ class Bench:
             self.retention(answers, estimates),
             drifts,
             self.samples(answers, forward),
-            self.flips(agent, answers),
+            flips,
             time.perf_counter() - started,
         )
 
@@ -311,7 +227,7 @@ class Bench:
         """Columns of the samples file: every item of every task, base beside adapted, in the order of the base."""
         drift = {}
         if forward is not None:
-            drift = dict(zip(self.drawn.instances.id.tolist(), forward.nats.tolist(), strict=True))
+            drift = dict(zip(self.drift_instances.id.tolist(), forward.nats.tolist(), strict=True))
         return samples(self.answers, adapted, self.track.new, drift)
 
     def retention(self, answers: Mapping[str, Answers], estimates: Mapping[str, Estimate]) -> Estimate:
@@ -320,16 +236,29 @@ class Bench:
         together = statistics.shared(differences, [answers[id].cluster for id in self.priors])
         return statistics.combine([estimates[id] for id in self.priors], together)
 
-    def flips(self, agent: Agent, answers: Mapping[str, Answers]) -> list[dict[str, Any]]:
-        """Rows of the answers file: what base and agent said where they score differently."""
-        rows = []
-        for id, found in answers.items():
-            base, index = self.answers[id], flipped(self.answers[id].score, found.score)
-            if len(index) and base.played is not None and found.played is not None:
-                ours, theirs = base.played.take(index), found.played.take(index)
-                names = [base.id[i] for i in index]
-                rows += answer_rows(id, names, ours, theirs, tokens(self.base, agent, ours))
-        return rows
+    def compare(self, agent: Agent, task: str) -> tuple[Answers, list[dict[str, Any]]]:
+        """The agent's answers to the base's items of a task, and rows of the answers file, which are all that is kept
+        of its episodes: what base and agent said where they score differently.
+        """
+        batches, rows, track = [], [], self.track
+        for batch in answered(agent, self.tasks[task], items=track.items, conditions=track.conditions, keep=opening):
+            rows += self.flips(agent, task, batch, FLIPS - len(rows))
+            batches.append(replace(batch, played=None))
+        return matched(task, self.answers[task], Answers.join(batches)), rows
+
+    def flips(self, agent: Agent, task: str, some: Answers, most: int) -> list[dict[str, Any]]:
+        """Rows of the answers file for the first `most` of some answers that differ from the base's in their score."""
+        base = self.answers[task]
+        if base.played is None or some.played is None:
+            return []
+        places = {item: at for at, item in enumerate(base.id)}
+        theirs = np.flatnonzero([item in places for item in some.id])
+        ours = np.array([places[some.id[i]] for i in theirs], np.int64)
+        index = flipped(base.score[ours], some.score[theirs], most)
+        said, names = base.played.take(ours[index]), [some.id[i] for i in theirs[index]]
+        if not names:
+            return []
+        return answer_rows(task, names, said, some.played.take(theirs[index]), tokens(self.base, agent, said))
 
 
 @dataclass(frozen=True)
@@ -414,8 +343,10 @@ def drift_rows(task: str, direction: str, d: Divergence, floor: Divergence | Non
 
 
 def tokens(base: Policy, agent: Agent, said: Episodes) -> list[Tokens] | None:
-    """What the base said in each episode, piece by piece, with the drift there; None where it has no pieces."""
-    if not (isinstance(base, Worded) and isinstance(agent, Policy)):
+    """What the base said in each episode, piece by piece, with the drift there; None where it has no pieces, or what it
+    has seen is too large to be kept.
+    """
+    if not (isinstance(base, Worded) and isinstance(agent, Policy) and all(turn.whole for turn in said.turns)):
         return None
     return [list(zip(base.pieces(code), nats.tolist(), strict=True)) for code, nats in elements(base, agent, said)]
 
@@ -429,9 +360,9 @@ def samples(
     """
     columns: dict[str, list[Any]] = {name: [] for name in SAMPLES.names}
     for id, found in adapted.items():
-        n, nats = len(found), np.full(len(found), np.nan)
-        if id == new and drift and found.played is not None:
-            nats = np.array([drift.get(instance, np.nan) for instance in found.played.instances.id.tolist()])
+        n, nats, said = len(found), np.full(len(found), np.nan), base[id].played
+        if id == new and drift and said is not None:
+            nats = np.array([drift.get(instance, np.nan) for instance in said.instances.id.tolist()])
         columns["task"] += [id] * n
         columns["role"] += ["new" if id == new else "prior"] * n
         columns["item"] += found.id

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from razorbench.harness.core.episodes import Instance, Instances
 from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.keeping import codes, nothing
 from razorbench.harness.core.protocols import Agent, Task
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import rollout
@@ -47,7 +48,7 @@ def film(task: Task, id: Any, agents: Mapping[str, Agent], path: Path, *, seed: 
     """
     camera, one, takes = visible(task), find(task, id), {}
     for name, agent in agents.items():
-        episode = rollout(agent, task, one, seed=seed, temperature=0.0)[0]
+        episode = rollout(agent, task, one, seed=seed, temperature=0.0, keep=codes)[0]
         assert episode.outcome is not None
         takes[name] = Take([action.value for action in episode.actions], episode.outcome.reward)
     develop(camera, one[0], takes, path)
@@ -97,7 +98,7 @@ def first_flip(task: Task, agents: Sequence[Agent], among: int = 50) -> Any:
     Raises Refused where there is none.
     """
     instances = task.instances("test").first(among)
-    one, two = (rollout(agent, task, instances, temperature=0.0).reward for agent in agents[:2])
+    one, two = (rollout(agent, task, instances, temperature=0.0, keep=nothing).reward for agent in agents[:2])
     flips = np.flatnonzero(one != two)
     if not len(flips):
         raise Refused(f"both do the same on the first {among} instances; name one with --item")
