@@ -14,9 +14,11 @@ import torch
 from lane_tasks import Counting, Trouble, VectorWalk, Walk
 
 from razorbench import Actions, Expert, Guessable, Instances, Refused, Task
+from razorbench.harness.core.keeping import everything
 from razorbench.harness.core.lanes import Workers
 from razorbench.harness.core.registry import REGISTERED
 from razorbench.harness.core.rollout import demonstrations, rollout
+from razorbench.harness.measure.evaluation import evaluate
 
 
 class Keyed:
@@ -125,6 +127,20 @@ def test_a_subset_of_instances_gives_a_subset_of_episodes():
         part = rollout(Keyed(), pool, pool.instances("train").take(some), seed=3)
     assert alike(part.take(np.array([0, 1])), whole.take(some[:2]))
     assert part[2].actions[0].value != part[1].actions[0].value  # the repeat draws anew
+
+
+def test_batches_of_items_are_answered_as_one_and_by_the_same_workers(monkeypatch):
+    whole = evaluate(Keyed(), Walk(), keep=everything).played
+    monkeypatch.setattr("razorbench.harness.core.rollout.AT_ONCE", 4)
+    with Workers("lane_tasks:Walk", lanes=2) as pool:
+        started, start = [], pool.start
+        monkeypatch.setattr(pool, "start", lambda: started.append(start()) or started[-1])
+        batches = evaluate(Keyed(), pool, keep=everything).played
+    assert batches is not None
+    assert whole is not None
+    assert len(batches) == len(whole) == 10
+    assert alike(batches, whole)
+    assert len(started) == 2
 
 
 def test_no_instances_give_no_episodes_and_start_no_worker():
