@@ -13,6 +13,7 @@ from razorbench.harness.cli.check.tasks import first_difference
 from razorbench.harness.cli.check.verdicts import check
 from razorbench.harness.core.registry import ids, make
 from razorbench.harness.core.rollout import demonstrations, rollout
+from razorbench.harness.learn.elements import Elements
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.oracle import Projection
@@ -147,6 +148,16 @@ def test_each_element_is_predicted_once_by_its_owner(ready, some):
     for part in ready.base.predict(episodes):
         count += part.per_episode(torch.ones_like(part.logp.detach()), len(episodes)).cpu()
     assert count.tolist() == episodes.lengths().tolist()
+
+
+def test_elements_are_predicted_in_the_order_in_which_they_were_chosen(ready, some):
+    order = np.random.default_rng(0).permutation(np.repeat(np.arange(len(some)), 2))
+    episodes = rollout(ready.base, ready.new, some.take(order))
+    elements = Elements(episodes)
+    with torch.no_grad():
+        for part in ready.base.predict(episodes):
+            told = elements.logp[elements.places(part)].float()
+            torch.testing.assert_close(part.masked(told.to(part.logp)), part.logp, rtol=1e-3, atol=1e-3)
 
 
 def test_shared_forward_pass_of_a_group_predicts_as_apart(ready, some):

@@ -106,8 +106,8 @@ def test_two_processes_give_by_sft_the_weights_of_one(sft, home, tmp_path):
 
 @pytest.mark.slow(seconds=30)
 def test_two_processes_give_by_dr_grpo_the_weights_of_one(home, tmp_path):
-    more = {"group": 3, "kl": 0.1, "iterations": 2}
-    flags = [part for name, value in more.items() for part in (f"--{name}", value)]
+    more = {"group": 3, "kl": 0.1, "iterations": 2, "importance_cap": 2.0}
+    flags = [part for name, value in more.items() for part in (f"--{name.replace('_', '-')}", value)]
     ended(torchrun(tmp_path / "two", home, "dr-grpo", *flags))
     alike(tmp_path / "two", alone(tmp_path / "one", home, "dr-grpo", **more), BASES["mini-lm-v1"].shipped)
 

@@ -9,6 +9,7 @@ and so scales up the rounding of the smallest. The tolerances are five times tha
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from razorbench.agents.language.mini_lm import mini_lm
 from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.learn.checkpoint import Report
 from razorbench.harness.learn.loop import Adaptation
-from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.learn.methods import METHODS, ON_POLICY, sampled
 from razorbench.harness.learn.settings import Schedule, Settings
 
 STEPS, BATCH, GROUP, LIMIT, WARM = 5, 6, 4, 12, 10
@@ -89,15 +90,28 @@ def options(folder: Path, settings: Settings, rows: int) -> dict[str, Any]:
     }
 
 
+def off(policy: CausalLM) -> CausalLM:
+    """Another engine: the policy with weights that are a little off."""
+    sampler = policy.copy()
+    with torch.no_grad():
+        for weight in sampler.parameters():
+            weight.add_(0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
+    return sampler
+
+
 def ours(policy: CausalLM, method: str, settings: Settings) -> tuple[list[Report], list[Episodes]]:
-    """Train the policy: what each step reports, and the episodes that it was about."""
+    """Train the policy: what each step reports, and the episodes that it was about. With a cap another engine draws."""
     seen: list[Episodes] = []
+    other = sampled(lambda learner: off(policy), on_policy=True)
+    drawn = other if settings.importance_cap else METHODS[method].source
 
     def source(learner, prompts, seed):
-        episodes, group = METHODS[method].source(learner, prompts, seed)
+        episodes, group = drawn(learner, prompts, seed)
         seen.append(episodes)
         return episodes, group
 
+    if drawn in ON_POLICY:
+        ON_POLICY.add(source)
     return list(Adaptation(policy, Count(), replace(METHODS[method], source=source), settings)), seen
 
 
@@ -137,28 +151,31 @@ def test_sft_takes_the_steps_of_trl(base, schedule: Schedule, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("iterations", [1, 2])
-def test_dr_grpo_takes_the_steps_of_trl(base, iterations: int, tmp_path):
+@pytest.mark.parametrize(("iterations", "cap"), [(1, 0.0), (2, 0.0), (2, 1.2)])
+def test_dr_grpo_takes_the_steps_of_trl(base, iterations: int, cap: float, tmp_path):
     """TRL gets the replies that we sampled, decodes them and rewards them itself.
 
     Its loss is divided by rows × max_completion_length, ours by episodes × horizon: the same with an equal limit. In
-    the second iteration the ratio to the policy that sampled is not 1, and is clipped.
+    the second iteration the ratio to the policy that sampled is not 1, and is clipped. With a cap the sampler is
+    another engine, weights that are a little off.
     """
     settings = Settings(
-        lr=1e-3, warmup=0, batch=BATCH, group=GROUP, horizon=LIMIT, iterations=iterations, max_grad_norm=0.05
-    )
+        lr=1e-3, warmup=0, batch=BATCH, group=GROUP, horizon=LIMIT, iterations=iterations, max_grad_norm=0.05,
+        importance_cap=cap,
+    )  # fmt: skip
     policy, model = base.copy(), plain(base)
     reports, seen = ours(policy, "dr-grpo", settings)
-    replies = iter([step.turns[0].done.code for step in seen if step.turns[0].done])
+    done = [step.turns[0].done for step in seen if step.turns[0].done]
+    replies, told = (iter([getattr(actions, name) for actions in done]) for name in ("code", "logp"))
     lengths = {length for step in seen for length in step.lengths().tolist()}
     assert len(lengths) > 5
     assert LIMIT in lengths  # some are cut off
     prompts = [step[i].observations[0].text for step in seen for i in range(0, BATCH * GROUP, GROUP)]
     rows = {"prompt": [[{"role": "user", "content": text}] for text in prompts]}
 
-    def sampled(prompts: list, trainer: Any) -> dict[str, Any]:
+    def replayed(prompts: list, trainer: Any) -> dict[str, Any]:
         ids = trainer.processing_class.apply_chat_template(prompts, add_generation_prompt=True)["input_ids"]
-        return {"prompt_ids": ids, "completion_ids": next(replies), "logprobs": None}
+        return {"prompt_ids": ids, "completion_ids": next(replies), "logprobs": next(told) if cap else None}
 
     def odd(completions: list, **_: Any) -> list[float | None]:
         return [float(len(messages[0]["content"]) % 2) for messages in completions]
@@ -174,10 +191,17 @@ def test_dr_grpo_takes_the_steps_of_trl(base, iterations: int, tmp_path):
         num_iterations=iterations,
         max_completion_length=settings.horizon,
         shuffle_dataset=False,
+        vllm_importance_sampling_mode="token_truncate",
+        vllm_importance_sampling_clip_max=cap or None,
+        vllm_importance_sampling_clip_min=0.0,
     )
     data, tokenizer = Dataset.from_dict(rows), base.chat.tokenizer
     with pytest.warns(UserWarning, match="'rollout_func', which is an experimental feature"):
-        trainer = GRPOTrainer(model, odd, config, train_dataset=data, processing_class=tokenizer, rollout_func=sampled)
+        trainer = GRPOTrainer(model, odd, config, train_dataset=data, processing_class=tokenizer, rollout_func=replayed)
+    if cap:  # TRL corrects vLLM alone; this one is asked for its weights and for nothing else
+        vars(trainer).update(
+            use_vllm=True, _last_loaded_step=-1, vllm_generation=SimpleNamespace(sync_weights=lambda: None)
+        )
     trainer.train()
     updates = trainer.state.log_history[: STEPS * iterations]
     same_steps(reports, updates[iterations - 1 :: iterations])
@@ -188,3 +212,5 @@ def test_dr_grpo_takes_the_steps_of_trl(base, iterations: int, tmp_path):
     assert clipped == [i % iterations == 1 for i in range(STEPS * iterations)]  # at first the ratio is 1
     assert max(report.grad_norm for report in reports) > settings.max_grad_norm
     assert apart(policy, model) < 1e-4
+    if cap:
+        assert min(report.measures["capped"] for report in reports) > 0

@@ -174,7 +174,8 @@ class Action:
 class Actions:
     """Columns of actions. `code` is an array or tensor [n, T, …], or a list of n sequences of unequal length.
 
-    `logp` are the log-probabilities with which the sampler drew the elements, nats, in the same shape; None: not told.
+    `logp` are the log-probabilities with which the sampler drew the elements, nats, in the same shape and at the
+    temperature that it drew at; None: not told.
     """
 
     value: Column

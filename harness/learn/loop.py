@@ -20,10 +20,11 @@ from razorbench.harness.core.protocols import Agent, Task
 from razorbench.harness.core.randomness import mix
 from razorbench.harness.core.rollout import rollout
 from razorbench.harness.learn.checkpoint import Report
+from razorbench.harness.learn.elements import Elements
 from razorbench.harness.learn.engine import LOCAL, Engine, share, summed
 from razorbench.harness.learn.measures import Sampled
 from razorbench.harness.learn.memory import check_room
-from razorbench.harness.learn.methods import Batch, Learner, Method, centred, standardised
+from razorbench.harness.learn.methods import Batch, Learner, Method, centred, standardised, truncated_importance
 from razorbench.harness.learn.observers import Observer, named
 from razorbench.harness.learn.policy import Layered, Policy, Prediction, log_probabilities
 from razorbench.harness.learn.settings import Settings
@@ -73,6 +74,7 @@ class Adaptation:
             )
         instances = task.instances("train").first(settings.examples)
         self.method, self.settings, self.engine, self.step = method, settings, engine, 0
+        self.cap = settings.importance_cap if method.on_policy else 0.0
         self.steps = total_steps(settings, len(instances))
         if settings.warmup > self.steps:
             raise Refused(
@@ -123,6 +125,11 @@ class Adaptation:
         reward = torch.from_numpy(episodes.reward)  # double: the spread of rewards near 100 is lost in single precision
         drawn = engine.gathered(Sampled.of(episodes, group))
         everyone = Sampled.join(drawn)
+        if self.cap and np.isnan(everyone.nats).any():
+            raise Refused(
+                "the sampler does not tell with what probability it drew, so there is nothing to correct; "
+                "leave out importance_cap"
+            )
         if len(everyone.length):
             batch = Batch(
                 reward, torch.from_numpy(group), settings, lambda: log_probabilities(learner.policy, episodes).cpu()
@@ -174,13 +181,19 @@ class Adaptation:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         base = policy.base().predict(episodes) if settings.kl else None
-        sums, nats = dict.fromkeys(("loss", "elements", "clipped", "kl"), 0.0), torch.zeros(len(episodes))
+        sums, nats = dict.fromkeys(("loss", "elements", "capped", "clipped", "kl"), 0.0), torch.zeros(len(episodes))
+        elements = Elements(episodes) if self.cap else None
         for i, part in enumerate(policy.predict(episodes) if len(episodes) else ()):
             if not iteration and settings.iterations > 1:
                 old.append(part.logp.detach())
             owner, logp = part.owner.cpu(), part.logp.detach()
             mine = (weight[owner][:, None]).to(logp.device)  # [n, 1]
             gained = self.method.surrogate(part, mine, old[i] if old else None, settings)  # [n, T]
+            if elements is not None:
+                sampler = elements.logp[elements.places(part)].to(logp)
+                corrected = truncated_importance(old[i] if old else logp, sampler, self.cap)
+                gained = gained * corrected
+                sums["capped"] += int(part.masked((corrected == self.cap).float()).sum())
             objective = part.masked(gained).sum(-1) @ scale[owner].to(gained)
             if base is not None:
                 away = kl_to(base, part)
@@ -235,6 +248,8 @@ class Adaptation:
         found, elements = {}, sums["elements"]
         if elements and self.settings.kl:
             found["kl"] = sums["kl"] / elements
+        if elements and self.cap:
+            found["capped"] = sums["capped"] / elements
         if elements and iteration:
             found["clipped"] = sums["clipped"] / elements
         if sums["episodes"] and not iteration and self.method.on_policy and not math.isnan(sums["mismatch"]):

@@ -14,6 +14,7 @@ MEASURES: Mapping[str, str] = {
     "equal_groups": "Share of the groups whose rewards are all equal: they carry no signal for a group baseline.",
     "silent": "Steps in a row, up to this one, in which no answer carried a weight: nothing was learned.",
     "mismatch": "Distance |Δ log π| of an answer between sampler and trainer, nats, mean: 0 but for rounding.",
+    "capped": "Share of the elements whose importance weight π/π_sampler was cut to importance_cap, if there is one.",
     "clipped": "Share of the elements whose probability ratio lies outside of 1 ± clip, where a batch is used again.",
     "kl": "KL(π‖π₀) to the base at an element of the batch, nats, where there is a KL penalty.",
     "update_norm": "Distance ‖θ − θ₀‖₂ of the trained weights from where they started.",

@@ -60,19 +60,24 @@ def demonstrated(learner: Learner, prompts: np.ndarray, seed: int) -> tuple[Epis
     return learner.shown.take(prompts), np.arange(len(prompts))
 
 
-def sampled(actor: Callable[[Learner], Agent], *, once: bool = False, single: bool = False) -> Source:
+def sampled(
+    actor: Callable[[Learner], Agent], *, once: bool = False, single: bool = False, on_policy: bool = False
+) -> Source:
     """A source: answers of some actor at temperature 1, `group` of them a prompt, or a single one.
 
-    `once` draws the same answers whenever a prompt comes round, as if they were a fixed data set.
+    `once` draws the same answers whenever a prompt comes round, as if they were a fixed data set. `on_policy` says that
+    the actor is the policy as it is, computed by another engine.
     """
+    on_policy = on_policy or actor is itself
 
     def source(learner: Learner, prompts: np.ndarray, seed: int) -> tuple[Episodes, np.ndarray]:
         group = np.repeat(np.arange(len(prompts)), 1 if single else learner.settings.group)
         instances = learner.instances.take(prompts[group])
         return rollout(actor(learner), learner.task, instances, seed=learner.seed if once else seed), group
 
-    READ[source] = (() if single else ("group",)) + (("teacher",) if actor is its_teacher else ())
-    if actor is itself:
+    own = {"group": not single, "teacher": actor is its_teacher, "importance_cap": on_policy}
+    READ[source] = tuple(name for name, reads in own.items() if reads)
+    if on_policy:
         ON_POLICY.add(source)
     return source
 
@@ -213,6 +218,17 @@ def clipped_ratio(part: Prediction, weight: Tensor, old: Tensor | None, settings
 Surrogate = Callable[[Prediction, Tensor, Tensor | None, Settings], Tensor]
 
 
+def truncated_importance(old: Tensor, sampler: Tensor, cap: float) -> Tensor:
+    """min(π_old/π_sampler, C) of each element, from log-probabilities [n, T], nats: what a surrogate is multiplied by.
+
+    π_old is the trainer's at the first update on a batch: the weight makes of what the sampler drew a batch of π_old's,
+    and a clipped ratio π/π_old goes on from there (the decoupled objective of Hilton et al., arXiv 2110.00641; an
+    element at a time, as TRL's `token_truncate` and verl's token level). For answers of one element it is exact but for
+    the cap; in longer ones it leaves out the weight of what was said before.
+    """
+    return (old - sampler).exp().clamp(max=cap)
+
+
 # --- normalisers: by what an episode's sum of elements is multiplied, [N] from lengths [N] and weights [N] ------------
 
 
@@ -252,7 +268,7 @@ READ |= {
     clipped_ratio: ("clip",),
     per_horizon: ("horizon",),
 }
-OWN = ("style", "teacher", "group", "margin", "top_k", "clip", "horizon")
+OWN = ("style", "teacher", "group", "margin", "top_k", "clip", "horizon", "importance_cap")
 """Settings that only some methods read."""
 
 

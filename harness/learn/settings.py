@@ -40,6 +40,9 @@ class Settings:
     """Optimiser updates on each batch of episodes (μ of GRPO)."""
     clip: float = 0.2
     """Half-width of the clipped probability ratio (ε of PPO and GRPO)."""
+    importance_cap: float = 0.0
+    """Cap C of the weight min(π/π_sampler, C) of each element, for a sampler that computes π otherwise than the trainer
+    does (`mismatch` says how far apart they are); 2 is usual. 0: no such weight."""
     kl: float = 0.0
     """Weight of KL(π‖π₀) to the base, exact over the alphabet at each element, summed and divided as the method does
     its own elements. The gradient is that of each element's KL given those before it: what an element does to the KL
@@ -80,10 +83,13 @@ class Settings:
             raise Refused("max_grad_norm 0 makes every gradient 0; give a large number to clip nothing")
 
 
-OBJECTIVE = ("kl", "ewc", "l2", "style", "margin", "top_k", "clip", "horizon", "iterations", "group", "lora")
+OBJECTIVE = (
+    *("kl", "ewc", "l2", "style", "margin", "top_k", "clip", "horizon", "iterations", "group", "lora"),
+    "importance_cap",
+)
 """Settings that change what is optimised, not only how fast or how long."""
 
-ADDED = {"optimizer": "adamw", "examples": 0, "lora": 0}
+ADDED = {"optimizer": "adamw", "examples": 0, "lora": 0, "importance_cap": 0.0}
 """Settings that came after the first records, with the value that all runs had before."""
 
 
