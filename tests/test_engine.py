@@ -1,6 +1,8 @@
 """Two processes that share every step end where one ends, and go on where they were killed."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +18,16 @@ from safetensors.torch import load_file
 
 from razorbench import Refused
 from razorbench.harness.learn import checkpoint
-from razorbench.harness.learn.engine import LOCAL, Local, first_does, share, summed
-from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.engine import LOCAL, Local, Parallel, first_does, share, summed
+from razorbench.harness.learn.loop import Adaptation, learning_rate
+from razorbench.harness.learn.memory import held
 from razorbench.harness.learn.methods import METHODS
+from razorbench.harness.learn.runtime import Runtime
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs.run import Spec, adapt_into
 from razorbench.harness.tracks.catalogue import BASES, find_track
+from tests import sharded
 from tests.toys import Dialogue, Speller
 
 ROOT = Path(__file__).parents[1]
@@ -34,17 +39,14 @@ HOW = ("--steps", STEPS, "--warmup", 2, "--batch", 7, "--lr", "1e-3", "--save-ev
 
 def torchrun(out: Path, home: Path, method: str, *more: object) -> subprocess.Popen[str]:
     """`razorbench adapt` in two processes."""
-    run = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        2,
-        "-m",
-        "razorbench.harness.cli.main",
-    ]
-    argv = [*run, "adapt", TRACK, "--method", method, *HOW, "--micro-batch", 200, *more, "--out", out, "--home", home]
+    argv = ["adapt", TRACK, "--method", method, *HOW, "--micro-batch", 200, *more, "--out", out, "--home", home]
+    return two("razorbench.harness.cli.main", *argv)
+
+
+def two(module: str, *told: object) -> subprocess.Popen[str]:
+    """A module in two processes."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m"]
+    argv = [*run, module, *told]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     return subprocess.Popen(
         [*map(str, argv)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -84,15 +86,16 @@ def far(one: Path, other: Path) -> float:
     return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
 
 
-def alike(two: Path, one: checkpoint.Checkpoint, base: Path) -> None:
-    """What two processes made is what one made, but for rounding: weights, curve and measures."""
-    assert far(one.weights, two / checkpoint.WEIGHTS) < 0.01 * far(one.weights, base)
+def alike(two: Path, one: checkpoint.Checkpoint, way: float) -> None:
+    """What two processes made is what one made, but for rounding: weights, to 1 % of their way; curve and measures."""
+    assert far(one.weights, checkpoint.read(two).weights) < 0.01 * way
     both = checkpoint.read(two)
     assert both.manifest
     assert both.manifest.provenance["processes"] == 2
     for ours, theirs in zip(both.curve(), one.curve(), strict=True):
         assert (ours.step, ours.episodes, ours.elements) == (theirs.step, theirs.episodes, theirs.elements)
         assert ours.loss == pytest.approx(theirs.loss, rel=1e-3, abs=1e-4)
+        assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-3)
         assert ours.reward == pytest.approx(theirs.reward, nan_ok=True)
         assert ours.measures.keys() == theirs.measures.keys()
         for name, value in theirs.measures.items():
@@ -101,7 +104,8 @@ def alike(two: Path, one: checkpoint.Checkpoint, base: Path) -> None:
 
 @pytest.mark.slow(seconds=30)
 def test_two_processes_give_by_sft_the_weights_of_one(sft, home, tmp_path):
-    alike(sft, alone(tmp_path / "one", home, "sft"), BASES["mini-lm-v1"].shipped)
+    one = alone(tmp_path / "one", home, "sft")
+    alike(sft, one, far(one.weights, BASES["mini-lm-v1"].shipped))
 
 
 @pytest.mark.slow(seconds=30)
@@ -109,7 +113,8 @@ def test_two_processes_give_by_dr_grpo_the_weights_of_one(home, tmp_path):
     more = {"group": 3, "kl": 0.1, "iterations": 2, "importance_cap": 2.0}
     flags = [part for name, value in more.items() for part in (f"--{name.replace('_', '-')}", value)]
     ended(torchrun(tmp_path / "two", home, "dr-grpo", *flags))
-    alike(tmp_path / "two", alone(tmp_path / "one", home, "dr-grpo", **more), BASES["mini-lm-v1"].shipped)
+    one = alone(tmp_path / "one", home, "dr-grpo", **more)
+    alike(tmp_path / "two", one, far(one.weights, BASES["mini-lm-v1"].shipped))
 
 
 @pytest.mark.slow(seconds=30)
@@ -132,6 +137,98 @@ def test_two_processes_that_are_killed_go_on_to_the_same_weights(sft, home, tmp_
     ended(torchrun(out, home, "sft"))
     assert (out / checkpoint.WEIGHTS).read_bytes() == (sft / checkpoint.WEIGHTS).read_bytes()
     assert [report.step for report in checkpoint.read(out).curve()] == list(range(1, STEPS + 1))
+
+
+# --- weights that are shared out --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def parts(home: Path) -> Path:
+    """What two processes make that hold a part of the weights each; they were stopped in the middle."""
+    out = home / "parts"
+    out.mkdir()
+    ended(two("tests.sharded", out, home))
+    return out
+
+
+def in_one(method: str, out: Path, home: Path) -> checkpoint.Checkpoint:
+    """A run of `sharded.RUNS` in this process, from its beginning or from where it was left in `out`."""
+    return adapt_into(out, Bench(find_track(TRACK), home), sharded.spec(method), observe=("update",))
+
+
+def way(method: str) -> float:
+    """How far a weight goes by AdamW in one direction."""
+    settings = sharded.spec(method).settings
+    return sum(learning_rate(settings, step, settings.steps) for step in range(settings.steps))
+
+
+@pytest.mark.slow(seconds=60)
+@pytest.mark.parametrize("method", sharded.RUNS)
+def test_two_processes_that_share_the_weights_give_those_of_one(method, parts, home, tmp_path):
+    one = in_one(method, tmp_path / "one", home)
+    alike(parts / method, one, way(method))
+
+
+@pytest.mark.slow(seconds=60)
+def test_each_of_two_processes_holds_half_of_everything(parts):
+    first, second = (json.loads((parts / f"held-{rank}.json").read_text()) for rank in (0, 1))
+    weights = sum(weight.numel() for weight in Bench(find_track(TRACK), parts).base.parameters())
+    expected = held(weights, processes=2)
+    for each in (first, second):
+        for numbers, planned in zip(
+            each, (expected.base, expected.trained, expected.gradients, expected.moments), strict=True
+        ):
+            assert 4 * numbers == pytest.approx(planned, rel=0.01)
+    assert [first[i] + second[i] for i in range(3)] == [weights] * 3
+
+
+@pytest.mark.slow(seconds=60)
+@pytest.mark.parametrize("method", ["sft", "iterative-sft"])
+def test_one_process_goes_on_with_what_two_have_shared(method, parts, home, tmp_path):
+    shutil.copytree(parts / f"{method} stopped", tmp_path / "one")
+    assert len(list(tmp_path.glob("one/state-*/policy-*-of-00002.safetensors"))) == 2
+    alike(parts / method, in_one(method, tmp_path / "one", home), way(method))
+
+
+@pytest.mark.slow(seconds=60)
+def test_state_of_which_a_part_is_missing_is_refused(parts, home, tmp_path):
+    shutil.copytree(parts / "sft stopped", tmp_path / "one")
+    next(tmp_path.glob("one/state-*/policy-00002-of-00002.safetensors")).unlink()
+    with pytest.raises(Refused, match=r"state-00000002 is torn; remove it and give the same command again"):
+        in_one("sft", tmp_path / "one", home)
+
+
+class Sharing(Local):
+    """One of two processes that share weights; the other does the same."""
+
+    def gathered(self, value):
+        return [value, value]
+
+    def share_out(self, policy):
+        Parallel(self.rank, 2, sharded=True).share_out(policy)
+
+
+def test_what_cannot_be_shared_out_is_refused(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(Refused, match="one process has nobody to share its weights with; start several by torchrun"):
+        Runtime(shard=True).resolved()
+    settings = Settings(lr=0.1, warmup=0, batch=4, steps=1)
+    with pytest.raises(Refused, match="the weights of Speller cannot be shared out; leave out --shard"):
+        Adaptation(Speller(), Dialogue(), METHODS["sft"], settings, engine=Sharing(0, 2, sharded=True))
+    monkeypatch.setattr(Sharing, "share_out", lambda self, policy: None)
+    with pytest.raises(Refused, match="Muon needs whole matrices; leave out --shard"):
+        Adaptation(
+            Speller(),
+            Dialogue(),
+            METHODS["sft"],
+            replace(settings, optimizer="muon"),
+            engine=Sharing(0, 2, sharded=True),
+        )
+    with pytest.raises(Refused, match="what this method weighs by needs all weights in each process"):
+        Adaptation(Speller(), Dialogue(), METHODS["simpo"], settings, engine=Sharing(0, 2, sharded=True)).advance()
+
+
+# --- the engine -------------------------------------------------------------------------------------------------------
 
 
 def test_every_prompt_is_shared_out_once():

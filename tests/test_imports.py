@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("harness", "tasks", "agents", "submissions", "leaderboard")
 ROOMS = ("core", "learn", "tracks", "measure", "store", "runs", "report", "cli")
 """The rooms of `harness`: none imports from a later one."""
-POLICY = ("learn.policy", "learn.runtime", "learn.vocabulary")
+POLICY = ("learn.policy", "learn.runtime", "learn.shards", "learn.vocabulary")
 """What an agent may know of the engine."""
 COMMANDS = ("razorbench.leaderboard.serve", "razorbench.submissions.commands")
 """What the command line reaches beyond `harness`."""

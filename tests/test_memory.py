@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_refused_before_the_first_step(monkeypatch):
     weights = list(policy.parameters())
     check_room(weights)
     monkeypatch.setattr("razorbench.harness.learn.memory.available", lambda device: 1000)
-    with pytest.raises(Refused, match=r"take 0 GB, and 0 GB are free on cpu; train adapters with --lora, or elsewhere"):
+    with pytest.raises(Refused, match=r"take 0 GB, and 0 GB are free on cpu; train adapters with --lora, share"):
         check_room(weights)
     monkeypatch.setattr("razorbench.harness.learn.memory.available", lambda device: None)
     check_room(weights)

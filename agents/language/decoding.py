@@ -1,6 +1,7 @@
 """Replies drawn token by token, each token by a random number of its own."""
 
 import math
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
@@ -16,10 +17,10 @@ from razorbench.harness.learn.vocabulary import logits_of
 
 
 def decode(
-    model: Any, chat: Chat, prompts: list[list[int]], u: np.ndarray, temperature: float
+    model: Any, trunk: Callable[..., Any], chat: Chat, prompts: list[list[int]], u: np.ndarray, temperature: float
 ) -> list[tuple[list[int], list[float]]]:
     """Token ids that follow prompts (in order of length), drawn with `u` [n, limit] at a temperature; and the
-    log-probability of each.
+    log-probability of each. `trunk` is the model without its head.
 
     Equal neighbours are read once. Raises Refused where the model cannot read so much.
     """
@@ -36,7 +37,7 @@ def decode(
     of = torch.from_numpy(share).to(device)
     # Prompts are padded at the end: keys know their own position, so new ones may stand after the padding.
     cache = Cache()
-    hidden = model.model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state  # [P, S, D]
+    hidden = trunk(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state  # [P, S, D]
     hidden = hidden[of, length - 1]  # [n, D]
     cache.used = width
     cache.keep(of, width + limit)
@@ -60,7 +61,7 @@ def decode(
             cache.keep(stay, width + limit)
             live, code, length, mask, going = live[stay], code[stay], length[stay], mask[stay], going[stay]
         cache.used += 1
-        hidden = model.model(
+        hidden = trunk(
             input_ids=code[:, None],
             attention_mask=mask[..., : cache.used],
             position_ids=(length + t)[:, None],

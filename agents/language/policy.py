@@ -1,7 +1,7 @@
 """A causal language model as a policy: chat in, sampled token ids out, trained on exactly those ids."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -20,9 +21,10 @@ from razorbench.agents.language.attention import ATTENTION
 from razorbench.agents.language.chat import Chat, stops
 from razorbench.agents.language.decoding import decode
 from razorbench.agents.language.lora import PROJECTIONS, Lora
-from razorbench.agents.language.packing import Laid, batches, lay, packed
+from razorbench.agents.language.packing import Laid, Pack, batches, lay, packed
 from razorbench.harness.learn.policy import Prediction
 from razorbench.harness.learn.runtime import AUTO, Runtime
+from razorbench.harness.learn.shards import placed
 from razorbench.harness.learn.vocabulary import Vocabulary
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
@@ -49,6 +51,10 @@ class CausalLM:
             raise Refused(f"this {kind} model is not supported; bring one of {known} without sliding windows")
         self.runtime = runtime.otherwise(Runtime(micro_batch=MICRO_BATCH)).resolved()
         self.model = model.eval().to(self.runtime.device)
+        self.trunk: Callable[..., Any] = model.model
+        """The model without its head."""
+        self.shards: list[Any] = []
+        """The parts whose weights are put together at once, where they are shared out: the layers, and all else."""
         self.model.set_attn_implementation(ATTENTION)
         if self.runtime.checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -84,7 +90,10 @@ class CausalLM:
 
     @torch.inference_mode()
     def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
-        """Replies drawn token by token with the episode's own random numbers, or at temperature 0 the likeliest."""
+        """Replies drawn token by token with the episode's own random numbers, or at temperature 0 the likeliest.
+
+        A policy whose weights are shared out answers within `whole` alone.
+        """
         talks = self.chat.talks(asked.episodes.turns, len(asked.episodes))
         prompts = [talks[i].opening + talks[i].tail for i in asked.rows.tolist()]
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
@@ -94,7 +103,7 @@ class CausalLM:
         for part in batches([len(prompts[i]) + self.limit for i in order], SLOTS):
             rows = order[part]
             with self.runtime.autocast():
-                said = decode(self.model, self.chat, [prompts[i] for i in rows], u[rows], temperature)
+                said = decode(self.model, self.trunk, self.chat, [prompts[i] for i in rows], u[rows], temperature)
             for i, (code, nats) in zip(rows, said, strict=True):
                 codes[i], logp[i] = code, nats
         finished = [code[-1] in self.chat.stops for code in codes]
@@ -115,15 +124,19 @@ class CausalLM:
 
     def predict(self, episodes: Episodes) -> Iterator[Prediction]:
         """Predictions of single tokens, [M, 1] a micro-batch; answers to one prompt share the work on it."""
-        budget = self.runtime.micro_batch
-        packs = packed(self.chat.talks(episodes.turns, len(episodes)), budget)
-        for part in batches([len(pack) for pack in packs], budget):
-            laid = lay(packs[part])
+        for packs in self.parts(episodes):
+            laid = lay(packs)
             with self.runtime.autocast(), self.recomputing():
                 states = self.hidden(laid)
             hidden = states.flatten(0, 1).index_select(0, self.tensor(laid.source))  # [M, D]
             dist = Vocabulary(hidden[:, None], self.head)
             yield Prediction(dist, self.tensor(laid.code)[:, None], None, self.tensor(laid.owner))
+
+    def parts(self, episodes: Episodes) -> list[list[Pack]]:
+        """The packs of each micro-batch."""
+        budget = self.runtime.micro_batch
+        packs = packed(self.chat.talks(episodes.turns, len(episodes)), budget)
+        return [packs[part] for part in batches([len(pack) for pack in packs], budget)]
 
     @contextmanager
     def recomputing(self) -> Iterator[None]:
@@ -141,18 +154,57 @@ class CausalLM:
         """The last hidden states [B, L, D] of a batch of packs."""
         ids = self.tensor(laid.ids)
         if laid.segment.max() <= 1:  # one tail a prompt: plain causal attention
-            return self.model.model(input_ids=ids, use_cache=False).last_hidden_state
+            return self.trunk(input_ids=ids, use_cache=False).last_hidden_state
         segment = self.tensor(laid.segment)
         own = (segment[:, None] == segment[:, :, None]) | (segment == 0)[:, None]  # [B, L, L]
         hole = ~own.tril_()
         mask = torch.zeros_like(hole, dtype=self.head.dtype).masked_fill_(hole, -math.inf)[:, None]
-        return self.model.model(
+        return self.trunk(
             input_ids=ids, attention_mask=mask, position_ids=self.tensor(laid.position), use_cache=False
         ).last_hidden_state
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """An array on the model's device."""
         return torch.from_numpy(array).to(self.head.device)
+
+    # --- weights that are shared out
+
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Keep a part of each weight from now on; those of a layer are together while it is computed (FSDP2)."""
+        from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+        self.shards = [fully_shard(layer, mesh=mesh) for layer in self.model.model.layers]
+        self.shards.append(fully_shard(self.model, mesh=mesh, reshard_after_forward=False))  # the head comes after it
+        for part in self.shards:  # sums of gradients, not means
+            part.set_gradient_divide_factor(1.0)
+            part.set_force_sum_reduction_for_comms(True)
+        self.model.trunk = self.model.model.forward
+        register_fsdp_forward_method(self.model, "trunk")
+        self.trunk = self.model.trunk
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Within it all weights are here. All processes must come here."""
+        for part in self.shards:
+            part.unshard()
+            part.set_reshard_after_forward(False, recurse=False)
+        try:
+            yield
+        finally:
+            for part in self.shards:
+                part.reshard()
+                part.set_reshard_after_forward(part is not self.model, recurse=False)
+
+    def passes(self, episodes: Episodes) -> int:
+        """How many micro-batches there are of these episodes."""
+        return len(self.parts(episodes))
+
+    def idle(self) -> Tensor:
+        """A pass over one token, of which nothing counts."""
+        token = torch.zeros(1, 1, dtype=torch.int64, device=self.runtime.device)
+        with self.runtime.autocast(), self.recomputing():
+            states = self.trunk(input_ids=token, use_cache=False).last_hidden_state
+        return 0.0 * Vocabulary(states, self.head).log_prob(token).sum()
 
     # --- weights
 
@@ -213,11 +265,9 @@ class CausalLM:
     def weights(self) -> dict[str, Tensor]:
         """What is saved, by the names of model.safetensors, or with adapters of adapter_model.safetensors."""
         if self.lora:
-            named = ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+            named = self.named_parameters()
             return {f"base_model.model.{name.replace('.default.', '.')}": p.detach() for name, p in named}
-        first: dict[int, str] = {}  # tied weights are one tensor of two names
-        state = self.model.state_dict()
-        return {name: x for name, x in state.items() if first.setdefault(x.data_ptr(), name) == name}
+        return {name: p.detach() for name, p in self.model.named_parameters()}  # tied weights have one name
 
     def save(self, path: Path) -> None:
         """Write the weights as safetensors, or the adapters alone, with their description beside them."""
@@ -243,7 +293,7 @@ class CausalLM:
         if lora and not self.lora:
             self.attach(lora)
         for name, x in self.weights().items():
-            x.copy_(found[name])
+            x.copy_(placed(found[name], x))
 
 
 @contextmanager

@@ -173,7 +173,7 @@ def adapt(
     whole = settings if isinstance(settings, Settings) else settings_for(chosen, **settings)
     spec = Spec(method, whole, seed)
     spec.check(chosen.settings)
-    engine = started()
+    engine = started(runtime.shard)
     if engine.rank:  # the first process tells
         adapt_into(out, Bench(chosen, home, runtime), spec, save_every=save_every, engine=engine, observe=observe)
         return

@@ -1,17 +1,13 @@
 """The adaptation loop: one for every method. A step is a function of (weights, optimiser state, seed, step number)."""
 
 import math
-import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from razorbench.harness.core.episodes import Episodes, Instances
@@ -26,8 +22,10 @@ from razorbench.harness.learn.measures import Sampled
 from razorbench.harness.learn.memory import check_room
 from razorbench.harness.learn.methods import Batch, Learner, Method, centred, standardised, truncated_importance
 from razorbench.harness.learn.observers import Observer, named
-from razorbench.harness.learn.policy import Layered, Policy, Prediction, log_probabilities
+from razorbench.harness.learn.policy import Layered, Policy, Prediction, Shardable, log_probabilities
 from razorbench.harness.learn.settings import Settings
+from razorbench.harness.learn.shards import number, placed
+from razorbench.harness.learn.state import State
 from razorbench.harness.learn.vocabulary import kl
 
 
@@ -84,7 +82,11 @@ class Adaptation:
         self.steps_per_epoch = max(1, len(instances) // settings.batch)
         if self.steps * settings.batch < len(instances):  # the others will never be asked: no demonstration of them
             instances = instances.take(order(seed, 0, instances)[: self.steps * settings.batch])
-        self.learner = Learner(policy, task, settings, seed, instances, teacher)
+        start = policy.copy() if method.renews_each_epoch else None
+        self.learner = Learner(policy, task, settings, seed, instances, teacher, start)
+        self.fisher = fisher(policy, priors, seed) if settings.ewc else []
+        for each in {id(x): x for x in (policy, policy.base(), teacher, start) if isinstance(x, Policy)}.values():
+            engine.share_out(each)
         self.parameters = list(policy.parameters())
         if coarse := next((p.dtype for p in self.parameters if p.dtype.itemsize < 4), None):
             raise Refused(
@@ -92,9 +94,11 @@ class Adaptation:
                 "away; keep those that are trained in float32, and compute in bfloat16 with --dtype"
             )
         check_room(self.parameters)
+        if engine.sharded and settings.optimizer == "muon":
+            raise Refused("Muon needs whole matrices; leave out --shard, or train with adamw")
         self.optimizers = optimizers(policy, settings)
         self.anchor = [p.detach().clone() for p in self.parameters] if settings.ewc or settings.l2 else []
-        self.fisher = fisher(policy, priors, seed) if settings.ewc else []
+        self.fisher = [placed(square, p) for square, p in zip(self.fisher, self.parameters, strict=False)]
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self.weights, self.observers = named(policy), observers
         for observer in observers:
@@ -116,8 +120,8 @@ class Adaptation:
     def advance(self) -> Report:
         """One step: episodes, weights, and one or more updates on them."""
         started, learner, settings, engine = time.perf_counter(), self.learner, self.settings, self.engine
-        if self.method.renews_each_epoch and self.step % self.steps_per_epoch == 0:
-            learner.epoch_start = learner.policy.copy()
+        if learner.epoch_start and self.step % self.steps_per_epoch == 0:
+            take_over(learner.epoch_start, learner.policy)
         seed = int(mix(learner.seed, self.step) >> np.uint64(1))
         reseed(seed)
         episodes, group = self.method.source(learner, share(engine, self.prompts()), seed)
@@ -131,9 +135,7 @@ class Adaptation:
                 "leave out importance_cap"
             )
         if len(everyone.length):
-            batch = Batch(
-                reward, torch.from_numpy(group), settings, lambda: log_probabilities(learner.policy, episodes).cpu()
-            )
+            batch = Batch(reward, torch.from_numpy(group), settings, lambda: self.present(episodes))
             old: list[Tensor] = []
             signal = False
             for iteration in range(settings.iterations):
@@ -158,6 +160,29 @@ class Adaptation:
             told,
         )
 
+    def present(self, episodes: Episodes) -> Tensor:
+        """Log-probability of each episode under the policy as it is, [N] nats. Refused where weights are shared out."""
+        if self.engine.sharded:  # who has no episode would not come
+            raise Refused("what this method weighs by needs all weights in each process; leave out --shard")
+        return log_probabilities(self.learner.policy, episodes).cpu()
+
+    def lacking(self, episodes: Episodes) -> int:
+        """How many passes others make more than this process, where a pass needs all of them."""
+        if not self.engine.sharded:
+            return 0
+        mine = cast(Shardable, self.learner.policy).passes(episodes) if len(episodes) else 0
+        return max(self.engine.gathered(mine)) - mine
+
+    def keep_pace(self, passes: int) -> None:
+        """Make passes for the others alone, each as `update` makes one."""
+        policy, base = (cast(Shardable, each) for each in (self.learner.policy, self.learner.policy.base()))
+        for _ in range(passes):
+            nothing = policy.idle()
+            if self.settings.kl:
+                with torch.no_grad():
+                    base.idle()
+            nothing.backward()
+
     def update(
         self,
         episodes: Episodes,
@@ -180,6 +205,7 @@ class Adaptation:
             sampled = sampled[counted.numpy()]
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
+        lacking = self.lacking(episodes)
         base = policy.base().predict(episodes) if settings.kl else None
         sums, nats = dict.fromkeys(("loss", "elements", "capped", "clipped", "kl"), 0.0), torch.zeros(len(episodes))
         elements = Elements(episodes) if self.cap else None
@@ -205,6 +231,7 @@ class Adaptation:
             nats += part.per_episode(logp, len(episodes)).cpu()
             if iteration:
                 sums["clipped"] += int((part.masked((logp - old[i]).expm1()).abs() > settings.clip).sum())
+        self.keep_pace(lacking)
         if not len(episodes) or engine.size > 1:  # the optimiser goes on by its momentum; and all add up the same
             for parameter in self.parameters:
                 parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
@@ -213,15 +240,15 @@ class Adaptation:
         sums = summed(engine, {**sums, "episodes": len(episodes), "mismatch": float(far.sum())})
         loss = sums["loss"] + self.penalise()
         told = self.observed("after_backward", self.step + 1)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm)
-        if not math.isfinite(loss + float(norm)):
+        norm = number(torch.nn.utils.clip_grad_norm_(self.parameters, settings.max_grad_norm))
+        if not math.isfinite(loss + norm):
             raise ArithmeticError(f"the loss is not finite at step {self.step + 1}; try a lower learning rate")
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.step()
         told |= self.observed("after_step", self.step + 1)
-        return loss, float(norm), self.measured(sums, iteration) | told
+        return loss, norm, self.measured(sums, iteration) | told
 
     def observed(self, when: Literal["after_backward", "after_step", "at_checkpoint"], step: int) -> dict[str, float]:
         """What the observers say at this moment."""
@@ -268,57 +295,25 @@ class Adaptation:
             pull = (weight * away).to(away.dtype)
             gradient = self.parameters[i].grad
             self.parameters[i].grad = pull if gradient is None else gradient + pull
-            value += 0.5 * float((pull * away).sum())
+            value += 0.5 * number((pull * away).sum())
         return value
 
+    @property
+    def state(self) -> State:
+        """What is saved and loaded."""
+        policies = {"policy": self.learner.policy, "epoch_start": self.learner.epoch_start}
+        return State({name: each for name, each in policies.items() if each}, self.optimizers, self.engine)
+
     def save(self, folder: Path) -> None:
-        """Write the whole state to `folder`/state-<step>, all or nothing, and drop older ones."""
-        final = folder / f"state-{self.step:08d}"
-        if final.exists():
-            return
-        fresh = folder / f".{final.name}.{os.getpid()}"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        self.learner.policy.save(fresh / "policy.safetensors")
-        if self.learner.epoch_start is not None:
-            self.learner.epoch_start.save(fresh / "epoch_start.safetensors")
-        moments = {
-            f"{which}.{i}.{name}": value
-            for which, optimizer in enumerate(self.optimizers)
-            for i, state in optimizer.state_dict()["state"].items()
-            for name, value in state.items()
-        }
-        save_file(moments, fresh / "optimizer.safetensors", {"silent": str(self.silent)})
-        os.replace(fresh, final)
-        for other in {*folder.glob("state-*"), *folder.glob(".state-*")} - {final}:
-            shutil.rmtree(other, ignore_errors=True)
+        """Write all of it to `folder`/state-<step>, all or nothing, and drop older ones. All processes come here."""
+        self.state.save(folder, self.step, {"silent": str(self.silent)})
 
     def load(self, folder: Path) -> bool:
         """Go on from the newest state in `folder`; False where there is none."""
-        found = sorted(folder.glob("state-*"))
-        if not found:
-            return False
-        try:
-            self.restore(found[-1])
-        except (Refused, OSError, SafetensorError):
-            raise Refused(f"{found[-1]} is torn; remove it and give the same command again") from None
-        return True
-
-    def restore(self, state: Path) -> None:
-        """Take over a state folder."""
-        self.learner.policy.load(state / "policy.safetensors")
-        if (state / "epoch_start.safetensors").exists():
-            self.learner.epoch_start = self.learner.policy.copy()
-            self.learner.epoch_start.load(state / "epoch_start.safetensors")
-        moments: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimizers]
-        for name, value in load_file(state / "optimizer.safetensors").items():
-            which, i, field = name.split(".")
-            moments[int(which)].setdefault(int(i), {})[field] = value
-        for optimizer, moment in zip(self.optimizers, moments, strict=True):
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": moment})
-        self.step = int(state.name.removeprefix("state-"))
-        with safe_open(state / "optimizer.safetensors", "pt") as file:
-            self.silent = int((file.metadata() or {}).get("silent", 0))
+        newest = self.state.load(folder)
+        if newest:
+            self.step, self.silent = newest[0], int(newest[1].get("silent", 0))
+        return bool(newest)
 
 
 def optimizers(policy: Policy, settings: Settings) -> list[torch.optim.Optimizer]:
@@ -338,6 +333,13 @@ def optimizers(policy: Policy, settings: Settings) -> list[torch.optim.Optimizer
     if rest:  # adapters are matrices all
         chosen.append(torch.optim.AdamW(rest, settings.lr, weight_decay=settings.weight_decay, fused=True))
     return chosen
+
+
+@torch.no_grad()
+def take_over(kept: Policy, policy: Policy) -> None:
+    """Give one policy the weights of another."""
+    for weight, now in zip(kept.parameters(), policy.parameters(), strict=True):
+        weight.copy_(now)
 
 
 def order(seed: int, epoch: int, instances: Instances) -> np.ndarray:

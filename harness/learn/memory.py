@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from razorbench.harness.core.errors import Refused
+from razorbench.harness.learn.shards import here
 
 SINGLE = 4
 """Bytes of a weight, of its gradient, and of each of AdamW's two moments: all are in float32."""
@@ -28,10 +29,14 @@ class Held:
         return self.base + self.trained + self.gradients + self.moments
 
 
-def held(weights: int, adapters: int = 0) -> Held:
-    """Of a base of so many weights, of which all are trained; or beside which `adapters` numbers are (LoRA)."""
-    trained = adapters or weights
-    return Held(SINGLE * weights, SINGLE * trained, SINGLE * trained, 2 * SINGLE * trained)
+def held(weights: int, adapters: int = 0, processes: int = 1) -> Held:
+    """Of a base of so many weights, of which all are trained; or beside which `adapters` numbers are (LoRA).
+
+    By each of `processes` that share all of it; adapters then have a part of the base to themselves.
+    """
+    trained = (adapters or weights) / processes
+    base = weights / processes * (2 if adapters and processes > 1 else 1)
+    return Held(*(int(SINGLE * numbers) for numbers in (base, trained, trained, 2 * trained)))
 
 
 def available(device: torch.device) -> int | None:
@@ -47,10 +52,11 @@ def available(device: torch.device) -> int | None:
 
 def check_room(trained: list[torch.nn.Parameter]) -> None:
     """Refuses to begin with weights whose gradients and moments do not fit beside them."""
-    of = held(sum(parameter.numel() for parameter in trained))
+    of = held(sum(here(parameter).numel() for parameter in trained))
     needed, free = of.gradients + of.moments, available(trained[0].device)
     if free is not None and needed > free:
         raise Refused(
             f"gradients and moments of {of.trained / SINGLE / 1e9:.2f} billion weights take {needed / 1e9:.0f} GB, and "
-            f"{free / 1e9:.0f} GB are free on {trained[0].device.type}; train adapters with --lora, or elsewhere"
+            f"{free / 1e9:.0f} GB are free on {trained[0].device.type}; train adapters with --lora, share the weights "
+            "among several processes with --shard, or train elsewhere"
         )

@@ -18,7 +18,7 @@ from razorbench.harness.core.protocols import Agent, Task
 from razorbench.harness.core.registry import find
 from razorbench.harness.core.rollout import demonstrations, rollout
 from razorbench.harness.learn.oracle import Projection
-from razorbench.harness.learn.policy import Enumerable, Policy, Prediction, encoded
+from razorbench.harness.learn.policy import Enumerable, Policy, Prediction, encoded, whole
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.learn.vocabulary import likeliest
 
@@ -73,7 +73,9 @@ def sampled(
     def source(learner: Learner, prompts: np.ndarray, seed: int) -> tuple[Episodes, np.ndarray]:
         group = np.repeat(np.arange(len(prompts)), 1 if single else learner.settings.group)
         instances = learner.instances.take(prompts[group])
-        return rollout(actor(learner), learner.task, instances, seed=learner.seed if once else seed), group
+        who = actor(learner)
+        with whole(who):
+            return rollout(who, learner.task, instances, seed=learner.seed if once else seed), group
 
     own = {"group": not single, "teacher": actor is its_teacher, "importance_cap": on_policy}
     READ[source] = tuple(name for name, reads in own.items() if reads)

@@ -13,13 +13,17 @@ from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.registry import find
 from razorbench.harness.learn.measures import MEASURES
 from razorbench.harness.learn.policy import Policy
+from razorbench.harness.learn.shards import number
 
 Weights = Mapping[str, torch.nn.Parameter]
 """The weights that are trained, by their names."""
 
 
 class Observer:
-    """Sees all and says nothing: override what you need. Each method returns what it measured, name → number."""
+    """Sees all and says nothing: override what you need. Each method returns what it measured, name → number.
+
+    Under `--shard` weights and gradients are DTensors; `learn.shards.number` makes a number of a sum of one.
+    """
 
     measures: ClassVar[Mapping[str, str]] = {}
     """Each name that it may return → what it is, in a sentence."""
@@ -53,8 +57,8 @@ class Update(Observer):
     def at_checkpoint(self, step: int, weights: Weights) -> Mapping[str, float]:
         """Both measures; sums are in double precision."""
         moved = [weight.detach() - self.start[name] for name, weight in weights.items()]
-        square = sum(float(away.double().square().sum()) for away in moved)
-        near = sum(int((away.abs() <= self.NEAR).sum()) for away in moved)
+        square = sum(number(away.double().square().sum()) for away in moved)
+        near = sum(number((away.abs() <= self.NEAR).sum()) for away in moved)
         return {"update_norm": square**0.5, "update_sparsity": near / sum(away.numel() for away in moved)}
 
 

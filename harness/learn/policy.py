@@ -1,6 +1,7 @@
 """A trainable policy is a conditional distribution over the elements it chooses: tokens, bins, one class."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributions import Categorical, Distribution
 
 from razorbench.harness.core.columns import Column
@@ -116,6 +118,35 @@ class Layered(Policy, Protocol):
     def matrices(self) -> Iterator[torch.nn.Parameter]:
         """Those of `parameters` that map one layer to the next: no embeddings, no heads, no norms."""
         ...
+
+
+@runtime_checkable
+class Shardable(Policy, Protocol):
+    """A policy whose weights several processes can hold together, a part each: its `parameters` are DTensors then.
+
+    A forward or backward pass with shared weights asks the others for theirs, so all processes make equally many.
+    """
+
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Keep a part of each weight from now on. Gradients are summed over the processes by the backward pass."""
+        ...
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Within it all weights are here, and passes without gradients ask nobody. All processes must come here."""
+        ...
+
+    def passes(self, episodes: Episodes) -> int:
+        """How many micro-batches `predict` makes of these episodes."""
+        ...
+
+    def idle(self) -> Tensor:
+        """A pass for the others alone: 0, with a gradient of 0 for every weight."""
+        ...
+
+
+def whole(agent: Agent) -> AbstractContextManager[None]:
+    """Within it an agent may be asked, whether its weights are shared out or not."""
+    return agent.whole() if isinstance(agent, Shardable) else nullcontext()
 
 
 def encoded(policy: Policy, episodes: Episodes) -> Episodes:

@@ -26,6 +26,8 @@ class Runtime:
     """Elements (tokens) that are computed at once; 0: as many as the agent thinks right."""
     checkpointing: bool = False
     """Whether the backward pass computes activations again instead of keeping them: less memory, a third more time."""
+    shard: bool = False
+    """Whether each of the processes that share an adaptation holds a part of all weights, instead of all of them."""
 
     def __post_init__(self) -> None:
         """Refuses what cannot be."""
@@ -42,7 +44,7 @@ class Runtime:
     def resolved(self) -> "Runtime":
         """The same with what is left open decided for this machine.
 
-        Raises Refused where it has no such device.
+        Raises Refused where it has no such device, or weights are to be shared out and nobody is there to share.
         """
         import torch  # the command line reads these fields and waits for no library
 
@@ -58,6 +60,10 @@ class Runtime:
         dtype = self.dtype
         if dtype == "auto":
             dtype = "bfloat16" if kind == "cuda" else "float32"
+        if self.shard and int(os.environ.get("WORLD_SIZE", 1)) == 1:
+            raise Refused(
+                "one process has nobody to share its weights with; start several by torchrun, or leave out --shard"
+            )
         return replace(self, device=device, dtype=dtype)
 
     def autocast(self) -> AbstractContextManager[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from razorbench.harness.learn.engine import LOCAL, Engine, first_does
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import OWN, find_method
 from razorbench.harness.learn.observers import find_observer
-from razorbench.harness.learn.policy import LowRank, Policy
+from razorbench.harness.learn.policy import LowRank, Policy, whole
 from razorbench.harness.learn.settings import Settings, lasting
 from razorbench.harness.measure import record as records
 from razorbench.harness.measure.record import Point, Record
@@ -168,11 +169,13 @@ def adapt_into(
             told = adaptation.observed("at_checkpoint", report.step)
             report = replace(report, measures={**report.measures, **told}) if told else report
         reports.append(report)
-        if engine.rank == 0 and report.step in marks:
-            save_weights(adaptation.learner.policy, folder / WAYPOINTS / f"{report.step:08d}.safetensors")
-        due = report.step % save_every == 0 if save_every else time.monotonic() - saved >= SAVE_SECONDS
-        if engine.rank == 0 and due:
-            write_curve(folder, reports)
+        if report.step in marks:
+            with whole(adaptation.learner.policy):
+                place = folder / WAYPOINTS / f"{report.step:08d}.safetensors"
+                first_does(engine, partial(save_weights, adaptation.learner.policy, place))
+        late = engine.gathered(time.monotonic() - saved >= SAVE_SECONDS)[0]  # the first one's clock is everyone's
+        if report.step % save_every == 0 if save_every else late:
+            first_does(engine, partial(write_curve, folder, reports))
             adaptation.save(folder)
             saved = time.monotonic()
         if tell:
@@ -185,7 +188,8 @@ def adapt_into(
         save_weights(adaptation.learner.policy, weights)
         tidy(folder)
 
-    first_does(engine, finish)
+    with whole(adaptation.learner.policy):
+        first_does(engine, finish)
     return Checkpoint(folder, done)
 
 
