@@ -1,6 +1,9 @@
-"""What is held in memory is what is computed, at three sizes of a model, full and with adapters."""
+"""What is held in memory and on disk is what is computed, at three sizes of a model, full and with adapters."""
 
 import gc
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +15,11 @@ from razorbench.agents.language.mini_lm import FOLDER, SMALL
 from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.core.registry import make
 from razorbench.harness.learn.loop import Adaptation
-from razorbench.harness.learn.memory import check_room, held
+from razorbench.harness.learn.memory import check_room, held, written
 from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.settings import Settings
+from razorbench.harness.measure.score import Bench
+from razorbench.harness.runs.run import Spec, adapt_into
 
 
 def sized(width: int, layers: int) -> CausalLM:
@@ -56,6 +61,34 @@ def test_what_is_held_is_what_is_computed(width, layers, lora):
     assert sum(p.numel() for p in adaptation.parameters) * 4 == expected.trained
     held_now = allocated() - before
     assert expected.total <= held_now < 1.1 * expected.total + 2**20  # masks, counters and the task's questions besides
+
+
+@pytest.mark.parametrize(
+    ("method", "copies", "kept"), [("sft", 1, True), ("sft", 1, False), ("iterative-sft", 2, True)]
+)
+def test_what_is_written_is_what_is_computed(bench: Bench, tmp_path, monkeypatch, method, copies, kept):
+    spec, sizes, replace = Spec(method, Settings(steps=5, batch=16, warmup=0, group=4)), [], os.replace
+
+    def measured(old: Path, new: Path) -> None:
+        sizes.append(sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", measured)
+    passed = None if kept else lambda policy, step: None
+    made = adapt_into(tmp_path / "out", bench, spec, save_every=1, passed=passed)
+    marks = len(made.waypoints())
+    assert marks == (4 if kept else 0)
+    weights = sum(weight.numel() for weight in bench.base.parameters())
+    assert 0.95 * written(weights, marks, copies) < max(sizes) < 1.01 * written(weights, marks, copies)
+
+
+def test_what_the_disk_has_no_room_for_is_refused_and_leaves_nothing(bench: Bench, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1000))
+    spec = Spec("sft", Settings(steps=1, batch=16, warmup=0))
+    with pytest.raises(Refused, match=r"will take up to 0 GB in .*out, and 0 GB are free; train adapters with --lora"):
+        adapt_into(tmp_path / "out", bench, spec)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_does_not_fit_is_refused_before_the_first_step(monkeypatch):

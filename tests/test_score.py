@@ -1,5 +1,6 @@
 """Scoring: what a record says of a policy, by hand where it can be, and on the real track where it must."""
 
+import os
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -161,6 +162,17 @@ def test_record_holds_what_was_measured_on_the_way(bench: Bench, tmp_path):
     assert record.gain == pytest.approx(record.scores[0].adapted - record.scores[0].base)  # type: ignore[operator]
     assert record.provenance["scored"]["versions"]["torch"].startswith("2.13.0")
     assert record.provenance["parameters"] == sum(weights.numel() for weights in bench.base.parameters()) > 0
+
+
+def test_run_measures_on_the_way_what_is_measured_of_the_weights_that_adapt_keeps(bench: Bench, tmp_path, monkeypatch):
+    kept = adapt_into(tmp_path / "out", bench, Spec("grpo", QUICK))
+    assert [*kept.waypoints()] == [1, 2]
+    later, _ = score_folder(bench, kept, tmp_path / "one")
+    written: list[str] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda old, new: (written.append(Path(new).name), replace(old, new)))
+    assert run(bench, Spec("grpo", QUICK), tmp_path / "other").curve == later.curve
+    assert [name for name in written if name.endswith("safetensors")] == ["model.safetensors"]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
-"""What an adaptation holds in memory besides activations; docs/design.md has the figures for real models."""
+"""What an adaptation holds in memory besides activations, and what on disk; docs/design.md has figures."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,4 +60,23 @@ def check_room(trained: list[torch.nn.Parameter]) -> None:
             f"gradients and moments of {of.trained / SINGLE / 1e9:.2f} billion weights take {needed / 1e9:.0f} GB, and "
             f"{free / 1e9:.0f} GB are free on {trained[0].device.type}; train adapters with --lora, share the weights "
             "among several processes with --shard, or train elsewhere"
+        )
+
+
+def written(trained: int, waypoints: int = 0, copies: int = 1) -> int:
+    """Bytes that the folder of an adaptation has at most, of `trained` weights and so many sets of them on the way.
+
+    A state holds `copies` policies and AdamW's moments; while one is written, the one before it still stands.
+    """
+    return SINGLE * trained * (2 * (copies + 2) + waypoints)
+
+
+def check_disk(folder: Path, needed: int) -> None:
+    """Refuses to begin in a folder, which need not be there, that has no room for so many bytes."""
+    place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    there = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    if (free := shutil.disk_usage(place).free) < needed - there:
+        raise Refused(
+            f"weights and moments will take up to {needed / 1e9:.0f} GB in {folder}, and {free / 1e9:.0f} GB are free; "
+            "train adapters with --lora, take a track with fewer checkpoints, or name a folder on another disk"
         )

@@ -1,15 +1,29 @@
 """What a record keeps of a run's steps: the training curve, what was measured on the way, and what it cost."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from razorbench.harness.learn.checkpoint import Report
+from razorbench.harness.learn.checkpoint import WAYPOINTS, Report, write_json
 from razorbench.harness.measure.record import Measure, Point
 from razorbench.harness.measure.score import Bench, Scored
 
 CURVE_ROWS = 64
 """Rows of the training curve that a record keeps; each is the mean over its share of the steps."""
+
+
+def note(folder: Path, point: Point) -> None:
+    """Keep in the folder of a run what was measured in mid-training."""
+    (folder / WAYPOINTS).mkdir(exist_ok=True)
+    write_json(folder / WAYPOINTS / f"{point.step:08d}.json", point)
+
+
+def noted(folder: Path) -> list[Point]:
+    """What `note` has kept, step by step."""
+    files = sorted((folder / WAYPOINTS).glob("[0-9]*.json"))
+    return [Point(**json.loads(file.read_text())) for file in files]
 
 
 def curve(bench: Bench, points: list[Point], reports: list[Report], scored: Scored, steps: int | None) -> list[Point]:

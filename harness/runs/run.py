@@ -21,6 +21,7 @@ from razorbench.harness.learn import checkpoint as checkpoints
 from razorbench.harness.learn.checkpoint import ADAPTERS, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest, Report
 from razorbench.harness.learn.engine import LOCAL, Engine, first_does
 from razorbench.harness.learn.loop import Adaptation
+from razorbench.harness.learn.memory import check_disk, written
 from razorbench.harness.learn.methods import OWN, find_method
 from razorbench.harness.learn.observers import find_observer
 from razorbench.harness.learn.policy import LowRank, Policy, whole
@@ -28,10 +29,11 @@ from razorbench.harness.learn.settings import Settings, lasting
 from razorbench.harness.measure import record as records
 from razorbench.harness.measure.record import Point, Record
 from razorbench.harness.measure.score import POINTS, Bench
-from razorbench.harness.runs.curve import cost, curve, measured
+from razorbench.harness.runs.curve import cost, curve, measured, note, noted
 from razorbench.harness.runs.folder import reserve, save_weights, tidy, write_curve
 from razorbench.harness.runs.provenance import provenance
-from razorbench.harness.tracks.bases import file_sha256, policy_digest
+from razorbench.harness.tracks.bases import policy_digest
+from razorbench.harness.tracks.origins import file_sha256
 from razorbench.harness.tracks.spec import Track
 
 SAVE_SECONDS = 300.0
@@ -130,13 +132,15 @@ def adapt_into(
     tell: Callable[[Report, int], Any] | None = None,
     engine: Engine = LOCAL,
     observe: Sequence[str] = (),
+    passed: Callable[[Policy, int], Any] | None = None,
     **more: Any,
 ) -> Checkpoint:
     """Adapt into a checkpoint folder, or go on where a killed run of the same specification was.
 
     The weights are the same, bit for bit, however often it was stopped. Its state is saved every `save_every` steps; 0:
     every five minutes. `tell(report, steps)` is called after each step. `observe` names what is measured besides
-    (`learn.observers`); what is given `more` goes into its provenance.
+    (`learn.observers`); what is given `more` goes into its provenance. At each point in mid-training its weights are
+    kept, or `passed(policy, step)` is called instead.
     Of an `engine` of several processes all call this; the first writes, and the folder is one that all of them see.
 
     Returns the checkpoint. Refuses a folder that holds something else. Raises ArithmeticError where it diverges.
@@ -154,6 +158,10 @@ def adapt_into(
     adaptation = (
         None if weights.exists() else begin(bench, spec, engine, observe)
     )  # what is refused has left nothing behind
+    marks = waypoints(adaptation.steps, bench.track.checkpoints) if adaptation else set()
+    if adaptation:
+        trained, kept = sum(weight.numel() for weight in adaptation.parameters), 0 if passed else len(marks)
+        first_does(engine, partial(check_disk, folder, written(trained, kept, len(adaptation.state.policies))))
     first_does(engine, lambda: reserve(folder, manifest))
     if adaptation is None:
         first_does(engine, lambda: tidy(folder))
@@ -163,7 +171,7 @@ def adapt_into(
         raise Refused(f"the processes do not see the same {folder}; give a folder that is shared by all of them")
     if gone_on:
         reports = [report for report in Checkpoint(folder, manifest).curve() if report.step <= adaptation.step]
-    marks, saved = waypoints(adaptation.steps, bench.track.checkpoints), time.monotonic()
+    passed, saved = passed or partial(keep_weights, folder), time.monotonic()
     for report in adaptation:
         if report.step in marks or report.step == adaptation.steps:
             told = adaptation.observed("at_checkpoint", report.step)
@@ -171,8 +179,7 @@ def adapt_into(
         reports.append(report)
         if report.step in marks:
             with whole(adaptation.learner.policy):
-                place = folder / WAYPOINTS / f"{report.step:08d}.safetensors"
-                first_does(engine, partial(save_weights, adaptation.learner.policy, place))
+                first_does(engine, partial(passed, adaptation.learner.policy, report.step))
         late = engine.gathered(time.monotonic() - saved >= SAVE_SECONDS)[0]  # the first one's clock is everyone's
         if report.step % save_every == 0 if save_every else late:
             first_does(engine, partial(write_curve, folder, reports))
@@ -193,12 +200,20 @@ def adapt_into(
     return Checkpoint(folder, done)
 
 
+def keep_weights(folder: Path, policy: Policy, step: int) -> None:
+    """Write weights in mid-training."""
+    save_weights(policy, folder / WAYPOINTS / f"{step:08d}.safetensors")
+
+
 # --- score: into the records of a home --------------------------------------------------------------------------------
 
 
-def score_folder(bench: Bench, made: Checkpoint, home: Path, name: str = "") -> tuple[Record, bool]:
+def score_folder(
+    bench: Bench, made: Checkpoint, home: Path, name: str = "", points: Sequence[Point] = ()
+) -> tuple[Record, bool]:
     """Score a checkpoint folder and keep the record; an adapted checkpoint is scored once, then only looked up.
 
+    `points` were measured in mid-training already, besides those of which the folder holds weights.
     Returns the record, and whether it is new. Refuses what was adapted on another track, or from another base.
     """
     policy = bench.base.copy()
@@ -218,28 +233,36 @@ def score_folder(bench: Bench, made: Checkpoint, home: Path, name: str = "") -> 
     known = lookup(bench, checkpoint, manifest, home)
     if known:
         return known, False
-    points = []
+    between = []
     for step, weights in made.waypoints().items():
-        between = bench.base.copy()
-        between.load(weights)
-        points.append(bench.point(between, step))
+        passed = bench.base.copy()
+        passed.load(weights)
+        between.append(bench.point(passed, step))
     name = name or made.folder.resolve().name
-    return keep(bench, policy, checkpoint, manifest, points, made.curve(), home, name), True
+    return keep(bench, policy, checkpoint, manifest, [*points, *between], made.curve(), home, name), True
 
 
 def run(bench: Bench, spec: Spec, home: Path, observe: Sequence[str] = ()) -> Record:
     """Adapt in a folder below `home`/runs, score, and keep the record; killed at any moment, it goes on there.
 
-    The folder goes when the record stands, or when the adaptation diverges. Who comes while another process is at the
-    same run waits for it.
+    What is measured in mid-training is measured when it is reached, so that no weights are kept for it. The folder goes
+    when the record stands, or when the adaptation diverges. Who comes while another process is at the same run waits
+    for it.
 
     Returns the record. Raises as `adapt_into` does.
     """
     folder = run_folder(home, bench.track, bench.base_id, spec)
     with alone(folder):
         try:
-            made = adapt_into(folder, bench, spec, observe=observe, adapted_by="sweep")
-            record, _ = score_folder(bench, made, home, spec.label(bench.track.settings))
+            made = adapt_into(
+                folder,
+                bench,
+                spec,
+                observe=observe,
+                passed=lambda policy, step: note(folder, bench.point(policy, step)),
+                adapted_by="sweep",
+            )
+            record, _ = score_folder(bench, made, home, spec.label(bench.track.settings), noted(folder))
         except ArithmeticError:
             shutil.rmtree(folder)
             raise
