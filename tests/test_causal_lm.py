@@ -40,12 +40,14 @@ from razorbench.agents.language.mini_lm import FOLDER, TEMPLATE, mini_lm, train_
 from razorbench.agents.language.packing import packed
 from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.core.rollout import demonstrations, rollout
+from razorbench.harness.learn import checkpoint
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.policy import Policy, draw, encoded, log_probabilities
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.learn.vocabulary import Vocabulary, likeliest
 from razorbench.harness.measure.drift import divergence
+from razorbench.harness.tracks.bases import policy_digest, weights_sha256
 
 LIMIT = 12
 
@@ -416,6 +418,30 @@ def test_saved_weights_come_back(lm, other, episodes, tmp_path):
     twin.load(tmp_path / "model.safetensors")
     assert float(divergence(other, twin, episodes).nats.abs().max()) == 0.0
     assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")  # tied: written once
+
+
+def test_weights_that_transformers_saves_in_several_files_are_one_checkpoint(lm, tmp_path):
+    lm.model.save_pretrained(tmp_path, max_shard_size="1MB")
+    weights = checkpoint.read(tmp_path).weights
+    parts = checkpoint.files(weights)
+    assert len(parts) > 1
+    blank = mini_lm(7)
+    blank.load(weights)
+    assert policy_digest(blank) == policy_digest(lm)
+    first = weights_sha256(weights)
+    save_file({name: x + 1 for name, x in load_file(parts[0]).items()}, parts[0])
+    assert weights_sha256(weights) != first
+    blank.load(weights)
+    assert policy_digest(blank) != policy_digest(lm)
+    parts[0].unlink()
+    with pytest.raises(Refused, match="names files that are not beside it; bring all of model-00001-of-"):
+        blank.load(weights)
+    weights.write_text('{"weight_map": {"model.norm.weight": "../model.safetensors"}}')
+    with pytest.raises(Refused, match="names files that are not beside it"):
+        blank.load(weights)
+    weights.write_text("[]")
+    with pytest.raises(Refused, match="is no index of safetensors files"):
+        blank.load(weights)
 
 
 def test_saved_weights_serve_in_a_hugging_face_folder(other, episodes, tmp_path):

@@ -9,8 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -22,7 +21,7 @@ from razorbench.agents.language.chat import Chat, stops
 from razorbench.agents.language.decoding import decode
 from razorbench.agents.language.lora import PROJECTIONS, Lora
 from razorbench.agents.language.packing import Laid, Pack, batches, lay, packed
-from razorbench.harness.learn.policy import Prediction
+from razorbench.harness.learn.policy import Prediction, read_weights
 from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.learn.shards import placed
 from razorbench.harness.learn.vocabulary import Vocabulary
@@ -277,10 +276,7 @@ class CausalLM:
 
     def load(self, path: Path) -> None:
         """Take over weights, or adapters as peft saves them; refuses a file that does not hold exactly this model's."""
-        try:
-            found = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise Refused(f"{path} is not a readable safetensors file ({error}); save the weights again") from None
+        found = read_weights(path)
         if not all(x.isfinite().all() for x in found.values()):
             raise Refused(f"{path} holds weights that are not finite; bring a checkpoint that has not diverged")
         lora = Lora.read(path, found)

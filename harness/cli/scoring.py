@@ -40,7 +40,7 @@ def score(
     """Score a checkpoint folder for gain, retention and drift, and add its row.
 
     Args:
-        folder: Folder that holds model.safetensors, as `razorbench adapt` writes it.
+        folder: Folder that holds model.safetensors, as `razorbench adapt` writes it, or its parts and their index.
         track: Id of the track to score it on.
         name: Name on the board; by default the folder's. A checkpoint that was scored before is renamed.
         runtime: How the models are computed; it changes no result but for rounding.

@@ -2,7 +2,7 @@
 
 ::
 
-    DIR/model.safetensors                the adapted weights
+    DIR/model.safetensors                the adapted weights; those of others may come in several files, with an index
     DIR/adapter_model.safetensors        or else LoRA, with adapter_config.json as peft writes it
     DIR/checkpoint.json                  track, method, settings, seed, steps, provenance
     DIR/curve.jsonl                      one report a step
@@ -19,7 +19,7 @@ from typing import Any
 
 from razorbench.harness.core.errors import Refused
 
-WEIGHTS, ADAPTERS = "model.safetensors", "adapter_model.safetensors"
+WEIGHTS, ADAPTERS, INDEX = "model.safetensors", "adapter_model.safetensors", "model.safetensors.index.json"
 MANIFEST, CURVE, WAYPOINTS = "checkpoint.json", "curve.jsonl", "checkpoints"
 
 
@@ -69,9 +69,9 @@ class Checkpoint:
 
     @property
     def weights(self) -> Path:
-        """The adapted weights, or the adapters beside them."""
-        adapters = self.folder / ADAPTERS
-        return adapters if adapters.exists() else self.folder / WEIGHTS
+        """The adapted weights, or the adapters beside them; of weights in several files the index."""
+        there = (self.folder / name for name in (ADAPTERS, WEIGHTS, INDEX))
+        return next((path for path in there if path.exists()), self.folder / WEIGHTS)
 
     def waypoints(self) -> dict[int, Path]:
         """Weights in mid-training, by step."""
@@ -97,6 +97,23 @@ def read(folder: Path) -> Checkpoint:
     if not path.exists():
         return Checkpoint(folder, None)
     return Checkpoint(folder, read_manifest(path))
+
+
+def files(weights: Path) -> list[Path]:
+    """The files that hold some weights: the one, or those that an index names, as transformers writes it.
+
+    Refuses an index that cannot be read, or names what is not beside it.
+    """
+    if weights.name != INDEX:
+        return [weights]
+    try:
+        names = sorted({*json.loads(weights.read_text())["weight_map"].values()})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Refused(f"{weights} is no index of safetensors files ({error}); save the weights again") from None
+    found = [weights.with_name(name) for name in names if isinstance(name, str) and name == Path(name).name]
+    if not names or len(found) < len(names) or not all(file.is_file() for file in found):
+        raise Refused(f"{weights} names files that are not beside it; bring all of {', '.join(map(str, names))}")
+    return found
 
 
 def read_manifest(path: Path) -> Manifest:

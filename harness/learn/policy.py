@@ -19,6 +19,7 @@ from razorbench.harness.core.columns import Column
 from razorbench.harness.core.episodes import Actions, Episodes, Turn
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.protocols import Agent
+from razorbench.harness.learn.checkpoint import files
 
 
 @dataclass(frozen=True)
@@ -190,12 +191,17 @@ def log_probabilities(policy: Policy, episodes: Episodes) -> Tensor:
     return total
 
 
-def load_exactly(net: torch.nn.Module, path: Path, id: str) -> None:
-    """Take over the weights in a file; refuses one that is no safetensors file of exactly this network, `id`."""
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The named tensors of a safetensors file, or of those that an index names. Refuses what cannot be read."""
     try:
-        weights = load_file(path)
+        return {name: x for file in files(path) for name, x in load_file(file).items()}
     except (SafetensorError, OSError) as error:
         raise Refused(f"{path} is not a readable safetensors file ({error}); save the weights again") from None
+
+
+def load_exactly(net: torch.nn.Module, path: Path, id: str) -> None:
+    """Take over the weights in a file; refuses one that is no safetensors file of exactly this network, `id`."""
+    weights = read_weights(path)
     expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if found != expected:

@@ -32,8 +32,7 @@ from razorbench.harness.measure.score import POINTS, Bench
 from razorbench.harness.runs.curve import cost, curve, measured, note, noted
 from razorbench.harness.runs.folder import reserve, save_weights, tidy, write_curve
 from razorbench.harness.runs.provenance import provenance
-from razorbench.harness.tracks.bases import policy_digest
-from razorbench.harness.tracks.origins import file_sha256
+from razorbench.harness.tracks.bases import policy_digest, weights_sha256
 from razorbench.harness.tracks.spec import Track
 
 SAVE_SECONDS = 300.0
@@ -74,7 +73,7 @@ class Spec:
         """The settings as a record tells them: a teacher by the digest of its weights, beside its folder."""
         told = asdict(self.settings)
         if self.settings.teacher:
-            told["teacher_sha256"] = file_sha256(checkpoints.read(Path(self.settings.teacher)).weights)
+            told["teacher_sha256"] = weights_sha256(checkpoints.read(Path(self.settings.teacher)).weights)
         return told
 
     def label(self, track_settings: Settings) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.registry import find, make
-from razorbench.harness.learn.checkpoint import Report
+from razorbench.harness.learn.checkpoint import Report, files
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.policy import Policy
@@ -130,6 +130,12 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def weights_sha256(weights: Path) -> str:
+    """sha256 of the file that holds some weights, or of the sha256s of several, by the order of their names."""
+    each = [file_sha256(file) for file in files(weights)]
+    return each[0] if len(each) == 1 else sha256(" ".join(each).encode()).hexdigest()
 
 
 def policy_digest(policy: Policy) -> str:
