@@ -306,7 +306,7 @@ def test_episodes_too_large_to_be_kept_are_played_again(watching, tmp_path, monk
     adapted = moved(large.base, 2.0)
     streamed, floor_of_streamed = large.score(adapted), large.floor
     with monkeypatch.context() as patch:
-        patch.setattr(Watch, "play", None)
+        patch.setattr(Watch, "play", lambda *_: pytest.fail("it was found out again"))
         assert Bench(WATCHING, tmp_path / "large").drawn is None  # that is known, and not found out again
     monkeypatch.setattr("razorbench.harness.core.rollout.HELD", 2**30)
     small = Bench(WATCHING, tmp_path / "small")
