@@ -41,12 +41,13 @@ class Walk:
 
     @each
     def play(self, x):
-        place = float(x.data["start"])
+        place, earned = float(x.data["start"]), []
         for step in range(30):
-            place += 2 * float((yield Observation(state=np.array([place, step])))) - 1
+            earned.append(2 * float((yield Observation(state=np.array([place, step])))) - 1)
+            place += earned[-1]
             if abs(place) >= 1:
                 break
-        return Outcome(place, {"steps": step + 1})
+        return Outcome(place, {"steps": step + 1}, turn_rewards=earned)
 
     def solve(self, asked, style):
         return np.ones(len(asked))
@@ -60,13 +61,15 @@ class VectorWalk(Walk):
 
     def play(self, instances):  # type: ignore[override]
         place, steps = instances.data["start"].copy(), np.zeros(len(instances), np.int64)
-        live = np.arange(len(instances))
+        live, earned = np.arange(len(instances)), np.zeros((len(instances), 30))
         while len(live):
             seen = np.stack([place[live], steps[live]], axis=1)
-            place[live] += 2 * np.asarray((yield Observations(state=seen, rows=live))) - 1
+            moved = 2 * np.asarray((yield Observations(state=seen, rows=live))) - 1
+            place[live] += moved
+            earned[live, steps[live]] = moved
             steps[live] += 1
             live = live[(abs(place[live]) < 1) & (steps[live] < 30)]
-        return Outcomes(place, {"steps": steps})
+        return Outcomes(place, {"steps": steps}, turn_rewards=[row[:n] for row, n in zip(earned, steps, strict=True)])
 
 
 class Trouble:

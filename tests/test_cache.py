@@ -41,7 +41,9 @@ def episodes() -> Episodes:
     """Texts, arrays and tensors of several kinds."""
     seen = Observations(["a", "b"], None, {"x": np.arange(6.0).reshape(2, 3)}, ["user", "tool"], np.array([0, 1]))
     done = Actions([Reply("yes", True), Reply("n", False)], torch.tensor([[3], [5]]))
-    outcome = Outcomes(np.array([1.0, 0.0]), {"steps": np.array([2, 7])}, [None, "it was no number"])
+    outcome = Outcomes(
+        np.array([1.0, 0.0]), {"steps": np.array([2, 7])}, [None, "it was no number"], [[0.5, 0.5], np.zeros(7)]
+    )
     return Episodes(Instances(np.array(["one", "two"])), [Turn(np.array([0, 1]), seen, done)], outcome)
 
 
@@ -65,6 +67,7 @@ def test_episodes_come_back_as_they_were(tmp_path):
     assert [(str(said), said.finished) for said in turn.done.value] == [("yes", True), ("n", False)]
     assert torch.equal(turn.done.code, torch.tensor([[3], [5]]))
     assert back.outcome.error == [None, "it was no number"]
+    assert back.outcome[0].turn_rewards == [0.5, 0.5]
     assert back.instances.id.tolist() == ["one", "two"]
 
 

@@ -29,7 +29,8 @@ class Good:
     @each
     def play(self, instance):
         reply = yield Observation(f"{instance.data['label']}: double {instance.data['number']}")
-        return Outcome(float(reply.strip() == str(2 * instance.data["number"])))
+        right = float(reply.strip() == str(2 * instance.data["number"]))
+        return Outcome(right, turn_rewards=[right])
 
     def solve(self, asked, style):
         doubled = 2 * asked.instances.data["number"]
@@ -47,7 +48,8 @@ class GoodArrays(Good):
     def play(self, instances):
         number = instances.data["number"]
         reply = yield Observations(state=number[:, None])
-        return Outcomes((reply == 2 * number).astype(float))
+        right = (reply == 2 * number).astype(float)
+        return Outcomes(right, turn_rewards=right[:, None])
 
     def solve(self, asked, style):
         return 2.0 * asked.instances.data["number"]
@@ -80,7 +82,8 @@ class GoodDialogue(Good):
     def play(self, instance):
         first = yield Observation(state={"number": np.array(instance.data["number"])})
         second = yield Observation(state={"number": np.array(first["move"])}, role="tool")
-        return Outcome(float(first["move"] == instance.data["number"] and second["move"] == 1))
+        right = float(first["move"] == instance.data["number"])
+        return Outcome(right * float(second["move"] == 1), turn_rewards=[right, -0.5])
 
     def solve(self, asked, style):
         return {"move": np.where(asked.turn == 0, asked.instances.data["number"], 1)}
@@ -250,6 +253,34 @@ class CentredOnTheBatch(GoodArrays):
         return Outcomes((reply == 2 * number).astype(float))
 
 
+class OneRewardTooMany(Good):
+    """A turn more is rewarded than was taken."""
+
+    @each
+    def play(self, instance):
+        reply = yield Observation(instance.data["label"])
+        right = float(reply.strip() == str(2 * instance.data["number"]))
+        return Outcome(right, turn_rewards=[0.0, right])
+
+
+class InfiniteTurn(GoodArrays):
+    """Some turns earn without end."""
+
+    def play(self, instances):
+        outcome = yield from super().play(instances)
+        return replace(outcome, turn_rewards=np.where(instances.id % 9 == 0, np.inf, outcome.reward)[:, None])
+
+
+class MoodyTurns(GoodArrays):
+    """What a turn earns changes from game to game; the reward does not."""
+
+    games = count()
+
+    def play(self, instances):
+        outcome = yield from super().play(instances)
+        return replace(outcome, turn_rewards=np.full((len(instances), 1), next(self.games)))
+
+
 class WrongStyle(Good):
     """One style is wrong for one number in ten."""
 
@@ -307,8 +338,8 @@ BROKEN = {
     "card": (UnfinishedCard, ChanceInPercent),
     "splits": (SharedIds, RepeatedIds, NothingToTest),
     "overlap": (SameQuestions,),
-    "scored": (CrashesOnSome, InfiniteReward, GuessTooShort, GuessRaises),
-    "replay": (Moody, Remembers, LongerTheSecondTime),
+    "scored": (CrashesOnSome, InfiniteReward, OneRewardTooMany, InfiniteTurn, GuessTooShort, GuessRaises),
+    "replay": (Moody, MoodyTurns, Remembers, LongerTheSecondTime),
     "seed": (UnseededData, UnseededGuess),
     "companions": (CentredOnTheBatch,),
     "oracle": (WrongStyle,),
@@ -325,6 +356,13 @@ def test_a_broken_task_fails_exactly_the_check_that_is_about_it(name, made):
 
 def test_every_check_has_a_task_that_fails_it():
     assert list(BROKEN) == list(PLAYED)
+
+
+def test_whether_rewards_of_turns_add_up_is_told():
+    said = {made: run(made)["scored"].detail for made in (Good, GoodDialogue, LooseRule)}
+    assert said[Good].endswith("all have a finite reward, and turns add up to it.")
+    assert said[GoodDialogue].endswith("a finite reward, and turns have others, whose sums are up to 0.5 away.")
+    assert said[LooseRule].endswith("all have a finite reward.")
 
 
 def test_what_a_failure_also_breaks_waits_for_it():
@@ -381,7 +419,8 @@ def test_tensors_can_be_answers():
         def play(self, instances):
             number = torch.as_tensor(instances.data["number"])
             reply = yield Observations(state=number[:, None])
-            return Outcomes((reply == 2 * number).double().numpy())
+            right = (reply == 2 * number).double()
+            return Outcomes(right.numpy(), turn_rewards=right[:, None])
 
         def solve(self, asked, style):
             return 2.0 * torch.as_tensor(asked.instances.data["number"])

@@ -80,8 +80,12 @@ def test_steps_are_bit_for_bit_those_of_the_plain_environment(kind):
     if env.has_object:
         env.data.joint("object0:joint").qpos[:2] = episode.instance.data["block"][:2]
     env._mujoco.mj_forward(env.model, env.data)
+    env.goal, env.reward_type = episode.instance.data["goal"], "dense"
+    assert episode.outcome
+    assert episode.outcome.turn_rewards
     for step, action in enumerate(episode.actions[:-1]):
-        plain, *_ = env.step(action.value)
+        plain, dense, *_ = env.step(action.value)
+        assert dense == episode.outcome.turn_rewards[step]
         state = episode.observations[step + 1].state
         assert np.array_equal(state["gripper"], plain["observation"][:3].astype(np.float32))
         assert np.array_equal(state["block"], plain["achieved_goal"].astype(np.float32))

@@ -299,4 +299,4 @@ def test_a_sampler_that_does_not_tell_is_refused():
 
 def test_methods_that_sample_from_themselves_read_the_cap_and_others_refuse_it():
     reading = {id for id, method in METHODS.items() if "importance_cap" in method.reads}
-    assert reading == {"on-policy-sft", "reinforce", "1-0-reinforce", "grpo", "dr-grpo"}
+    assert reading == {"on-policy-sft", "reinforce", "reinforce-per-turn", "1-0-reinforce", "grpo", "dr-grpo"}

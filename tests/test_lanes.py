@@ -105,6 +105,8 @@ def test_lanes_play_the_episodes_of_the_thread_and_score_every_one(task, lanes, 
     with Workers(f"lane_tasks:{task.__name__}", lanes=lanes, scenes=scenes) as pool:
         episodes = rollout(Keyed(), pool, pool.instances("train"), seed=3)
     assert np.isfinite(episodes.reward).all()
+    assert episodes.outcome
+    assert (episodes.outcome.turn_rewards is None) == (task is Counting)
     assert alike(episodes, in_thread(task(), seed=3))
 
 

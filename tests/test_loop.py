@@ -47,7 +47,7 @@ def test_resumed_adaptation_equals_the_uninterrupted_one_bit_for_bit(method, tmp
         assert torch.equal(weights(second), weights(whole))
 
 
-@pytest.mark.parametrize("method", ["grpo", "dr-grpo", "reinforce"])
+@pytest.mark.parametrize("method", ["grpo", "dr-grpo", "reinforce", "reinforce-per-turn"])
 def test_group_of_one_has_nobody_to_compare_with_and_is_refused(method):
     with pytest.raises(Refused, match="no other answer to compare with"):
         adaptation(method, group=1)
@@ -62,7 +62,11 @@ def test_warm_up_that_never_reaches_its_rate_is_refused():
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
-    [({"epochs": 0, "steps": 0}, "are no adaptation"), ({"max_grad_norm": 0}, "makes every gradient 0")],
+    [
+        ({"epochs": 0, "steps": 0}, "are no adaptation"),
+        ({"max_grad_norm": 0}, "makes every gradient 0"),
+        ({"gamma": 1.1}, "give one of 0 to 1"),
+    ],
 )
 def test_settings_by_which_nothing_is_learned_are_refused(changes, sentence):
     with pytest.raises(Refused, match=sentence):
@@ -77,6 +81,7 @@ def test_settings_by_which_nothing_is_learned_are_refused(changes, sentence):
         ("reinforce", {"style": "zero-four"}, "does not read style"),
         ("reinforce", {"horizon": 9}, "does not read horizon"),
         ("grpo", {"teacher": "x"}, "does not read teacher"),
+        ("reinforce", {"gamma": 0.9}, "does not read gamma"),
         ("iterative-sft", {"importance_cap": 2.0}, "does not read importance_cap"),
         ("grpo", {"clip": 0.1}, "clip does nothing to the first update"),
         ("sft", {"steps": 5, "epochs": 2.0}, "epochs count only where steps is 0, not 5"),
@@ -94,6 +99,7 @@ def test_settings_that_do_something_pass():
         ("grpo", {"group": 4, "clip": 0.1, "iterations": 2}),
         ("dr-grpo", {"horizon": 9, "kl": 0.1}),
         ("reinforce", {"group": 4, "importance_cap": 2.0}),
+        ("reinforce-per-turn", {"group": 4, "gamma": 0.9, "importance_cap": 2.0}),
         ("simpo", {"margin": 2.0, "style": "zero-four", "group": 2}),
         ("eaft", {"top_k": 5, "style": "zero-four"}),
         ("distil", {"teacher": "x", "group": 2}),

@@ -36,7 +36,9 @@ NAN = float("nan")
 
 def batch(reward: Sequence[float], group: Sequence[int], logp: Sequence[float] = (), **settings) -> Batch:
     rewards = torch.tensor(reward, dtype=torch.float64)
-    return Batch(rewards, torch.tensor(group), Settings(**settings), lambda: torch.tensor(logp))
+    return Batch(
+        rewards, torch.tensor(group), Settings(**settings), lambda: torch.tensor(logp), lambda: rewards[:, None]
+    )
 
 
 def prediction(logits: list[list[float]], code: list[int]) -> Prediction:
@@ -220,7 +222,7 @@ def independent_loss(method: str, adaptation: Adaptation) -> torch.Tensor:
         return -sum(lp.sum() for lp, r in zip(logps, right, strict=True) if r) / n  # type: ignore[return-value]
     weight = advantages(reward, group, standardise=method == "grpo")
     pieces = [float(a) * lp for a, lp in zip(weight, logps, strict=True)]
-    if method == "reinforce":
+    if method in ("reinforce", "reinforce-per-turn"):  # each of these episodes is one turn
         return -sum(piece.sum() for piece in pieces) / n  # type: ignore[return-value]
     if method == "grpo":
         return -sum(piece.mean() for piece in pieces) / n  # type: ignore[return-value]

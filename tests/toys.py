@@ -105,7 +105,8 @@ class Spell:
     def play(self, instances: Instances):
         said = yield Observations(state=instances.data["question"])
         wanted = instances.data["word"]
-        return Outcomes(np.array([float(a == b) for a, b in zip(said, wanted, strict=True)]))
+        reward = np.array([float(a == b) for a, b in zip(said, wanted, strict=True)])
+        return Outcomes(reward, turn_rewards=reward[:, None])
 
     def solve(self, asked: Asked, style: str) -> Column:
         return asked.instances.data["word"]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from razorbench.harness.core.columns import Column, length, nbytes, row, stack, take
+from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.randomness import keys_of, mix, uniform
 
 # --- what is asked ----------------------------------------------------------------------------------------------------
@@ -208,11 +209,15 @@ class Outcome:
     *The agent* fails: a motion that is no number, an action that there is not, a reply that breaks the grader. That
     is a zero (`failed`). *The world* fails: a simulator dies, a disk is full, a machine is too slow. Then the reward is
     NaN, which is unscored (`unscored`): never a zero, never dropped in silence, always counted.
+
+    `turn_rewards` are what each turn earned, in order, where a task tells. The score is `reward` alone, whether they
+    add up to it or not; a method may learn from them.
     """
 
     reward: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    turn_rewards: Sequence[float] | None = None
 
     @staticmethod
     def failed(why: str) -> "Outcome":
@@ -227,11 +232,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Columns of outcomes: `reward` [n] float (NaN: unscored), `metrics` of [n] each, `error` a list or None."""
+    """Columns of outcomes: `reward` [n] float (NaN: unscored), `metrics` of [n] each, `error` a list or None.
+
+    `turn_rewards` are rows of numbers, one a turn of the episode: an array [n, turns], or a list of n rows; None: not
+    told.
+    """
 
     reward: np.ndarray
     metrics: Mapping[str, Column] = field(default_factory=dict)
     error: list[str | None] | None = None
+    turn_rewards: Column = None
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -248,26 +258,36 @@ class Outcomes:
         reward[rows] = 0.0
         for i in rows.tolist():
             error[i] = why
-        return Outcomes(reward, self.metrics, error)
+        return Outcomes(reward, self.metrics, error, self.turn_rewards)
 
     def __iter__(self) -> Iterator[Outcome]:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> Outcome:
-        return Outcome(float(self.reward[i]), row(dict(self.metrics), i), self.error[i] if self.error else None)
+        told = row(self.turn_rewards, i)
+        return Outcome(
+            float(self.reward[i]),
+            row(dict(self.metrics), i),
+            self.error[i] if self.error else None,
+            None if told is None else [float(reward) for reward in told],
+        )
 
     def take(self, index: np.ndarray) -> "Outcomes":
         """The outcomes at `index` [k]."""
-        return Outcomes(take(self.reward, index), take(dict(self.metrics), index), take(self.error, index))
+        kept = (take(column, index) for column in (self.reward, dict(self.metrics), self.error, self.turn_rewards))
+        return Outcomes(*kept)
 
     @staticmethod
     def stack(singles: Sequence[Outcome]) -> "Outcomes":
         """Columns from single outcomes; a metric that an outcome lacks is NaN there."""
         names = dict.fromkeys(name for single in singles for name in single.metrics)
         metrics = {name: np.array([single.metrics.get(name, np.nan) for single in singles]) for name in names}
-        errors = [single.error for single in singles]
+        errors, earned = [single.error for single in singles], [single.turn_rewards for single in singles]
         return Outcomes(
-            np.array([single.reward for single in singles], np.float64), metrics, errors if any(errors) else None
+            np.array([single.reward for single in singles], np.float64),
+            metrics,
+            errors if any(errors) else None,
+            None if all(each is None for each in earned) else earned,
         )
 
 
@@ -341,6 +361,30 @@ class Episodes:
             if turn.done is not None:
                 total[turn.rows] += turn.done.lengths()
         return total
+
+    def turn_rewards(self) -> np.ndarray:
+        """What each turn of the finished episodes earned, [N, most turns]; NaN after the last, and where unscored.
+
+        What the agent failed has earned 0 in each turn. Refuses a task that does not tell, or not one finite number for
+        each turn.
+        """
+        reward, turns = self.reward, np.zeros(len(self), np.int64)
+        assert self.outcome is not None
+        for turn in self.turns:
+            turns[turn.rows] += 1
+        earned, failed = np.full((len(self), turns.max(initial=0)), np.nan), self.outcome.failed
+        for i in np.flatnonzero(np.isfinite(reward)).tolist():
+            told = np.zeros(turns[i]) if failed[i] else row(self.outcome.turn_rewards, i)
+            if told is None:
+                raise Refused("this task gives no rewards per turn; choose a method that learns from whole episodes")
+            told = np.asarray(told, np.float64)
+            if told.shape != (turns[i],) or not np.isfinite(told).all():
+                raise Refused(
+                    f"the rewards of the {turns[i]} turns of instance {self.instances.id[i]} are {told.tolist()}; "
+                    "the task should give one finite number for each"
+                )
+            earned[i, : turns[i]] = told
+        return earned
 
     def take(self, index: np.ndarray) -> "Episodes":
         """The episodes at `index` [k], with repeats if asked."""

@@ -405,8 +405,8 @@ def serve(task: str, fd: int) -> None:
             except StopIteration as end:
                 if not isinstance(end.value, Outcomes) or len(end.value) != len(instances):
                     raise TypeError(f"play returned {end.value!r}, not {len(instances)} Outcomes") from None
-                ends = Outcomes(end.value.reward, portable(end.value.metrics), end.value.error)
-                tell("ends", [ends[i] for i in range(len(ends))])
+                told = (portable(column) for column in (end.value.metrics, end.value.error, end.value.turn_rewards))
+                tell("ends", [*Outcomes(end.value.reward, *told)])
             finally:
                 game.close()
     except Exception as error:

@@ -20,7 +20,15 @@ from razorbench.harness.learn.elements import Elements
 from razorbench.harness.learn.engine import LOCAL, Engine, share, summed
 from razorbench.harness.learn.measures import Sampled
 from razorbench.harness.learn.memory import check_room
-from razorbench.harness.learn.methods import Batch, Learner, Method, centred, standardised, truncated_importance
+from razorbench.harness.learn.methods import (
+    Batch,
+    Learner,
+    Method,
+    centred,
+    centred_to_go,
+    standardised,
+    truncated_importance,
+)
 from razorbench.harness.learn.observers import Observer, named
 from razorbench.harness.learn.policy import Layered, Policy, Prediction, Shardable, log_probabilities
 from razorbench.harness.learn.settings import Settings
@@ -66,7 +74,7 @@ class Adaptation:
         Refuses settings by which nothing would be learned, or not at the rate that they name; and weights that are kept
         in less than float32, or whose gradients and moments do not fit into the memory that is free.
         """
-        if settings.group < 2 and method.weight in (centred, standardised):
+        if settings.group < 2 and method.weight in (centred, centred_to_go, standardised):
             raise Refused(
                 f"a group of {settings.group} has no other answer to compare with, so nothing would be learned"
             )
@@ -135,13 +143,19 @@ class Adaptation:
                 "leave out importance_cap"
             )
         if len(everyone.length):
-            batch = Batch(reward, torch.from_numpy(group), settings, lambda: self.present(episodes))
+            batch = Batch(
+                reward,
+                torch.from_numpy(group),
+                settings,
+                lambda: self.present(episodes),
+                lambda: torch.from_numpy(episodes.turn_rewards()),
+            )
             old: list[Tensor] = []
             signal = False
             for iteration in range(settings.iterations):
                 weight = self.method.weight(batch).float() if len(episodes) else torch.empty(0)
-                weights = engine.gathered(weight)
-                loss, norm, more = self.update(episodes, weights, drawn, lr, old, iteration)
+                weights = engine.gathered(weight if weight.ndim == 1 else (weight != 0).any(1).float())
+                loss, norm, more = self.update(episodes, weight, weights, drawn, lr, old, iteration)
                 signal = any(bool((weight != 0).any()) for weight in weights)
                 told |= more
             if self.method.on_policy:
@@ -186,6 +200,7 @@ class Adaptation:
     def update(
         self,
         episodes: Episodes,
+        weight: Tensor,
         weights: Sequence[Tensor],
         drawn: Sequence[Sampled],
         lr: float,
@@ -194,12 +209,13 @@ class Adaptation:
     ) -> tuple[float, float, dict[str, float]]:
         """One optimiser update over the micro-batches of the episodes; the loss, the norm of its gradient, measures.
 
-        `weights` [N] and `drawn` are those of every process, by rank. `old` keeps the log-probabilities of the first
-        update, one tensor [N, T] a micro-batch, for later ones.
+        `weight` is that of each episode [N], or of each of its turns [N, K]; `weights` of episodes [N], and `drawn`,
+        are those of every process, by rank. `old` keeps the log-probabilities of the first update, one tensor [N, T] a
+        micro-batch, for later ones.
         """
-        settings, policy, engine, weight = self.settings, self.learner.policy, self.engine, weights[self.engine.rank]
-        (scale, even), sampled = self.scales(weights, drawn), drawn[self.engine.rank].nats
-        counted = (weight != 0).nonzero()[:, 0]
+        settings, policy, engine = self.settings, self.learner.policy, self.engine
+        (scale, even), sampled = self.scales(weights, drawn), drawn[engine.rank].nats
+        counted = weights[engine.rank].nonzero()[:, 0]
         if not settings.kl and len(counted) < len(weight):  # what adds nothing to the gradient costs no pass
             episodes, weight, scale = episodes.take(counted.numpy()), weight[counted], scale[counted]
             sampled = sampled[counted.numpy()]
@@ -208,18 +224,21 @@ class Adaptation:
         lacking = self.lacking(episodes)
         base = policy.base().predict(episodes) if settings.kl else None
         sums, nats = dict.fromkeys(("loss", "elements", "capped", "clipped", "kl"), 0.0), torch.zeros(len(episodes))
-        elements = Elements(episodes) if self.cap else None
+        weight = weight[:, None] if weight.ndim == 1 else weight  # [N, 1 or K]
+        elements = Elements(episodes) if self.cap or weight.shape[1] > 1 else None
         for i, part in enumerate(policy.predict(episodes) if len(episodes) else ()):
             if not iteration and settings.iterations > 1:
                 old.append(part.logp.detach())
             owner, logp = part.owner.cpu(), part.logp.detach()
-            mine = (weight[owner][:, None]).to(logp.device)  # [n, 1]
+            mine, place = weight[owner], elements.places(part) if elements else None
+            if elements and weight.shape[1] > 1:
+                mine = mine.gather(1, elements.turn[place])
+            mine = mine.to(logp.device)  # [n, 1], or [n, T]
             gained = self.method.surrogate(part, mine, old[i] if old else None, settings)  # [n, T]
-            if elements is not None:
-                sampler = elements.logp[elements.places(part)].to(logp)
-                corrected = truncated_importance(old[i] if old else logp, sampler, self.cap)
-                gained = gained * corrected
-                sums["capped"] += int(part.masked((corrected == self.cap).float()).sum())
+            if elements and self.cap:
+                weighed = truncated_importance(old[i] if old else logp, elements.logp[place].to(logp), self.cap)
+                sums["capped"] += int(part.masked((weighed == self.cap).float()).sum())
+                gained = weighed * gained
             objective = part.masked(gained).sum(-1) @ scale[owner].to(gained)
             if base is not None:
                 away = kl_to(base, part)

@@ -128,7 +128,7 @@ def contrasted(learner: Learner, prompts: np.ndarray, seed: int) -> tuple[Episod
     return Episodes.join(shown, asked.take(wrong[first])), np.tile(paired, 2)
 
 
-# --- weights: how much each episode counts, [N] from rewards [N] ------------------------------------------------------
+# --- weights: how much each episode counts, [N], or each of its turns, [N, K] -----------------------------------------
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,8 @@ class Batch:
     settings: Settings
     logp: Callable[[], Tensor]
     """Log-probability of each episode under the policy as it is, [N] nats, without gradient; costs a forward pass."""
+    turn_reward: Callable[[], Tensor]
+    """Rewards of each turn, [N, K] (double; NaN: no such turn, or unscored). Refuses a task that gives none."""
 
 
 def all_alike(batch: Batch) -> Tensor:
@@ -153,17 +155,31 @@ def right_only(batch: Batch) -> Tensor:
 
 
 def by_group(x: Tensor, group: Tensor) -> Tensor:
-    """For each row the mean of `x` [N] over the scored rows of its group, [N]; 0 where none is scored."""
+    """For each row the mean of `x` [N, …] over the scored rows of its group, [N, …]; 0 where none is scored."""
     scored = ~x.isnan()
-    size = int(group.max()) + 1
-    total = x.new_zeros(size).index_add(0, group, torch.where(scored, x, 0.0))
-    count = x.new_zeros(size).index_add(0, group, scored.to(x))
+    none = x.new_zeros(int(group.max()) + 1, *x.shape[1:])
+    total = none.index_add(0, group, torch.where(scored, x, 0.0))
+    count = none.index_add(0, group, scored.to(x))
     return (total / count.clamp(min=1))[group]
 
 
 def centred(batch: Batch) -> Tensor:
     """Reward − mean of the group; 0 where unscored (Dr. GRPO, Liu et al. 2025, arXiv 2503.20783, eq. 3)."""
     return (batch.reward - by_group(batch.reward, batch.group)).nan_to_num(0.0)
+
+
+def centred_to_go(batch: Batch) -> Tensor:
+    """What a turn and those after it earned, Σ γ^(k−t) r_k over k ≥ t, minus its mean over the group, [N, K].
+
+    The mean is over those who came to that turn; 0 where there is no turn, or it is unscored. REINFORCE with baseline
+    (Sutton and Barto 2018, section 13.4, without its factor γ^t), the baseline being GRPO's, a turn (arXiv 2505.11821).
+    """
+    earned = batch.turn_reward()
+    to_go = earned.nan_to_num(0.0)
+    for k in reversed(range(earned.shape[1] - 1)):
+        to_go[:, k] += batch.settings.gamma * to_go[:, k + 1]
+    to_go = to_go.masked_fill(earned.isnan(), math.nan)
+    return (to_go - by_group(to_go, batch.group)).nan_to_num(0.0)
 
 
 def standardised(batch: Batch) -> Tensor:
@@ -193,7 +209,7 @@ def margin_gap(batch: Batch) -> Tensor:
     return torch.cat([gap, -gap])
 
 
-# --- surrogates: what is differentiated, [N, T] to be maximised -------------------------------------------------------
+# --- surrogates: what is differentiated, [n, T] to be maximised; weights are [n, 1], or [n, T] where turns have some --
 
 
 def log_likelihood(part: Prediction, weight: Tensor, old: Tensor | None, settings: Settings) -> Tensor:
@@ -232,6 +248,8 @@ def truncated_importance(old: Tensor, sampler: Tensor, cap: float) -> Tensor:
 
 
 # --- normalisers: by what an episode's sum of elements is multiplied, [N] from lengths [N] and weights [N] ------------
+#
+# Where each turn has a weight, an episode's is 1 if one of them counts, else 0.
 
 
 def per_element(lengths: Tensor, weight: Tensor, settings: Settings) -> Tensor:
@@ -268,9 +286,10 @@ READ |= {
     margin_gap: ("margin",),
     entropy_gated: ("top_k",),
     clipped_ratio: ("clip",),
+    centred_to_go: ("gamma",),
     per_horizon: ("horizon",),
 }
-OWN = ("style", "teacher", "group", "margin", "top_k", "clip", "horizon", "importance_cap")
+OWN = ("style", "teacher", "group", "margin", "top_k", "clip", "horizon", "gamma", "importance_cap")
 """Settings that only some methods read."""
 
 
@@ -365,6 +384,13 @@ METHODS: dict[str, Method] = {
         "Policy gradient with the group's mean reward as baseline (Williams 1992).",
         sampled(itself),
         centred,
+        log_likelihood,
+        per_episode,
+    ),
+    "reinforce-per-turn": Method(
+        "Policy gradient in which each turn counts by what is earned from then on (Sutton and Barto 2018, 13.4).",
+        sampled(itself),
+        centred_to_go,
         log_likelihood,
         per_episode,
     ),

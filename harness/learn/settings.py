@@ -40,6 +40,8 @@ class Settings:
     """Optimiser updates on each batch of episodes (μ of GRPO)."""
     clip: float = 0.2
     """Half-width of the clipped probability ratio (ε of PPO and GRPO)."""
+    gamma: float = 1.0
+    """What a reward counts for the turn before it, 0–1, for methods that weigh each turn (γ)."""
     importance_cap: float = 0.0
     """Cap C of the weight min(π/π_sampler, C) of each element, for a sampler that computes π otherwise than the trainer
     does (`mismatch` says how far apart they are); 2 is usual. 0: no such weight."""
@@ -77,6 +79,8 @@ class Settings:
             least = {"batch": 1, "group": 1, "iterations": 1, "horizon": 1, "top_k": 2}.get(name, 0)
             if name != "margin" and not isinstance(value, str) and not (isfinite(value) and value >= least):
                 raise Refused(f"{name} {value} cannot be; give a number that is at least {least}")
+        if self.gamma > 1:
+            raise Refused(f"gamma {self.gamma} would count later rewards for more than they are; give one of 0 to 1")
         if not (self.steps or self.epochs):
             raise Refused("epochs 0 and steps 0 are no adaptation; give one of the two")
         if not self.max_grad_norm:
@@ -85,11 +89,11 @@ class Settings:
 
 OBJECTIVE = (
     *("kl", "ewc", "l2", "style", "margin", "top_k", "clip", "horizon", "iterations", "group", "lora"),
-    "importance_cap",
+    *("gamma", "importance_cap"),
 )
 """Settings that change what is optimised, not only how fast or how long."""
 
-ADDED = {"optimizer": "adamw", "examples": 0, "lora": 0, "importance_cap": 0.0}
+ADDED = {"optimizer": "adamw", "examples": 0, "lora": 0, "gamma": 1.0, "importance_cap": 0.0}
 """Settings that came after the first records, with the value that all runs had before."""
 
 

@@ -114,7 +114,10 @@ class Fetch:
         return motion
 
     def play(self, instances: Instances) -> Generator[Observations, Column, Outcomes]:
-        """Show, move, and stop asking who is done. A simulator that raises is the world's failure: unscored."""
+        """Show, move, and stop asking who is done. A simulator that raises is the world's failure: unscored.
+
+        A turn earns −1 for each metre between the thing and its goal after it: Gymnasium-Robotics' dense reward.
+        """
         kind, goal = instances.data["kind"], instances.data["goal"]
         scenes = [scene(KINDS[NAMES[k]].scene) for k in kind]
         sims = [place.start(block) for place, block in zip(scenes, instances.data["block"], strict=True)]
@@ -124,6 +127,7 @@ class Fetch:
         live, streak = np.arange(len(sims)), np.zeros(len(sims), np.int64)
         reward, steps = np.zeros(len(sims)), np.zeros(len(sims), np.int64)
         error: list[str | None] = [None] * len(sims)
+        earned = np.zeros((len(sims), STEPS))
         for step in range(STEPS):
             if not len(live):
                 break
@@ -136,12 +140,14 @@ class Fetch:
                 except Exception as trouble:
                     reward[i], error[i] = np.nan, f"{type(trouble).__name__}: {trouble}"
             steps[live] += 1
-            near = np.linalg.norm(seen[:, 3:6] - goal, axis=1) < NEAR
-            streak = np.where(near, streak + 1, 0)
+            far = np.linalg.norm(seen[:, 3:6] - goal, axis=1)
+            earned[:, step] = -far
+            streak = np.where(far < NEAR, streak + 1, 0)
             won = self.rule(streak, STEPS - 1 - step) & ~np.isnan(reward)
             reward[live] += won[live]
             live = live[~won[live] & ~np.isnan(reward[live])]
-        return Outcomes(reward, {"steps": steps}, error if any(error) else None)
+        taken = [row[:n] for row, n in zip(earned.tolist(), steps, strict=True)]
+        return Outcomes(reward, {"steps": steps}, error if any(error) else None, taken)
 
     def valid(self, motions: Column) -> np.ndarray:
         """Which motions [n, 4] are within −1…1, up to rounding."""

@@ -25,6 +25,7 @@ from razorbench.harness.cli.check.trial import (
     shuffled,
 )
 from razorbench.harness.core.episodes import Episode, Episodes, Instances
+from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.protocols import Card
 from razorbench.harness.core.questions import canonical
 from razorbench.harness.core.rollout import Guesser, demonstrations, rollout
@@ -89,7 +90,7 @@ def data_hashes(instances: Instances) -> Iterator[bytes]:
 
 
 def scored(trial: Trial) -> Verdict:
-    """Whoever plays, every episode ends with a finite reward."""
+    """Whoever plays, every episode ends with a finite reward; where turns have rewards, each has a finite one."""
     if not players(trial.task):
         return None, f"Nothing was played: {NOBODY}."
     for who, episodes in trial.records.items():
@@ -106,7 +107,24 @@ def scored(trial: Trial) -> Verdict:
                 why = episodes.outcome[first].error or f"the reward is {episodes.reward[first]}"
                 at = f"instance {episodes.instances.id[first]}"
                 return False, f"{lost.sum()} of {len(episodes)} episodes ({who}) {how}; first {at}: {why}."
-    return True, f"{len(trial.batch):,} episodes each of {', '.join(trial.records)}: all have a finite reward."
+    try:
+        turns = sums_of_turns(list(trial.records.values()))
+    except Refused as error:
+        return False, f"{error}."
+    return True, f"{len(trial.batch):,} episodes each of {', '.join(trial.records)}: all have a finite reward{turns}."
+
+
+def sums_of_turns(played: list[Episodes]) -> str:
+    """Whether the rewards of turns add up to those of their episodes, in words; nothing where there are none.
+
+    Refuses turns whose rewards are not one finite number each.
+    """
+    if all(episodes.outcome is None or episodes.outcome.turn_rewards is None for episodes in played):
+        return ""
+    apart = max(np.abs(np.nansum(each.turn_rewards(), axis=1) - each.reward).max(initial=0.0) for each in played)
+    if apart < 1e-6:
+        return ", and turns add up to it"
+    return f", and turns have others, whose sums are up to {apart:.3g} away"
 
 
 def replay(trial: Trial) -> Verdict:
@@ -181,6 +199,8 @@ def difference(a: Episode, b: Episode) -> str | None:
         return f"its length ({len(a.observations)} turns, then {len(b.observations)})"
     if a.outcome and b.outcome and not same(a.outcome.reward, b.outcome.reward):
         return f"the reward ({a.outcome.reward:g}, then {b.outcome.reward:g})"
+    if a.outcome and b.outcome and not same(a.outcome.turn_rewards, b.outcome.turn_rewards):
+        return "the rewards of its turns"
     return None
 
 
