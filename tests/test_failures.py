@@ -37,7 +37,7 @@ from razorbench.harness.runs.run import Spec, adapt_into, run
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import MOST_UNSCORED
 from razorbench.harness.store.results import table
-from razorbench.harness.tracks import bases
+from razorbench.harness.tracks import bases, origins
 from razorbench.harness.tracks.spec import Conditions
 from razorbench.harness.tracks.variants import again
 from razorbench.leaderboard import frames
@@ -388,11 +388,11 @@ def test_weights_are_hashed_once_a_scoring_and_files_once_as_long_as_they_stay(b
     assert len(times) == 1
     file, reads = tmp_path / "some", []
     file.write_bytes(b"one")
-    monkeypatch.setattr(bases, "file_digest", lambda *a: reads.append(a) or file_digest(*a))
-    assert bases.file_sha256(file) == bases.file_sha256(file) == sha256(b"one").hexdigest()
+    monkeypatch.setattr(origins, "file_digest", lambda *a: reads.append(a) or file_digest(*a))
+    assert origins.file_sha256(file) == origins.file_sha256(file) == sha256(b"one").hexdigest()
     assert len(reads) == 1
     file.write_bytes(b"other")
-    assert bases.file_sha256(file) == sha256(b"other").hexdigest()
+    assert origins.file_sha256(file) == sha256(b"other").hexdigest()
 
 
 def test_digest_is_of_bytes_so_that_bf16_has_one(bench: Bench):

@@ -113,8 +113,8 @@ def watching(monkeypatch: pytest.MonkeyPatch) -> None:
     for id, task in {"watch-v1": Watch, "watch-too-v1": Watch, "watch-long-v1": WatchLong}.items():
         monkeypatch.setitem(REGISTERED["task"], id, task)
     monkeypatch.setitem(REGISTERED["agent"], "looker-v1", Looker)
-    monkeypatch.setattr("razorbench.harness.core.rollout.AT_ONCE", 8, raising=False)
-    monkeypatch.setattr("razorbench.harness.core.rollout.HELD", 2**22, raising=False)
+    monkeypatch.setattr("razorbench.harness.core.rollout.AT_ONCE", 8)
+    monkeypatch.setattr("razorbench.harness.core.rollout.HELD", 2**22)
 
 
 def moved(base: Policy, by: float = 0.02) -> Any:
