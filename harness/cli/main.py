@@ -12,6 +12,7 @@ import tyro
 from razorbench.harness.cli.adapting import adapt, base, pretrain, questions
 from razorbench.harness.cli.authoring import task, track
 from razorbench.harness.cli.catalogue import agents, methods, tasks, tracks
+from razorbench.harness.cli.comparing import compare
 from razorbench.harness.cli.home import board, doctor, rebuild, serve
 from razorbench.harness.cli.scoring import demo, score, sweep
 from razorbench.harness.cli.showing import export, film, law, plot, results, show
@@ -24,7 +25,8 @@ COMMANDS = {
     f.__name__: f
     for f in (
         tracks, tasks, agents, methods, pretrain, adapt, score, sweep, results, export, show, plot, law, film, rebuild,
-        task, track, doctor, demo, board, submit, worker, queue, verify, retract, hide, unhide, serve, base, questions,
+        compare, task, track, doctor, demo, board, submit, worker, queue, verify, retract, hide, unhide, serve, base,
+        questions,
     )
 }  # fmt: skip
 

@@ -5,7 +5,6 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import cache
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -22,6 +20,7 @@ from razorbench import __version__
 from razorbench.harness.measure.estimate import Estimate
 from razorbench.harness.measure.record import Record, folder, read
 from razorbench.harness.report.plots import by_seed, chosen, figures, plain_text
+from razorbench.harness.report.templates import template
 from razorbench.harness.report.text import number, printable
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import UNKNOWN, Entry
@@ -46,7 +45,7 @@ def report(store: Store, entries: Sequence[Entry], now: datetime) -> str:
     fronts = Counter(entry.rank for entry in entries)
     priors = list(dict.fromkeys(effect.task for entry in entries for effect in entry.effects if effect.role == "prior"))
     script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
-    return _template().render(
+    return template("page").render(
         track=track,
         id=printable(entries[0].track),
         rows=[_row(entry, fronts, store.home) for entry in entries],
@@ -62,13 +61,6 @@ def report(store: Store, entries: Sequence[Entry], now: datetime) -> str:
         script=Markup(script),
         digest=b64encode(sha256(script.encode()).digest()).decode(),
     )
-
-
-@cache
-def _template() -> Any:
-    made = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    made.trim_blocks = made.lstrip_blocks = True
-    return made.get_template("page.html.jinja")
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

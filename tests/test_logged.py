@@ -1,0 +1,289 @@
+"""Two runs of lm-eval are compared document by document, and are refused where they do not compare."""
+
+import json
+import math
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from razorbench import Refused
+from razorbench.harness.measure.logged import compare_runs, read_run
+from razorbench.harness.measure.statistics import combine, judged
+
+AT = "2026-11-29T13-32-56.276330"
+
+
+def digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+def choice(doc: int, right: bool, **more: Any) -> dict[str, Any]:
+    """A document of a multiple choice, as lm-eval 0.4.13 logs it."""
+    texts = [f" ending {doc}.{option}" for option in range(2)]
+    nats = [-1.0, -2.0] if right else [-2.0, -1.0]
+    return {
+        "doc_id": doc,
+        "doc": {"question": f"question {doc}"},
+        "target": texts[0],
+        "arguments": {
+            f"gen_args_{i}": {"arg_0": f"An example.\n\nquestion {doc}", "arg_1": x} for i, x in enumerate(texts)
+        },
+        "resps": [[[str(x), "False"]] for x in nats],
+        "filtered_resps": [[str(x), "False"] for x in nats],
+        "filter": "none",
+        "metrics": ["acc", "acc_norm"],
+        "doc_hash": digest(f"doc {doc}"),
+        "prompt_hash": digest(f"prompt {doc}"),
+        "target_hash": digest(texts[0]),
+        "acc": 0.0,
+        "acc_norm": float(right),
+        **more,
+    }
+
+
+def reply(doc: int, text: str, right: bool, filter: str = "none", **more: Any) -> dict[str, Any]:
+    """A document that is answered in words."""
+    return {
+        "doc_id": doc,
+        "doc": {"question": f"sum {doc}"},
+        "target": f"It is {doc}",
+        "arguments": {"gen_args_0": {"arg_0": f"sum {doc}", "arg_1": "{'until': []}"}},
+        "resps": [[text]],
+        "filtered_resps": [text],
+        "filter": filter,
+        "metrics": ["exact_match"],
+        "doc_hash": digest(f"sum {doc}"),
+        "prompt_hash": digest(f"sum prompt {doc}"),
+        "target_hash": digest(str(doc)),
+        "exact_match": float(right),
+        **more,
+    }
+
+
+def write(
+    folder: Path, tasks: dict[str, list[dict[str, Any]]], at: str = AT, model: str = "model", **results: Any
+) -> Path:
+    """A folder of lm-eval's output."""
+    inner = folder / model
+    inner.mkdir(parents=True, exist_ok=True)
+    for task, rows in tasks.items():
+        (inner / f"samples_{task}_{at}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = {
+        "versions": dict.fromkeys(tasks, 1.0),
+        "n-shot": dict.fromkeys(tasks, 0),
+        "configs": {task: {"generation_kwargs": {"until": []}} for task in tasks},
+        "config": {"gen_kwargs": None},
+        "chat_template_sha": None,
+        "system_instruction_sha": None,
+        "fewshot_as_multiturn": False,
+        **results,
+    }
+    (inner / f"results_{at}.json").write_text(json.dumps(told))
+    return folder
+
+
+def runs(tmp_path: Path, first: list[bool], second: list[bool], **results: Any):
+    """Two runs of one task, the second in another order."""
+    pairs = [[choice(i, right) for i, right in enumerate(each)] for each in (first, second)]
+    write(tmp_path / "first", {"hellaswag": pairs[0]})
+    write(tmp_path / "second", {"hellaswag": pairs[1][::-1]}, **results)
+    return read_run(tmp_path / "first"), read_run(tmp_path / "second")
+
+
+def test_documents_are_joined_and_the_change_of_each_is_tested(tmp_path):
+    first = [True] * 40 + [False] * 40
+    second = [False] * 12 + [True] * 28 + [True] * 2 + [False] * 38
+    compared = compare_runs(*runs(tmp_path, first, second))
+    (change,) = compared.changes
+    estimate, p = judged(np.array(first, float), np.array(second, float))
+    assert (change.task, change.metric, change.lost, change.gained) == ("hellaswag", "acc_norm", 12, 2)
+    assert (change.first, change.second) == (50.0, 37.5)
+    assert change.difference.value == pytest.approx(-12.5)
+    assert (change.difference.low, change.difference.high) == pytest.approx((100 * estimate.low, 100 * estimate.high))
+    assert change.p == p
+    assert change.p == pytest.approx(binomtest(2, 14).pvalue, rel=0.2)  # McNemar's exact test
+    assert change.p_holm == change.p
+    assert compared.verdict == "The second run is worse on hellaswag."
+
+
+def test_what_is_not_told_apart_is_said_with_what_would_be_seen(tmp_path):
+    compared = compare_runs(*runs(tmp_path, [True, False] * 20, [True, False] * 19 + [False, True]))
+    (change,) = compared.changes
+    more = math.ceil(40 * (change.mde / 2) ** 2)
+    assert compared.verdict == (
+        "Nothing tells the two runs apart. "
+        f"hellaswag with 40 documents would show a change of {change.mde:.1f} points; one of 2 takes some {more:,}."
+    )
+
+
+def test_flips_show_what_was_asked_and_said_losses_first(tmp_path):
+    compared = compare_runs(*runs(tmp_path, [True, False, True], [False, True, True]))
+    lost, gained = compared.flips
+    assert (lost.gained, lost.asked, lost.target) == (False, "question 0", " ending 0.0")
+    assert (lost.first, lost.second) == (" ending 0.0", " ending 0.1")
+    assert (gained.gained, gained.first, gained.second) == (True, " ending 1.1", " ending 1.0")
+
+
+def test_options_with_prompts_of_their_own_are_shown_whole(tmp_path):
+    def own(right: bool) -> dict[str, Any]:
+        row = choice(0, right)
+        for i in range(2):
+            row["arguments"][f"gen_args_{i}"] = {"arg_0": f"Name {i}", "arg_1": " left."}
+        return row
+
+    for name, right in (("first", True), ("second", False)):
+        write(tmp_path / name, {"winogrande": [own(right)]})
+    (lost,) = compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second")).flips
+    assert (lost.asked, lost.first, lost.second) == ("question: question 0", "Name 0 left.", "Name 1 left.")
+
+
+def test_tasks_are_corrected_and_averaged_and_flips_come_from_all(tmp_path):
+    rng = np.random.default_rng(0)
+    scores = {task: rng.random((2, 50)) < 0.5 for task in ("a", "b", "c")}
+    for at, name in enumerate(("first", "second")):
+        write(tmp_path / name, {t: [choice(i, bool(x)) for i, x in enumerate(s[at])] for t, s in scores.items()})
+    compared = compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second"), flips=6)
+    assert compared.mean == combine([change.difference for change in compared.changes])
+    assert [change.p_holm >= change.p for change in compared.changes] == [True] * 3
+    assert max(change.p_holm for change in compared.changes) > min(change.p for change in compared.changes)
+    assert [flip.task for flip in compared.flips] == ["a", "b", "c"] * 2
+
+
+def test_metric_and_filter_can_be_chosen_and_the_others_are_named(tmp_path):
+    for name, right in (("first", False), ("second", True)):
+        rows = [reply(i, "4", right and f == "loose", f) for f in ("strict", "loose") for i in range(3)]
+        write(tmp_path / name, {"gsm8k": rows, "hellaswag": [choice(0, right)]})
+    pair = read_run(tmp_path / "first"), read_run(tmp_path / "second")
+    usual, chosen = compare_runs(*pair), compare_runs(*pair, metrics=["acc", "exact_match,loose"])
+    assert [(c.metric, c.filter) for c in usual.changes] == [("exact_match", "strict"), ("acc_norm", "none")]
+    assert "Of gsm8k there is exact_match,loose, too; --metric compares it." in usual.notes
+    assert [(c.metric, c.filter, c.second) for c in chosen.changes] == [
+        ("exact_match", "loose", 100.0),
+        ("acc", "none", 0.0),
+    ]
+
+
+def test_repeats_of_a_document_share_it(tmp_path):
+    rng = np.random.default_rng(1)
+    for name in ("first", "second"):
+        right = np.repeat(rng.random(30) < 0.5, 4)
+        write(tmp_path / name, {"gsm8k": [reply(i // 4, "x", bool(r)) for i, r in enumerate(right)]})
+    compared = compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second"))
+    assert compared.changes[0].difference.n == 30  # and not 120, which would be four times as sure
+
+
+def test_what_is_no_score_is_unscored(tmp_path):
+    rows = [[reply(i, "x", True) for i in range(4)] for _ in range(2)]
+    rows[1][0]["exact_match"], rows[1][1]["exact_match"] = math.nan, None
+    rows[1][2]["exact_match"] = [1.0, 2]
+    for name, some in zip(("first", "second"), rows, strict=True):
+        write(tmp_path / name, {"gsm8k": some})
+    (change,) = compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second")).changes
+    assert (change.difference.n, change.difference.unscored, change.lost) == (1, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("results", "words"),
+    [
+        ({"versions": {"hellaswag": 2.0}}, "version 1.0 and 2.0"),
+        ({"n-shot": {"hellaswag": 5}}, "few-shot examples 0 and 5"),
+        ({"chat_template_sha": "abc"}, "chat template None and 'abc'"),
+        ({"system_instruction_sha": "abc"}, "system prompt None and 'abc'"),
+        ({"fewshot_as_multiturn": True}, "few-shot examples as turns False and True"),
+        ({"config": {"gen_kwargs": {"temperature": 1}}}, "decoding .* and .*temperature"),
+    ],
+)
+def test_runs_that_were_asked_in_another_way_are_refused_by_name(results, words, tmp_path):
+    with pytest.raises(Refused, match=f"asked hellaswag in another way, so their difference says nothing: {words}"):
+        compare_runs(*runs(tmp_path, [True], [False], **results))
+
+
+def test_prompts_that_differ_are_refused_even_where_no_results_tell(tmp_path):
+    for name in ("first", "second"):
+        write(tmp_path / name, {"a": [choice(i, True, prompt_hash=digest(name if i else "")) for i in range(3)]})
+    with pytest.raises(Refused, match="asked a in another way: 2 of 3 prompts differ; use one chat template"):
+        compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second"))
+    for name in ("first", "second"):
+        write(tmp_path / name, {"a": [choice(0, True)]})
+        next((tmp_path / name).rglob("results_*")).write_text("{")
+    compared = compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second"))
+    assert "Of a a run has no results_*.json, so only documents and prompts could be held against." in compared.notes
+
+
+def test_documents_that_a_run_lacks_are_refused_or_left_out_if_asked(tmp_path):
+    write(tmp_path / "first", {"a": [choice(i, True) for i in range(5)]})
+    write(tmp_path / "second", {"a": [choice(i, False) for i in range(3)]})
+    pair = read_run(tmp_path / "first"), read_run(tmp_path / "second")
+    with pytest.raises(Refused, match=r"second lacks 2 documents of a; run it again, or compare those in common"):
+        compare_runs(*pair)
+    compared = compare_runs(*pair, common=True)
+    assert compared.changes[0].lost == 3
+    assert compared.notes[1].endswith("second lacks 2 documents of a; the 3 in common are compared.")
+    write(tmp_path / "second", {"a": [choice(i, False) for i in range(7, 9)]})
+    with pytest.raises(Refused, match=r"second lacks 5 documents of a; .*first lacks 2 documents of a"):
+        compare_runs(pair[0], read_run(tmp_path / "second"), common=True)
+
+
+def test_file_that_is_cut_off_is_told(tmp_path):
+    for name in ("first", "second"):
+        write(tmp_path / name, {"a": [choice(i, name == "first") for i in range(5)]})
+    file = next((tmp_path / "second").rglob("samples_*"))
+    file.write_bytes(file.read_bytes()[:-40])
+    pair = read_run(tmp_path / "first"), read_run(tmp_path / "second")
+    assert pair[1].cut == ("a",)
+    with pytest.raises(Refused, match=r"second lacks 1 documents of a, its file is cut off; run it again"):
+        compare_runs(*pair)
+    assert compare_runs(*pair, common=True).changes[0].lost == 4
+
+
+def test_line_that_is_no_sample_is_refused_with_its_number(tmp_path):
+    file = next(write(tmp_path, {"a": [choice(0, True), choice(1, True)]}).rglob("samples_*"))
+    for broken in ('{"x": 1}', "{", "[]", '{"metrics": 3, "doc": 1}'):
+        file.write_text(file.read_text().splitlines()[0] + "\n" + broken + "\n")
+        with pytest.raises(Refused, match=r"line 2 of .*jsonl is no sample of lm-eval .*; log the run again"):
+            read_run(tmp_path)
+
+
+def test_the_last_of_several_runs_counts_and_several_models_are_refused(tmp_path):
+    write(tmp_path, {"a": [choice(0, False)]}, at="2026-11-29T10-00-00")
+    write(tmp_path, {"a": [choice(0, True)]})
+    assert read_run(tmp_path).tasks["a"]["none"].score["acc_norm"].tolist() == [1.0]
+    write(tmp_path, {"a": [choice(0, True)]}, model="other")
+    with pytest.raises(Refused, match=r"holds runs of several models \(model, other\); name the folder of one"):
+        read_run(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Refused, match=r"empty holds no samples_\*.jsonl; run lm-eval with --log_samples"):
+        read_run(tmp_path / "empty")
+
+
+def test_runs_without_a_task_or_a_metric_in_common_are_refused(tmp_path):
+    write(tmp_path / "first", {"a": [choice(0, True)], "c": [choice(0, True)]})
+    write(tmp_path / "second", {"b": [choice(0, True)]})
+    with pytest.raises(Refused, match=r"has a, c and .*second has b: no task in common"):
+        compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second"))
+    write(tmp_path / "second", {"a": [choice(0, True, metrics=["perplexity"], perplexity=[-3.0, 4])]})
+    with pytest.raises(Refused, match="logged no metric of a in common that is a score from 0 to 1"):
+        compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second"))
+
+
+def test_command_prints_it_and_writes_a_page_in_which_replies_are_text(tmp_path, razorbench):
+    evil = "<script>alert(1)</script>\u202e"
+    for name, right in (("first", True), ("second", False)):
+        write(tmp_path / name, {"gsm8k": [reply(i, evil, right) for i in range(8)], f"only-{name}": [choice(0, True)]})
+    page = tmp_path / "page.html"
+    ran = razorbench("compare", tmp_path / "first", tmp_path / "second", "--report", page)
+    assert ran.out.startswith("The second run is worse on gsm8k.")
+    assert f"only-first was logged by {tmp_path / 'first'} alone." in ran.out
+    html = page.read_text()
+    assert "<script" not in html
+    assert "\u202e" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert html.count("<details") == 8
+    told = razorbench("compare", tmp_path / "first", tmp_path / "second", "--json").json
+    assert told["changes"][0]["difference"]["value"] == -100.0
+    assert len(told["flips"]) == 8
+    assert "holds no samples" in razorbench("compare", tmp_path / "first", tmp_path / "nowhere").sentence
