@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,14 @@ from razorbench.agents.language.lora import PROJECTIONS
 from razorbench.agents.language.mini_lm import FOLDER, SMALL
 from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.core.registry import make
+from razorbench.harness.learn.checkpoint import Report
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.memory import check_room, held, written
 from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs.run import Spec, adapt_into
+from razorbench.harness.tracks.bases import policy_digest
 
 
 def sized(width: int, layers: int) -> CausalLM:
@@ -89,6 +92,33 @@ def test_what_the_disk_has_no_room_for_is_refused_and_leaves_nothing(bench: Benc
     with pytest.raises(Refused, match=r"will take up to 0 GB in .*out, and 0 GB are free; train adapters with --lora"):
         adapt_into(tmp_path / "out", bench, spec)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "rests"), [("sft", {}, True), ("sft", {"kl": 0.1}, False), ("self-sft", {}, False)]
+)
+def test_base_that_nobody_asks_takes_no_memory_while_it_is_adapted(bench: Bench, tmp_path, method, changes, rests):
+    weights = list(bench.base.parameters())
+    whole, held = policy_digest(bench.base), []
+
+    def tell(report: Report, steps: int) -> None:
+        held.append(sum(weight.untyped_storage().nbytes() for weight in weights))
+
+    settings = replace(Settings(steps=1, batch=16, warmup=0, group=4), **changes)
+    adapt_into(tmp_path / "out", bench, Spec(method, settings), tell=tell)
+    assert held == [0 if rests else 4 * sum(weight.numel() for weight in weights)]
+    assert policy_digest(bench.base) == whole
+
+
+def test_base_has_its_weights_again_when_an_adaptation_is_stopped(bench: Bench, tmp_path):
+    whole = policy_digest(bench.base)
+
+    def stop(report: Report, steps: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        adapt_into(tmp_path / "out", bench, Spec("sft", Settings(steps=2, batch=16, warmup=0)), tell=stop)
+    assert policy_digest(bench.base) == whole
 
 
 def test_what_does_not_fit_is_refused_before_the_first_step(monkeypatch):

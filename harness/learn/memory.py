@@ -1,12 +1,15 @@
 """What an adaptation holds in memory besides activations, and what on disk; docs/design.md has figures."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from razorbench.harness.core.errors import Refused
+from razorbench.harness.learn.policy import Policy
 from razorbench.harness.learn.shards import here
 
 SINGLE = 4
@@ -61,6 +64,20 @@ def check_room(trained: list[torch.nn.Parameter]) -> None:
             f"{free / 1e9:.0f} GB are free on {trained[0].device.type}; train adapters with --lora, share the weights "
             "among several processes with --shard, or train elsewhere"
         )
+
+
+@contextmanager
+def released(policy: Policy, weights: Path) -> Iterator[None]:
+    """Within it the memory of a policy's weights is free; at its end they are read again from their file."""
+    shapes = [(weight, weight.shape) for weight in policy.parameters()]
+    for weight, _ in shapes:
+        weight.data = weight.data.new_empty(0)
+    try:
+        yield
+    finally:
+        for weight, shape in shapes:
+            weight.data = weight.data.new_empty(shape)
+        policy.load(weights)
 
 
 def written(trained: int, waypoints: int = 0, copies: int = 1) -> int:

@@ -50,6 +50,8 @@ READ: dict[Callable[..., Any], tuple[str, ...]] = {}
 """Piece of a method → the settings that it reads, where others do not."""
 ON_POLICY: set[Source] = set()
 """Sources of what the policy itself says as it is."""
+APART: set[Source] = set()
+"""Sources that do not ask the base."""
 
 
 def demonstrated(learner: Learner, prompts: np.ndarray, seed: int) -> tuple[Episodes, np.ndarray]:
@@ -81,6 +83,8 @@ def sampled(
     READ[source] = tuple(name for name, reads in own.items() if reads)
     if on_policy:
         ON_POLICY.add(source)
+    if actor in (itself, itself_at_epoch_start, its_teacher):
+        APART.add(source)
     return source
 
 
@@ -280,6 +284,7 @@ def per_horizon(lengths: Tensor, weight: Tensor, settings: Settings) -> Tensor:
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
+APART.add(demonstrated)
 READ |= {
     demonstrated: ("style",),
     contrasted: ("style", "group"),
@@ -310,6 +315,11 @@ class Method:
     def on_policy(self) -> bool:
         """Whether it learns from what the policy says as it is."""
         return self.source in ON_POLICY
+
+    @property
+    def asks_base(self) -> bool:
+        """Whether its episodes may need the base; of the sources of others that is not known."""
+        return self.source not in APART
 
     @property
     def reads(self) -> set[str]:

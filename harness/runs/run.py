@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +21,7 @@ from razorbench.harness.learn import checkpoint as checkpoints
 from razorbench.harness.learn.checkpoint import ADAPTERS, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest, Report
 from razorbench.harness.learn.engine import LOCAL, Engine, first_does
 from razorbench.harness.learn.loop import Adaptation
-from razorbench.harness.learn.memory import check_disk, written
+from razorbench.harness.learn.memory import check_disk, released, written
 from razorbench.harness.learn.methods import OWN, find_method
 from razorbench.harness.learn.observers import find_observer
 from razorbench.harness.learn.policy import LowRank, Policy, whole
@@ -139,7 +139,8 @@ def adapt_into(
     The weights are the same, bit for bit, however often it was stopped. Its state is saved every `save_every` steps; 0:
     every five minutes. `tell(report, steps)` is called after each step. `observe` names what is measured besides
     (`learn.observers`); what is given `more` goes into its provenance. At each point in mid-training its weights are
-    kept, or `passed(policy, step)` is called instead.
+    kept, or `passed(policy, step)` is called instead. A base that nobody asks meanwhile gives its memory back and has
+    its weights again at the end.
     Of an `engine` of several processes all call this; the first writes, and the folder is one that all of them see.
 
     Returns the checkpoint. Refuses a folder that holds something else. Raises ArithmeticError where it diverges.
@@ -170,22 +171,24 @@ def adapt_into(
         raise Refused(f"the processes do not see the same {folder}; give a folder that is shared by all of them")
     if gone_on:
         reports = [report for report in Checkpoint(folder, manifest).curve() if report.step <= adaptation.step]
+    asked = spec.settings.kl or spec.settings.lora or adaptation.method.asks_base or passed or engine.sharded
     passed, saved = passed or partial(keep_weights, folder), time.monotonic()
-    for report in adaptation:
-        if report.step in marks or report.step == adaptation.steps:
-            told = adaptation.observed("at_checkpoint", report.step)
-            report = replace(report, measures={**report.measures, **told}) if told else report
-        reports.append(report)
-        if report.step in marks:
-            with whole(adaptation.learner.policy):
-                first_does(engine, partial(passed, adaptation.learner.policy, report.step))
-        late = engine.gathered(time.monotonic() - saved >= SAVE_SECONDS)[0]  # the first one's clock is everyone's
-        if report.step % save_every == 0 if save_every else late:
-            first_does(engine, partial(write_curve, folder, reports))
-            adaptation.save(folder)
-            saved = time.monotonic()
-        if tell:
-            tell(report, adaptation.steps)
+    with nullcontext() if asked else released(bench.base, bench.track.base.weights(bench.home)):
+        for report in adaptation:
+            if report.step in marks or report.step == adaptation.steps:
+                told = adaptation.observed("at_checkpoint", report.step)
+                report = replace(report, measures={**report.measures, **told}) if told else report
+            reports.append(report)
+            if report.step in marks:
+                with whole(adaptation.learner.policy):
+                    first_does(engine, partial(passed, adaptation.learner.policy, report.step))
+            late = engine.gathered(time.monotonic() - saved >= SAVE_SECONDS)[0]  # the first one's clock is everyone's
+            if report.step % save_every == 0 if save_every else late:
+                first_does(engine, partial(write_curve, folder, reports))
+                adaptation.save(folder)
+                saved = time.monotonic()
+            if tell:
+                tell(report, adaptation.steps)
     done = replace(manifest, steps=adaptation.steps, cost=cost(reports))
 
     def finish() -> None:
