@@ -50,8 +50,6 @@ class CausalLM:
             raise Refused(f"this {kind} model is not supported; bring one of {known} without sliding windows")
         self.runtime = runtime.otherwise(Runtime(micro_batch=MICRO_BATCH)).resolved()
         self.model = model.eval().to(self.runtime.device)
-        self.trunk: Callable[..., Any] = model.model
-        """The model without its head."""
         self.shards: list[Any] = []
         """The parts whose weights are put together at once, where they are shared out: the layers, and all else."""
         self.model.set_attn_implementation(ATTENTION)
@@ -84,6 +82,11 @@ class CausalLM:
     def head(self) -> Tensor:
         """The vocabulary's rows [V, D]."""
         return self.model.lm_head.weight
+
+    @property
+    def trunk(self) -> Callable[..., Any]:
+        """The model without its head."""
+        return self.model.trunk if self.shards else self.model.model
 
     # --- acting
 
@@ -179,7 +182,6 @@ class CausalLM:
             part.set_force_sum_reduction_for_comms(True)
         self.model.trunk = self.model.model.forward
         register_fsdp_forward_method(self.model, "trunk")
-        self.trunk = self.model.trunk
 
     @contextmanager
     def whole(self) -> Iterator[None]:
