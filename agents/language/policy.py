@@ -278,20 +278,20 @@ class CausalLM:
 
     def load(self, path: Path) -> None:
         """Take over weights, or adapters as peft saves them; refuses a file that does not hold exactly this model's."""
-        found = read_weights(path)
-        if not all(x.isfinite().all() for x in found.values()):
+        tensors = read_weights(path)
+        if not all(x.isfinite().all() for x in tensors.values()):
             raise Refused(f"{path} holds weights that are not finite; bring a checkpoint that has not diverged")
-        lora = Lora.read(path, found)
+        lora = Lora.read(path, tensors)
         if self.lora and lora != self.lora:
             theirs = f"adapters of rank {lora.rank} on {len(lora.modules)} maps" if lora else "no adapters"
             raise Refused(f"{path} holds {theirs} and this policy has others; bring weights of its kind")
         expected = lora.shapes(self.model) if lora and not self.lora else shapes(self.weights())
-        if wrong := misfit(shapes(found), expected):
+        if wrong := misfit(shapes(tensors), expected):
             raise Refused(f"{path} does not hold this model's weights: {wrong}; bring weights of that model")
         if lora and not self.lora:
             self.attach(lora)
         for name, x in self.weights().items():
-            x.copy_(placed(found[name], x))
+            x.copy_(placed(tensors[name], x))
 
 
 @contextmanager
@@ -311,10 +311,10 @@ def shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {name: x.shape for name, x in weights.items()}
 
 
-def misfit(found: Mapping[str, torch.Size], expected: Mapping[str, torch.Size]) -> str:
+def misfit(there: Mapping[str, torch.Size], expected: Mapping[str, torch.Size]) -> str:
     """The first difference between two sets of named shapes, in words; empty where there is none."""
-    for name in sorted({*found, *expected}):
-        if found.get(name) != expected.get(name):
-            shapes = (str(list(shapes[name])) if name in shapes else "missing" for shapes in (found, expected))
+    for name in sorted({*there, *expected}):
+        if there.get(name) != expected.get(name):
+            shapes = (str(list(shapes[name])) if name in shapes else "missing" for shapes in (there, expected))
             return "{} is {}, expected {}".format(name, *shapes)
     return ""

@@ -110,10 +110,10 @@ def files(weights: Path) -> list[Path]:
         names = sorted({*json.loads(weights.read_text())["weight_map"].values()})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise Refused(f"{weights} is no index of safetensors files ({error}); save the weights again") from None
-    found = [weights.with_name(name) for name in names if isinstance(name, str) and name == Path(name).name]
-    if not names or len(found) < len(names) or not all(file.is_file() for file in found):
+    shards = [weights.with_name(name) for name in names if isinstance(name, str) and name == Path(name).name]
+    if not names or len(shards) < len(names) or not all(file.is_file() for file in shards):
         raise Refused(f"{weights} names files that are not beside it; bring all of {', '.join(map(str, names))}")
-    return found
+    return shards
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -291,16 +291,16 @@ class Adaptation:
 
     def measured(self, sums: Mapping[str, float], iteration: int) -> dict[str, float]:
         """What an update measures, of its sums over all processes."""
-        found, elements = {}, sums["elements"]
+        measures, elements = {}, sums["elements"]
         if elements and self.settings.kl:
-            found["kl"] = sums["kl"] / elements
+            measures["kl"] = sums["kl"] / elements
         if elements and self.cap:
-            found["capped"] = sums["capped"] / elements
+            measures["capped"] = sums["capped"] / elements
         if elements and iteration:
-            found["clipped"] = sums["clipped"] / elements
+            measures["clipped"] = sums["clipped"] / elements
         if sums["episodes"] and not iteration and self.method.on_policy and not math.isnan(sums["mismatch"]):
-            found["mismatch"] = sums["mismatch"] / sums["episodes"]
-        return found
+            measures["mismatch"] = sums["mismatch"] / sums["episodes"]
+        return measures
 
     def penalise(self) -> float:
         """Add the gradients of the weight penalties to the parameters; their value.

@@ -64,19 +64,19 @@ class Sampled:
         if not len(self.length):
             return {}
         elements = int(self.length.sum())
-        found = {"length": elements / len(self.length)}
+        measures = {"length": elements / len(self.length)}
         if elements and not np.isnan(self.nats).any():
-            found["entropy"] = -float(self.nats.sum()) / elements
+            measures["entropy"] = -float(self.nats.sum()) / elements
         if not np.isnan(self.cut).any():
-            found["cut"] = float(self.cut.mean())
+            measures["cut"] = float(self.cut.mean())
         scored = ~np.isnan(self.reward)
         low, high = (np.full(self.group.max() + 1, end) for end in (np.inf, -np.inf))
         np.minimum.at(low, self.group[scored], self.reward[scored])
         np.maximum.at(high, self.group[scored], self.reward[scored])
         several = np.bincount(self.group[scored], minlength=len(low)) > 1
         if several.any():
-            found["equal_groups"] = float((low == high)[several].mean())
-        return found
+            measures["equal_groups"] = float((low == high)[several].mean())
+        return measures
 
 
 def sampled_nats(episodes: Episodes) -> np.ndarray:

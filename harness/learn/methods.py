@@ -330,10 +330,10 @@ class Method:
 
 def find_method(id: str) -> Method:
     """The method of that id: ours, a script's, or another package's. Refuses an unknown one and names the nearest."""
-    found = find("method", id)
-    if not isinstance(found, Method):
+    method = find("method", id)
+    if not isinstance(method, Method):
         raise Refused(f"what is registered as the method {id!r} is not one: it should be a Method")
-    return found
+    return method
 
 
 METHODS: dict[str, Method] = {

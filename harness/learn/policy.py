@@ -203,9 +203,9 @@ def load_exactly(net: torch.nn.Module, path: Path, id: str) -> None:
     """Take over the weights in a file; refuses one that is no safetensors file of exactly this network, `id`."""
     weights = read_weights(path)
     expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if found != expected:
-        raise Refused(f"{path} holds {found}, and {id} has {expected}; bring weights of that network")
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if shapes != expected:
+        raise Refused(f"{path} holds {shapes}, and {id} has {expected}; bring weights of that network")
     if not all(tensor.isfinite().all() for tensor in weights.values()):
         raise Refused(f"{path} holds weights that are not finite; bring a checkpoint that has not diverged")
     net.load_state_dict(weights)

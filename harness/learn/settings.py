@@ -101,11 +101,11 @@ def explained() -> dict[str, str]:
     """What each setting means: the line under its field."""
     (made,) = ast.parse(inspect.getsource(Settings)).body
     assert isinstance(made, ast.ClassDef)
-    found = {}
+    texts = {}
     for field, line in pairwise(made.body):
         if isinstance(field, ast.AnnAssign) and isinstance(line, ast.Expr):
-            found[ast.unparse(field.target)] = " ".join(ast.literal_eval(line.value).split())
-    return found
+            texts[ast.unparse(field.target)] = " ".join(ast.literal_eval(line.value).split())
+    return texts
 
 
 def lasting(settings: Mapping[str, Any]) -> dict[str, Any]:

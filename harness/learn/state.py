@@ -86,14 +86,14 @@ class State:
 
         Refuses one that is torn.
         """
-        found = sorted(folder.glob("state-*"))
-        if not found:
+        states = sorted(folder.glob("state-*"))
+        if not states:
             return None
         try:
-            told = self.restore(found[-1])
+            told = self.restore(states[-1])
         except (Refused, OSError, SafetensorError):
-            raise Refused(f"{found[-1]} is torn; remove it and give the same command again") from None
-        return int(found[-1].name.removeprefix("state-")), told
+            raise Refused(f"{states[-1]} is torn; remove it and give the same command again") from None
+        return int(states[-1].name.removeprefix("state-")), told
 
     def restore(self, state: Path) -> dict[str, str]:
         """Take over a state folder; what else is told there."""
@@ -121,10 +121,10 @@ class State:
 
 def parts(state: Path, name: str) -> list[Path]:
     """The files of one name, by rank: a single one where it was saved whole. Raises OSError where some are missing."""
-    found = sorted(state.glob(f"{name}.safetensors")) or sorted(state.glob(f"{name}-*-of-*.safetensors"))
-    if not found or ("-of-" in found[0].name and len(found) != int(found[0].stem.rpartition("-")[2])):
+    parts = sorted(state.glob(f"{name}.safetensors")) or sorted(state.glob(f"{name}-*-of-*.safetensors"))
+    if not parts or ("-of-" in parts[0].name and len(parts) != int(parts[0].stem.rpartition("-")[2])):
         raise FileNotFoundError(f"{state} lacks parts of {name}")
-    return found
+    return parts
 
 
 def joined(files: Sequence[Path]) -> Iterator[tuple[str, Tensor]]:

@@ -55,8 +55,8 @@ def kept(folder: Path, key: Mapping[str, Any], make: Callable[[], T], lasting: C
 
 def read(path: Path) -> Any:
     """What a file keeps. Raises UnpicklingError where it is torn, or holds what we do not make; OSError without one."""
-    found, _, content = path.read_bytes().partition(b"\n")
-    if sha256(content).hexdigest().encode() != found:
+    digest, _, content = path.read_bytes().partition(b"\n")
+    if sha256(content).hexdigest().encode() != digest:
         raise pickle.UnpicklingError(f"{path} is torn")
     try:
         return Reader(io.BytesIO(content)).load()

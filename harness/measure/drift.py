@@ -108,8 +108,8 @@ def floor(policy: Policy, episodes: Episodes) -> Divergence | None:
         owner = part.owner.cpu().numpy()
         at = np.array(starts)[owner] + seen[owner] + occurrence(owner)  # its rows come in the same order
         seen += np.bincount(owner, minlength=n)
-        found = part.masked(kl(part.dist, rows(second, torch.from_numpy(at).to(part.owner.device))))
-        nats += part.per_episode(found, n).cpu()
+        away = part.masked(kl(part.dist, rows(second, torch.from_numpy(at).to(part.owner.device))))
+        nats += part.per_episode(away, n).cpu()
     return Divergence(nats, torch.from_numpy(episodes.lengths()), torch.zeros(n))
 
 

@@ -66,14 +66,14 @@ class Bench:
         asked = self.tasks[task]
 
         def make() -> Answers:
-            found = self.answer_task(self.base, task, self.track.items, codes)
-            return replace(found, played=found.played and bare(found.played))
+            told = self.answer_task(self.base, task, self.track.items, codes)
+            return replace(told, played=told.played and bare(told.played))
 
-        found = self.once("answers", task, self.track.items, make, lambda answers: not answers.unscored)
-        if found.played is None or not isinstance(asked, Task):
-            return found
+        told = self.once("answers", task, self.track.items, make, lambda answers: not answers.unscored)
+        if told.played is None or not isinstance(asked, Task):
+            return told
         instances, _ = questions(asked, self.track.items, self.track.conditions)
-        return replace(found, played=replace(found.played, instances=instances))
+        return replace(told, played=replace(told.played, instances=instances))
 
     @cached_property
     def drift_instances(self) -> Instances:
@@ -92,8 +92,8 @@ class Bench:
         def scored(drawn: Episodes | None) -> bool:
             return drawn is None or not np.isnan(drawn.reward).any()
 
-        found = self.once("drawn", self.track.new, self.track.drift_items, make, scored)
-        return found and replace(found, instances=self.drift_instances)
+        drawn = self.once("drawn", self.track.new, self.track.drift_items, make, scored)
+        return drawn and replace(drawn, instances=self.drift_instances)
 
     def along_base(self, measure: Callable[[Episodes], D], episodes: int = 0) -> D:
         """What a measure of drift finds along the base's episodes, or the first of them (0: all).
@@ -178,7 +178,7 @@ class Bench:
         of the two lacks moves nothing.
         """
         items = self.track.checkpoint_items * self.track.conditions.samples
-        base = {id: found.first(items) for id, found in self.answers.items()}
+        base = {id: ours.first(items) for id, ours in self.answers.items()}
         drift = 0.0
         adapted = base
         if policy is not self.base:
@@ -210,8 +210,8 @@ class Bench:
             reverse = reverse_kl(self.base, agent, self.new, self.drift_instances)
             drifts = [
                 row
-                for direction, found in (("forward", forward), ("reverse", reverse))
-                for row in drift_rows(self.track.new, direction, found, self.floor)
+                for direction, kl in (("forward", forward), ("reverse", reverse))
+                for row in drift_rows(self.track.new, direction, kl, self.floor)
             ]
         return Scored(
             scores,
@@ -312,14 +312,14 @@ def metric_means(base: Answers, adapted: Answers) -> dict[str, list[float | None
     They are paired as scores are: over the items that both have scored and for which both have it. Where none has it on
     both sides, each has its own mean.
     """
-    found: dict[str, list[float | None]] = {}
+    averages: dict[str, list[float | None]] = {}
     scored = np.isfinite(base.score) & np.isfinite(adapted.score)
     for name in dict.fromkeys([*base.metrics, *adapted.metrics]):
         sides = [side.metrics.get(name, np.full(len(side), np.nan))[scored] for side in (base, adapted)]
         both = np.isfinite(sides).all(0)
         means = [known_mean(side[both] if both.any() else side) for side in sides]
-        found[name] = [None if np.isnan(mean) else mean for mean in means]
-    return found
+        averages[name] = [None if np.isnan(mean) else mean for mean in means]
+    return averages
 
 
 def known_mean(column: np.ndarray) -> float:
@@ -359,18 +359,18 @@ def samples(
     `drift` is that of instances of the new task, by their ids.
     """
     columns: dict[str, list[Any]] = {name: [] for name in SAMPLES.names}
-    for id, found in adapted.items():
-        n, nats, said = len(found), np.full(len(found), np.nan), base[id].played
+    for id, given in adapted.items():
+        n, nats, said = len(given), np.full(len(given), np.nan), base[id].played
         if id == new and drift and said is not None:
             nats = np.array([drift.get(instance, np.nan) for instance in said.instances.id.tolist()])
         columns["task"] += [id] * n
         columns["role"] += ["new" if id == new else "prior"] * n
-        columns["item"] += found.id
+        columns["item"] += given.id
         columns["base"].append(base[id].score)
-        columns["adapted"].append(found.score)
-        columns["error"] += [theirs or ours for theirs, ours in zip(found.error, base[id].error, strict=True)]
+        columns["adapted"].append(given.score)
+        columns["error"] += [theirs or ours for theirs, ours in zip(given.error, base[id].error, strict=True)]
         columns["drift"].append(nats)
-        columns["cluster"] += [None] * n if found.cluster is None else found.cluster.tolist()
+        columns["cluster"] += [None] * n if given.cluster is None else given.cluster.tolist()
     return {
         name: np.concatenate(column) if name in ("base", "adapted", "drift") else column
         for name, column in columns.items()

@@ -14,14 +14,14 @@ from razorbench.harness.tracks.spec import Track
 
 def competitor(track: str, method: str, settings: Mapping[str, object], home: Path | None = None) -> str:
     """What competes on a track, over all learning rates: the method, and what changes its objective there."""
-    found = known_track(track, home)
-    return variant(method, settings, found and found.settings)
+    here = known_track(track, home)
+    return variant(method, settings, here and here.settings)
 
 
 def changed(track: str, settings: Mapping[str, object], home: Path | None = None) -> dict[str, object]:
     """The settings of a run that are not its track's."""
-    found = known_track(track, home)
-    usual = vars(found.settings) if found else {}
+    here = known_track(track, home)
+    usual = vars(here.settings) if here else {}
     told = {name: value for name, value in settings.items() if name != "teacher_sha256"}  # that is no setting
     return {name: value for name, value in told.items() if name not in usual or usual[name] != value}
 
