@@ -100,7 +100,7 @@ def test_documents_are_joined_and_the_change_of_each_is_tested(tmp_path):
     compared = compare_runs(*runs(tmp_path, first, second))
     (change,) = compared.changes
     estimate, p = judged(np.array(first, float), np.array(second, float))
-    assert (change.task, change.metric, change.lost, change.gained) == ("hellaswag", "acc_norm", 12, 2)
+    assert (change.task, change.metric, change.first_alone, change.second_alone) == ("hellaswag", "acc_norm", 12, 2)
     assert (change.first, change.second) == (50.0, 37.5)
     assert change.difference.value == pytest.approx(-12.5)
     assert (change.difference.low, change.difference.high) == pytest.approx((100 * estimate.low, 100 * estimate.high))
@@ -183,7 +183,7 @@ def test_what_is_no_score_is_unscored(tmp_path):
     for name, some in zip(("first", "second"), rows, strict=True):
         write(tmp_path / name, {"gsm8k": some})
     (change,) = compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second")).changes
-    assert (change.difference.n, change.difference.unscored, change.lost) == (1, 3, 0)
+    assert (change.difference.n, change.difference.unscored, change.first_alone) == (1, 3, 0)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_documents_that_a_run_lacks_are_refused_or_left_out_if_asked(tmp_path):
     with pytest.raises(Refused, match=r"second lacks 2 documents of a; run it again, or compare those in common"):
         compare_runs(*pair)
     compared = compare_runs(*pair, common=True)
-    assert compared.changes[0].lost == 3
+    assert compared.changes[0].first_alone == 3
     assert compared.notes[1].endswith("second lacks 2 documents of a; the 3 in common are compared.")
     write(tmp_path / "second", {"a": [choice(i, False) for i in range(7, 9)]})
     with pytest.raises(Refused, match=r"second lacks 5 documents of a; .*first lacks 2 documents of a"):
@@ -237,7 +237,7 @@ def test_file_that_is_cut_off_is_told(tmp_path):
     assert pair[1].cut == ("a",)
     with pytest.raises(Refused, match=r"second lacks 1 documents of a, its file is cut off; run it again"):
         compare_runs(*pair)
-    assert compare_runs(*pair, common=True).changes[0].lost == 4
+    assert compare_runs(*pair, common=True).changes[0].first_alone == 4
 
 
 def test_line_that_is_no_sample_is_refused_with_its_number(tmp_path):

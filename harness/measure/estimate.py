@@ -1,6 +1,7 @@
-"""A number with its interval."""
+"""A number with its interval, and two of them that belong together."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 
 def below_floor(nats: float | None, floor: float | None) -> bool:
@@ -23,3 +24,25 @@ class Estimate:
     """Items that were left out because a score was NaN."""
     method: str = ""
     """How the interval was made, in words."""
+
+    def points(self) -> "Estimate":
+        """Of scores (0–1) in points (0–100)."""
+        return replace(self, **{name: 100 * getattr(self, name) for name in ("value", "low", "high", "se")})
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How two agents did on one task, over the items that both have scored. In points."""
+
+    first: float
+    second: float
+    difference: Estimate
+    """Second − first."""
+    p: float
+    mde: float
+    """Smallest difference that so many items can detect."""
+    first_alone: int
+    """Items that the first has right and the second has not: a mean score of at least 1/2."""
+    second_alone: int
+    p_holm: float = math.nan
+    """`p`, corrected over the tasks (Holm 1979)."""

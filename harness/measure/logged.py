@@ -18,7 +18,7 @@ import numpy as np
 
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.measure import significance, statistics
-from razorbench.harness.measure.estimate import Estimate
+from razorbench.harness.measure.estimate import Estimate, Paired
 
 FILE = re.compile(r"samples_(?P<task>.+)_(?P<at>\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(\.\d+)?)\.jsonl")
 METRICS = ("acc_norm", "acc", "exact_match", "prompt_level_strict_acc", "pass@1", "pass_at_1")
@@ -82,24 +82,13 @@ class Flip:
     """Whether it is the second run that has it right."""
 
 
-@dataclass(frozen=True)
-class Change:
-    """One task of two runs, in points."""
+@dataclass(frozen=True, kw_only=True)
+class Change(Paired):
+    """One task of two runs."""
 
     task: str
     filter: str
     metric: str
-    first: float
-    second: float
-    difference: Estimate
-    p: float
-    p_holm: float
-    """Corrected over all tasks that are compared (Holm 1979)."""
-    mde: float
-    """The change that would be found with probability 80 %."""
-    lost: int
-    """Documents that the first run alone has right."""
-    gained: int
 
 
 @dataclass(frozen=True)
@@ -275,26 +264,10 @@ def compare_task(
             "template and one choice of few-shot examples for both"
         )
     x, y = one.score[metric][at], other.score[metric][to]
-    estimate, p = statistics.judged(x, y, one.cluster[at] if len(set(one.cluster)) < len(one.cluster) else None)
-    scored = ~np.isnan(x + y)
-    lost, gained = scored & (x >= 0.5) & (y < 0.5), scored & (y >= 0.5) & (x < 0.5)
-    difference = replace(
-        estimate,
-        **{name: 100 * getattr(estimate, name) for name in ("value", "low", "high", "se")},
-    )
-    change = Change(
-        task,
-        filter,
-        metric,
-        first=100 * float(x[scored].mean()) if scored.any() else math.nan,
-        second=100 * float(y[scored].mean()) if scored.any() else math.nan,
-        difference=difference,
-        p=p,
-        p_holm=math.nan,
-        mde=statistics.minimum_detectable_effect(difference.se),
-        lost=int(lost.sum()),
-        gained=int(gained.sum()),
-    )
+    repeated = len({*one.cluster}) < len(one.document)
+    pair = statistics.compared(x, y, one.cluster[at] if repeated else None)
+    change = Change(**vars(pair), task=task, filter=filter, metric=metric)
+    lost, gained = (x >= 0.5) & (y < 0.5), (y >= 0.5) & (x < 0.5)
     order = [*np.flatnonzero(lost), *np.flatnonzero(gained)]
     shown = (flip(task, one, int(at[i]), other, int(to[i]), bool(gained[i])) for i in order)
     return change, y - x, notes, shown

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import special  # scipy.stats would take most of the time in which a command starts
 
 from razorbench.harness.measure.clusters import Array, binary, columns, one_size, sums
-from razorbench.harness.measure.estimate import Estimate
+from razorbench.harness.measure.estimate import Estimate, Paired
 from razorbench.harness.measure.intervals import (
     MADE_UP,
     bootstrap_interval,
@@ -141,6 +141,23 @@ def judged(
     if not estimate.n:
         return estimate, np.nan
     return estimate, max(p, 0.05) if estimate.low <= 0 <= estimate.high else p
+
+
+def compared(first: ArrayLike, second: ArrayLike, cluster: ArrayLike | None = None) -> Paired:
+    """Two agents on the same items [n] of a task, by their scores from 0 to 1 (NaN: unscored)."""
+    x, y = columns(first, second)
+    scored = ~np.isnan(x + y)
+    estimate, p = judged(x, y, cluster)
+    difference = estimate.points()
+    return Paired(
+        first=100 * float(x[scored].mean()) if scored.any() else np.nan,
+        second=100 * float(y[scored].mean()) if scored.any() else np.nan,
+        difference=difference,
+        p=p,
+        mde=minimum_detectable_effect(difference.se),
+        first_alone=int(((x >= 0.5) & (y < 0.5)).sum()),
+        second_alone=int(((y >= 0.5) & (x < 0.5)).sum()),
+    )
 
 
 def combine(estimates: Sequence[Estimate], correlation: ArrayLike | None = None) -> Estimate:

@@ -23,8 +23,8 @@ def rows(compared: Compared) -> list[dict[str, str]]:
             "second": number(change.second, ".1f"),
             "change": with_interval(change.difference),
             "p": number(change.p_holm, ".2g"),
-            "lost": f"{change.lost:,}",
-            "gained": f"{change.gained:,}",
+            "lost": f"{change.first_alone:,}",
+            "gained": f"{change.second_alone:,}",
             "mde": number(change.mde, ".1f"),
         }
         for change in compared.changes

@@ -32,7 +32,6 @@ from razorbench.harness.store.leaderboard import (
     grouped,
     items,
     number,
-    points,
 )
 from razorbench.harness.store.sql import append, rows
 from razorbench.harness.tracks.variants import competitor, differs
@@ -148,7 +147,7 @@ def _estimated(
         return dict.fromkeys(ESTIMATES, replace(UNKNOWN, method=str(samples))), []
     suites = {(score["role"], score["task"]): score["suite"] for score in scores}
     for (role, task), columns in samples.items():
-        difference = points(statistics.paired(columns["base"], columns["adapted"], columns["cluster"]))
+        difference = statistics.paired(columns["base"], columns["adapted"], columns["cluster"]).points()
         both = ~np.isnan(columns["base"])
         base, adapted = (100 * columns[name][both].mean() if both.any() else np.nan for name in ("base", "adapted"))
         effects.append(Effect(task, role, suites.get((role, task), ""), base, adapted, difference))

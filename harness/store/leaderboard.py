@@ -313,9 +313,3 @@ def grouped(listed: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
 def number(value: float | None) -> float:
     """The number, NaN where it is not known."""
     return np.nan if value is None else float(value)
-
-
-def points(estimate: Estimate) -> Estimate:
-    """Rewards (0–1) as points (0–100)."""
-    scaled = {name: 100 * getattr(estimate, name) for name in ("value", "low", "high", "se")}
-    return replace(estimate, **scaled)

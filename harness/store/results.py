@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from razorbench.harness.core.errors import Refused
-from razorbench.harness.measure.estimate import Estimate
+from razorbench.harness.measure.estimate import Paired
 from razorbench.harness.measure.record import folder
 from razorbench.harness.store.database import Store
-from razorbench.harness.store.leaderboard import Entry, Query, by_task, points
+from razorbench.harness.store.leaderboard import Entry, Query, by_task
 
 
 def table(store: Store, track: str) -> list[Entry]:
@@ -17,27 +17,15 @@ def table(store: Store, track: str) -> list[Entry]:
     return store.entries(Query(track))
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two entries of a track on one task, over the items that both scored. In points."""
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Paired):
+    """Two entries of a track on one task."""
 
     task: str
     role: str
     """`new` or `prior`."""
-    first: float
-    second: float
-    difference: Estimate
-    """Second − first."""
-    p: float
-    p_holm: float
-    """`p`, corrected over the tasks."""
-    mde: float
-    """Smallest difference that so many items can detect."""
-    first_alone: int
-    """Items that the first has right after adapting and the second has not."""
-    second_alone: int
     first_kept: tuple[str, ...]
-    """Ids of those of `first_alone` that the base had right: the second forgot them."""
+    """Ids of those that the first alone has right and the base had right: the second forgot them."""
     second_kept: tuple[str, ...]
 
 
@@ -59,22 +47,12 @@ def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
         names, at, to = np.intersect1d(a["item"].astype(str), b["item"].astype(str), return_indices=True)
         base, x, y, cluster = a["base"][at], a["adapted"][at], b["adapted"][to], a["cluster"][at]
         both = ~np.isnan(x + y)
-        names, base, x, y, cluster = names[both], base[both], x[both], y[both], cluster[both]
-        estimate, p = statistics.judged(x, y, cluster)
-        difference = points(estimate)
         mine, other, knew = (x >= 0.5) & (y < 0.5), (y >= 0.5) & (x < 0.5), base >= 0.5
         comparisons.append(
             Comparison(
-                task,
-                role,
-                first=100 * x.mean() if len(x) else np.nan,
-                second=100 * y.mean() if len(y) else np.nan,
-                difference=difference,
-                p=p,
-                p_holm=np.nan,
-                mde=statistics.minimum_detectable_effect(difference.se),
-                first_alone=int(mine.sum()),
-                second_alone=int(other.sum()),
+                **vars(statistics.compared(x[both], y[both], cluster[both])),
+                task=task,
+                role=role,
                 first_kept=tuple(names[mine & knew].tolist()),
                 second_kept=tuple(names[other & knew].tolist()),
             )
