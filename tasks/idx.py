@@ -1,14 +1,11 @@
 """MNIST-format images: from the data folder, else from the hub at a pinned revision; checked by content either way."""
 
 import gzip
-import logging
 import os
 import struct
-import threading
 import zlib
-from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from razorbench import Missing, Refused
+from razorbench.tasks.published import hub_file
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,6 @@ SOURCES = {
     ),
 }
 STEMS = {"train": "train", "test": "t10k"}
-PATIENCE = 10.0
-"""Seconds in which the hub must answer."""
 
 
 @cache
@@ -97,48 +93,13 @@ def from_folder(folder: Path, files: tuple[str, ...]) -> list[bytes]:
 
 def from_hub(source: Source, split: str) -> list[bytes]:
     """The idx content of a split, rebuilt from the hub's Parquet file of PNGs at the pinned revision."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries would bury the one sentence below
-    fetch = partial(
-        hf_hub_download,
+    file = hub_file(
         source.repository,
+        source.revision,
         source.parquet.format(split=split),
-        repo_type="dataset",
-        revision=source.revision,
+        "a folder that holds mnist/ and fashion_mnist/ with their idx files",
     )
-    try:
-        try:
-            file = fetch(local_files_only=True)
-        except LocalEntryNotFoundError:
-            demand_answer(source.repository)
-            file = fetch()
-    except Exception as error:  # the hub's errors have many types, and all mean: no data
-        raise Missing(
-            f"cannot fetch {source.repository} from the hub ({type(error).__name__}); "
-            "set RAZORBENCH_DATA to a folder that holds mnist/ and fashion_mnist/ with their idx files"
-        ) from None
-    return from_parquet(Path(file))
-
-
-def demand_answer(repository: str) -> None:
-    """Return when the hub answers at all, and raise what is in the way of it; TimeoutError if that takes too long.
-
-    The hub's own client tries five times, and knows no bound on the look-up of a name or on a proxy that hangs.
-    """
-    from huggingface_hub import constants, get_session
-
-    url, asked = f"{constants.ENDPOINT}/datasets/{repository}", Future()
-
-    def ask() -> None:
-        try:
-            asked.set_result(get_session().head(url, timeout=PATIENCE))
-        except Exception as error:
-            asked.set_exception(error)
-
-    threading.Thread(target=ask, daemon=True).start()  # one that hangs keeps nobody
-    asked.result(PATIENCE)
+    return from_parquet(file)
 
 
 def from_parquet(file: Path) -> list[bytes]:

@@ -139,8 +139,14 @@ def alarmed(said: str, gold: str) -> bool:
 
 
 def compared(said: str, gold: str) -> bool:
-    """What math-verify says, without a limit; False where the answer makes it fail."""
-    from math_verify import parse, verify
+    """What math-verify says, without a limit; False where the answer makes it fail.
+
+    Raises WorldFailed where it is not installed, for which no answer is to blame.
+    """
+    try:
+        from math_verify import parse, verify
+    except ImportError as error:
+        raise WorldFailed(f"answers cannot be compared ({error}); install razorbench again") from error
 
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # warns that its own limits are off
     try:

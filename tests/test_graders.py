@@ -381,6 +381,18 @@ def test_a_thread_that_nothing_can_stop_gets_no_verdict(limit, monkeypatch):
     assert signal.getsignal(signal.SIGPROF) == signal.SIG_DFL
 
 
+def test_a_library_that_is_not_there_says_nothing_about_an_answer(monkeypatch):
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError("a scoring process starts no other")
+
+    JUDGE.end()
+    alike.cache_clear()
+    monkeypatch.setattr("subprocess.Popen", refused)
+    monkeypatch.setitem(sys.modules, "math_verify", None)
+    with pytest.raises(WorldFailed, match="install razorbench again"):
+        equal("3+5", "8")
+
+
 # --- calls ------------------------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
 from razorbench import Missing, Refused
-from razorbench.tasks import idx
+from razorbench.tasks import idx, published
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 28, 28), dtype=np.uint8)
 LABELS = np.arange(7, dtype=np.uint8)
@@ -92,7 +92,7 @@ def test_a_file_that_was_fetched_before_is_there_without_the_hub(source, tmp_pat
 def test_a_hub_that_does_not_answer_costs_seconds_and_is_missing_data(source, tmp_path, monkeypatch):
     over = threading.Event()
     Hub(monkeypatch, tmp_path / "test.parquet", head=lambda url, timeout: over.wait(60))
-    monkeypatch.setattr(idx, "PATIENCE", 0.2)
+    monkeypatch.setattr(published, "PATIENCE", 0.2)
     started = time.monotonic()
     with pytest.raises(Missing, match=r"cannot fetch ylecun/mnist from the hub \(TimeoutError\); set RAZORBENCH_DATA"):
         idx.load("mnist", "test")

@@ -163,6 +163,16 @@ class Known(Dialogue):
         return Instances(ids, {"questions": 4 + ids[:, None] % 2})
 
 
+class Says:
+    """An agent that answers the questions of a batch with these replies, whatever it is asked."""
+
+    def __init__(self, replies: Sequence[str]):
+        self.replies = replies
+
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
+        return Actions([self.replies[at] for at in asked.rows.tolist()])
+
+
 TOYS = {"task": {"dialogue-v1": Dialogue, "known-v1": Known}, "agent": {"speller-v1": Speller}}
 
 SPELLING = Track(

@@ -24,6 +24,8 @@ OURS: dict[str, dict[str, str]] = {
         "fashion-mnist-v1": "razorbench.tasks.parity_mnist:FashionMNIST",
         "parity-fashion-pretraining-v1": "razorbench.tasks.parity_mnist:Pretraining",
         "parity-fashion-pretraining-anew-v1": "razorbench.tasks.parity_mnist:PretrainingAnew",
+        "math-v1": "razorbench.tasks.boxed:OrzMath",
+        "gsm8k-v1": "razorbench.tasks.boxed:GSM8K",
         "mini-math-v1": "razorbench.tasks.mini.arithmetic:MiniMath",
         "mini-science-v1": "razorbench.tasks.mini.science:MiniScience",
         "mini-tools-v1": "razorbench.tasks.mini.tools:MiniTools",
