@@ -1,4 +1,4 @@
-"""How replies are judged: a boxed answer, an answer tag, tool calls. One grader each, for the small and the real tasks.
+"""How replies are judged: a boxed answer, an answer tag, an option, tool calls. One grader each, for all tasks.
 
 The rules are ours, and strict. Where the publication of a data set judges otherwise, its rule belongs to an id of its
 own, as `toolalpaca-published-v1` would be. A reply that was cut off at the token limit (`Reply.finished` False) has
@@ -24,7 +24,7 @@ def finished(reply: str) -> bool:
     return getattr(reply, "finished", True)
 
 
-# --- answers in a box or a tag ----------------------------------------------------------------------------------------
+# --- answers in a box or a tag, or all that is said -------------------------------------------------------------------
 
 BOX = re.compile(
     r"""
@@ -76,6 +76,16 @@ def answer_tag(reply: str) -> str | None:
     """
     tags = [tag.strip() for tag in TAG.findall(reply)] if finished(reply) else []
     return next((tag for tag in reversed(tags) if tag), "" if tags else None)
+
+
+def option(reply: str, options: Sequence[str]) -> str | None:
+    """Which option a finished reply is; None where it is none of them.
+
+    The whole reply counts, whatever its case, with or without a full stop at its end: no option is looked for in a
+    longer one.
+    """
+    said = reply.strip().removesuffix(".").casefold() if finished(reply) else None
+    return next((each for each in options if each.casefold() == said), None)
 
 
 # --- numbers and formulas ---------------------------------------------------------------------------------------------

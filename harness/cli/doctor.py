@@ -172,6 +172,7 @@ GITHUB = {
     "sciknoweval_v1": "HICAI-ZJU/SciKnowEval",
     "toolalpaca": "tangqiaoyu/ToolAlpaca",
     "authors_splits": "ayushnangia/Self-Distillation",
+    "labels": "cmnfriend/O-LoRA",
     "hellaswag": "rowanz/hellaswag",
     "truthfulqa": "koppula/TruthfulQA",
     "mmlu": "hendrycks/test",
@@ -186,6 +187,7 @@ NEEDED = {
     "math track": ("orz", "math", "gsm8k", "countdown"),
     "science track": ("sciknoweval_v1", "authors_splits"),
     "tool-use track": ("toolalpaca", "authors_splits"),
+    "text classification": ("labels",),
     "prior benchmarks": ("hellaswag", "truthfulqa", "mmlu", "ifeval", "winogrande", "humaneval"),
 }
 """Which data sets are for what."""
