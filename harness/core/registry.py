@@ -26,6 +26,8 @@ OURS: dict[str, dict[str, str]] = {
         "parity-fashion-pretraining-anew-v1": "razorbench.tasks.parity_mnist:PretrainingAnew",
         "math-v1": "razorbench.tasks.boxed:OrzMath",
         "gsm8k-v1": "razorbench.tasks.boxed:GSM8K",
+        "sciknoweval-chemistry-v1": "razorbench.tasks.sciknoweval:Chemistry",
+        "sciknoweval-chemistry-direct-v1": "razorbench.tasks.sciknoweval:ChemistryDirect",
         "labels-agnews-v1": "razorbench.tasks.labels:AGNews",
         "labels-sst2-v1": "razorbench.tasks.labels:SST2",
         "labels-amazon-v1": "razorbench.tasks.labels:Amazon",
