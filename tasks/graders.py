@@ -1,7 +1,7 @@
 """How replies are judged: a boxed answer, an answer tag, an option, tool calls. One grader each, for all tasks.
 
 The rules are ours, and strict. Where the publication of a data set judges otherwise, its rule belongs to an id of its
-own, as `toolalpaca-published-v1` would be. A reply that was cut off at the token limit (`Reply.finished` False) has
+own, as `toolalpaca-published-v1` is. A reply that was cut off at the token limit (`Reply.finished` False) has
 no answer. Whatever a reply says, it gets a verdict, and nothing is raised.
 """
 

@@ -28,6 +28,8 @@ OURS: dict[str, dict[str, str]] = {
         "gsm8k-v1": "razorbench.tasks.boxed:GSM8K",
         "sciknoweval-chemistry-v1": "razorbench.tasks.sciknoweval:Chemistry",
         "sciknoweval-chemistry-direct-v1": "razorbench.tasks.sciknoweval:ChemistryDirect",
+        "toolalpaca-strict-v1": "razorbench.tasks.toolalpaca:Strict",
+        "toolalpaca-published-v1": "razorbench.tasks.toolalpaca:AsPublished",
         "labels-agnews-v1": "razorbench.tasks.labels:AGNews",
         "labels-sst2-v1": "razorbench.tasks.labels:SST2",
         "labels-amazon-v1": "razorbench.tasks.labels:Amazon",
