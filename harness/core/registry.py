@@ -30,6 +30,8 @@ OURS: dict[str, dict[str, str]] = {
         "sciknoweval-chemistry-direct-v1": "razorbench.tasks.sciknoweval:ChemistryDirect",
         "toolalpaca-strict-v1": "razorbench.tasks.toolalpaca:Strict",
         "toolalpaca-published-v1": "razorbench.tasks.toolalpaca:AsPublished",
+        "countdown-3-v1": "razorbench.tasks.countdown:Countdown3",
+        "countdown-4-v1": "razorbench.tasks.countdown:Countdown4",
         "labels-agnews-v1": "razorbench.tasks.labels:AGNews",
         "labels-sst2-v1": "razorbench.tasks.labels:SST2",
         "labels-amazon-v1": "razorbench.tasks.labels:Amazon",
