@@ -145,12 +145,91 @@ def test_tasks_are_corrected_and_averaged_and_flips_come_from_all(tmp_path):
     rng = np.random.default_rng(0)
     scores = {task: rng.random((2, 50)) < 0.5 for task in ("a", "b", "c")}
     for at, name in enumerate(("first", "second")):
-        write(tmp_path / name, {t: [choice(i, bool(x)) for i, x in enumerate(s[at])] for t, s in scores.items()})
+        tasks = {
+            task: [choice(i, bool(x), doc_hash=digest(f"{task} {i}")) for i, x in enumerate(each[at])]
+            for task, each in scores.items()
+        }
+        write(tmp_path / name, tasks)
     compared = compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second"), flips=6)
     assert compared.mean == combine([change.difference for change in compared.changes])
     assert [change.p_holm >= change.p for change in compared.changes] == [True] * 3
     assert max(change.p_holm for change in compared.changes) > min(change.p for change in compared.changes)
     assert [flip.task for flip in compared.flips] == ["a", "b", "c"] * 2
+
+
+def test_tasks_that_ask_of_the_same_documents_are_not_averaged_as_if_they_were_independent(tmp_path):
+    for name, lost in (("first", 0), ("second", 8)):
+        rows = [choice(i, i >= lost) for i in range(60)]
+        write(tmp_path / name, {"plain": rows, "of-thought": rows, "by-vote": rows})
+    compared = compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second"))
+    alone = compared.changes[0].difference
+    assert (compared.mean.low, compared.mean.high) == pytest.approx((alone.low, alone.high))
+
+
+def test_verdict_says_what_the_mean_tells_where_no_task_does(tmp_path):
+    for name, lost in (("first", 0), ("second", 4)):
+        tasks = {t: [choice(i, i >= lost, doc_hash=digest(f"{t} {i}")) for i in range(60)] for t in "abcd"}
+        write(tmp_path / name, tasks)
+    pair = read_run(tmp_path / "first"), read_run(tmp_path / "second")
+    compared = compare_runs(*pair)
+    assert compared.mean.high < 0
+    assert min(change.p for change in compared.changes) > 0.05
+    assert compared.verdict.startswith(
+        "Over all tasks the second run is worse; no task alone tells the two apart. a with 60 documents would show"
+    )
+    assert compare_runs(*pair[::-1]).verdict.startswith("Over all tasks the second run is better; no task alone")
+
+
+def test_task_without_a_score_is_told_and_the_verdict_is_of_the_others(tmp_path):
+    for name, right in (("first", True), ("second", False)):
+        none = [choice(i, right, acc=math.nan, acc_norm=math.nan if i else 1.0) for i in range(3)]
+        write(tmp_path / name, {"a": [choice(i, right) for i in range(20)], "b": none[1:], "c": none})
+    compared = compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second"))
+    assert compared.verdict.startswith("The second run is worse on a. Not told apart on c. c with 1 documents")
+    assert "2 documents of b lack a score in a run and are left out." in compared.notes
+    assert "2 documents of c lack a score in a run and are left out." in compared.notes
+    assert math.isnan(compared.mean.value)
+    for name in ("first", "second"):
+        write(tmp_path / f"{name}-b", {"b": [choice(0, True, acc=math.nan, acc_norm=math.nan)]})
+    nothing = compare_runs(read_run(tmp_path / "first-b"), read_run(tmp_path / "second-b"))
+    assert nothing.verdict == "No document has a score in both runs, so nothing can be said."
+
+
+def test_metric_that_is_above_1_for_some_document_is_no_score_of_any(tmp_path):
+    for name in ("first", "second"):
+        rows = [
+            reply(i, "x", True, metrics=["bleu_max", "bleu_acc"], bleu_max=x, bleu_acc=1.0)
+            for i, x in enumerate((0.3, 41.0, 0.0))
+        ]
+        write(tmp_path / name, {"truthfulqa_gen": rows})
+    (change,) = compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second")).changes
+    assert (change.metric, change.difference.n) == ("bleu_acc", 3)
+
+
+def test_metric_that_no_task_has_is_refused(tmp_path):
+    pair = runs(tmp_path, [True], [False])
+    with pytest.raises(Refused, match="no task has the metric acc_nrom in both runs; choose from acc, acc_norm"):
+        compare_runs(*pair, metrics=["acc", "acc_nrom"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ({"gen_args_0": {"arg_0": "all of it"}}, "all of it"),  # a rolling log-likelihood has a text alone
+        ([["all of it"]], "all of it"),
+        (["all of it"], "all of it"),
+        ({"first": {"arg_0": "all of it", "arg_1": ""}}, "all of it"),
+        ({f"gen_args_{i}": {"arg_0": "same", "arg_1": f"{i}"} for i in (10, 9)}, "same"),
+        (None, "question: sum 0"),
+        ("text", "question: sum 0"),
+    ],
+)
+@pytest.mark.parametrize("resps", [[["4"]], None, {"a": 1}, 3])
+def test_flips_are_shown_whatever_a_version_of_lm_eval_calls_what_was_asked(arguments, asked, resps, tmp_path):
+    for name, right in (("first", True), ("second", False)):
+        write(tmp_path / name, {"a": [reply(0, "4", right, arguments=arguments, resps=resps)]})
+    (lost,) = compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second")).flips
+    assert lost.asked == asked
 
 
 def test_metric_and_filter_can_be_chosen_and_the_others_are_named(tmp_path):
@@ -238,6 +317,9 @@ def test_file_that_is_cut_off_is_told(tmp_path):
     with pytest.raises(Refused, match=r"second lacks 1 documents of a, its file is cut off; run it again"):
         compare_runs(*pair)
     assert compare_runs(*pair, common=True).changes[0].first_alone == 4
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(Refused, match=r"second holds no whole document of a; run it again"):
+        compare_runs(pair[0], read_run(tmp_path / "second"), common=True)
 
 
 def test_line_that_is_no_sample_is_refused_with_its_number(tmp_path):
@@ -274,6 +356,7 @@ def test_command_prints_it_and_writes_a_page_in_which_replies_are_text(tmp_path,
     evil = "<script>alert(1)</script>\u202e"
     for name, right in (("first", True), ("second", False)):
         write(tmp_path / name, {"gsm8k": [reply(i, evil, right) for i in range(8)], f"only-{name}": [choice(0, True)]})
+        write(tmp_path / f"{name}-evil", {"\x1b[31mred\u202e": [choice(i, right) for i in range(8)]})
     page = tmp_path / "page.html"
     ran = razorbench("compare", tmp_path / "first", tmp_path / "second", "--report", page)
     assert ran.out.startswith("The second run is worse on gsm8k.")
@@ -283,6 +366,9 @@ def test_command_prints_it_and_writes_a_page_in_which_replies_are_text(tmp_path,
     assert "\u202e" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert html.count("<details") == 8
+    ran = razorbench("compare", tmp_path / "first-evil", tmp_path / "second-evil", "--report", page)
+    assert "worse on \ufffd[31mred\ufffd." in ran.out
+    assert not {"\x1b", "\u202e"} & {*ran.out, *page.read_text()}
     told = razorbench("compare", tmp_path / "first", tmp_path / "second", "--json").json
     assert told["changes"][0]["difference"]["value"] == -100.0
     assert len(told["flips"]) == 8

@@ -32,6 +32,8 @@ def compare(
     from razorbench.harness.measure.logged import compare_runs, read_run
     from razorbench.harness.measure.record import plain
     from razorbench.harness.report import comparison
+    from razorbench.harness.report.comparison import LONGEST
+    from razorbench.harness.report.text import printable
 
     if report and report.is_dir():
         raise Refused(f"{report} is a folder; name the file to write")
@@ -50,12 +52,12 @@ def compare(
         }
         say(plain(row), json, "")
         return
-    out.print(compared.verdict, highlight=False, soft_wrap=True)
+    out.print(printable(compared.verdict, LONGEST), highlight=False, soft_wrap=True)
     listing(comparison.rows(compared), json)
     if len(compared.changes) > 1:
         mean = comparison.with_interval(compared.mean)
         out.print(f"Mean change over {len(compared.changes)} tasks: {mean} points.", highlight=False)
     for note in compared.notes:
-        out.print(note, highlight=False, soft_wrap=True)
+        out.print(printable(note, LONGEST), highlight=False, soft_wrap=True)
     if report:
         out.print(f"{report} has this, and what changed.", highlight=False, soft_wrap=True)

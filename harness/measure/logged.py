@@ -45,7 +45,7 @@ class Logged:
     prompt: list[str]
     """Hashes [n] of the prompts; empty where an older lm-eval told none."""
     score: Mapping[str, np.ndarray]
-    """By metric, [n]: NaN where there is none."""
+    """By metric, [n] from 0 to 1: NaN where there is none. A metric that is larger for some document is no score."""
     line: np.ndarray
     """Where each line begins in the file, [n] bytes."""
 
@@ -106,12 +106,18 @@ class Compared:
     @property
     def verdict(self) -> str:
         """What came out, in one or two sentences."""
-        sure = [change for change in self.changes if change.p_holm < 0.05]
+        tested = [change for change in self.changes if change.difference.n]
+        if not tested:
+            return "No document has a score in both runs, so nothing can be said."
+        sure = [change for change in tested if change.p_holm < 0.05]
         better = [change.task for change in sure if change.difference.value > 0]
         worse = [change.task for change in sure if change.difference.value < 0]
         parts = [f"{word} on {', '.join(tasks)}" for word, tasks in (("worse", worse), ("better", better)) if tasks]
-        open_ = [change for change in self.changes if change not in sure]
+        open_ = [change for change in tested if change not in sure]
         said = f"The second run is {' and '.join(parts)}." if parts else "Nothing tells the two runs apart."
+        if not parts and len(tested) > 1 and (self.mean.low > 0 or self.mean.high < 0):
+            over = "better" if self.mean.value > 0 else "worse"
+            said = f"Over all tasks the second run is {over}; no task alone tells the two apart."
         if not open_:
             return said
         rest = f" Not told apart on {', '.join(change.task for change in open_)}." if parts else ""
@@ -152,33 +158,27 @@ def read_samples(path: Path) -> tuple[dict[str, Logged], bool]:
             try:
                 row = json.loads(line)
                 filter, told = str(row.get("filter", "none")), [str(name) for name in row["metrics"]]
-                name = row.get("doc_hash") or sha256(json.dumps(row["doc"], sort_keys=True).encode()).hexdigest()
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                name = str(row.get("doc_hash") or sha256(json.dumps(row["doc"], sort_keys=True).encode()).hexdigest())
+                numbers = {metric: float(row[metric]) for metric in told if isinstance(row.get(metric), int | float)}
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
                 if isinstance(error, ValueError) and not line.endswith(b"\n"):
                     whole = False
                     break
                 raise Refused(f"line {number} of {path} is no sample of lm-eval ({error}); log the run again") from None
             repeat = seen[filter, name]
             seen[filter, name] += 1
-            scores = {metric: value for metric in told if (value := as_score(row.get(metric))) is not None}
             rows.setdefault(filter, []).append(
-                (f"{name}#{repeat}" if repeat else name, str(row.get("prompt_hash", "")), scores, at)
+                (f"{name}#{repeat}" if repeat else name, str(row.get("prompt_hash", "")), numbers, at)
             )
             at += len(line)
     logged = {}
     for filter, some in rows.items():
-        document, prompt, scores, lines = map(list, zip(*some, strict=True))
-        metrics = dict.fromkeys(metric for each in scores for metric in each)
-        score = {metric: np.array([each.get(metric, np.nan) for each in scores]) for metric in metrics}
+        document, prompt, each_told, lines = map(list, zip(*some, strict=True))
+        metrics = dict.fromkeys(metric for each in each_told for metric in each)
+        columns = {metric: np.array([each.get(metric, np.nan) for each in each_told]) for metric in metrics}
+        score = {metric: each for metric, each in columns.items() if not ((each < 0) | (each > 1)).any()}
         logged[filter] = Logged(path, filter, document, prompt, score, np.array(lines))
     return logged, whole
-
-
-def as_score(value: Any) -> float | None:
-    """A metric of one document as a score from 0 to 1; None of what is none, such as a pair or a count."""
-    if isinstance(value, bool | int | float) and (math.isnan(value) or 0 <= value <= 1):
-        return float(value)
-    return None
 
 
 def asked_how(results: Path, task: str) -> dict[str, Any]:
@@ -199,9 +199,9 @@ def compare_runs(
 ) -> Compared:
     """The change from the first run to the second in each task that both have, document by document.
 
-    `metrics` names those to compare, in order of preference. Of documents that one run lacks those in `common` are
-    compared, if that is asked for; else they are refused, and so are runs that were asked in another way, by name of
-    what differs.
+    `metrics` names those to compare, in order of preference; one that no task has is refused. Of documents that one run
+    lacks those in `common` are compared, if that is asked for; else they are refused, and so are runs that were asked
+    in another way, by name of what differs.
     """
     both = sorted({*first.tasks} & {*second.tasks})
     if not both:
@@ -215,23 +215,30 @@ def compare_runs(
         for task in run.tasks
         if task not in other.tasks
     ]
-    changes, differences, shown = [], [], []
+    pairs = {pair for task in both for pair in in_common(task, first, second)}
+    for name in metrics:
+        if pairs and not any(name in names(*pair) for pair in pairs):
+            known = ", ".join(sorted({metric for _, metric in pairs}))
+            raise Refused(f"no task has the metric {name} in both runs; choose from {known}")
+    changes, differences, documents, shown = [], [], [], []
     for task in both:
-        change, difference, told, wrong = compare_task(task, first, second, metrics, common)
+        change, difference, document, told, wrong = compare_task(task, first, second, metrics, common)
         changes.append(change)
         differences.append(difference)
+        documents.append(document)
         notes += told
         shown.append(wrong)
     held = significance.holm([change.p for change in changes])
     changes = [replace(change, p_holm=float(p)) for change, p in zip(changes, held, strict=True)]
-    mean = statistics.combine([change.difference for change in changes])
+    together = statistics.shared(differences, documents)
+    mean = statistics.combine([change.difference for change in changes], together)
     return Compared(first, second, tuple(changes), mean, tuple(round_robin(shown, flips)), tuple(notes))
 
 
 def compare_task(
     task: str, first: Run, second: Run, metrics: Sequence[str], common: bool
-) -> tuple[Change, np.ndarray, list[str], Iterator[Flip]]:
-    """The change in one task, that of each document [n], what is to be said of it, and its flips, losses first."""
+) -> tuple[Change, np.ndarray, np.ndarray, list[str], Iterator[Flip]]:
+    """The change in one task, that of each line [n] and its document, what is to be said, and flips, losses first."""
     notes = []
     if wrong := differing(task, first, second):
         raise Refused(f"the two runs asked {task} in another way, so their difference says nothing: {wrong}")
@@ -241,36 +248,39 @@ def compare_task(
     if left:
         notes.append(f"Of {task} there is {', '.join(left)}, too; --metric compares it.")
     one, other = first.tasks[task][filter], second.tasks[task][filter]
-    names = [name for name in one.document if name in set(other.document)]
+    there = set(other.document)
+    joined = [name for name in one.document if name in there]
     lacking = [
-        (run, len(mine.document) - len(names), len(theirs.document))
-        for run, mine, theirs in ((second, one, other), (first, other, one))
-        if len(mine.document) > len(names)
+        (run, len(mine.document) - len(joined))
+        for run, mine in ((second, one), (first, other))
+        if len(mine.document) > len(joined)
     ]
     if lacking:
         said = "; ".join(
             f"{run.folder} lacks {count:,} documents of {task}" + (", its file is cut off" if task in run.cut else "")
-            for run, count, _ in lacking
+            for run, count in lacking
         )
-        if not common or not names:
+        if not common or not joined:
             raise Refused(f"{said}; run it again, or compare those in common with --common")
-        notes.append(f"{said}; the {len(names):,} in common are compared.")
+        notes.append(f"{said}; the {len(joined):,} in common are compared.")
     places = [{name: at for at, name in enumerate(each.document)} for each in (one, other)]
-    at, to = (np.array([place[name] for name in names]) for place in places)
+    at, to = (np.array([place[name] for name in joined]) for place in places)
     changed = sum(a != b for a, b in zip((one.prompt[i] for i in at), (other.prompt[i] for i in to), strict=True))
     if changed:
         raise Refused(
-            f"the two runs asked {task} in another way: {changed:,} of {len(names):,} prompts differ; use one chat "
+            f"the two runs asked {task} in another way: {changed:,} of {len(joined):,} prompts differ; use one chat "
             "template and one choice of few-shot examples for both"
         )
     x, y = one.score[metric][at], other.score[metric][to]
     repeated = len({*one.cluster}) < len(one.document)
     pair = statistics.compared(x, y, one.cluster[at] if repeated else None)
     change = Change(**vars(pair), task=task, filter=filter, metric=metric)
+    if unscored := int(np.isnan(x + y).sum()):
+        notes.append(f"{unscored:,} documents of {task} lack a score in a run and are left out.")
     lost, gained = (x >= 0.5) & (y < 0.5), (y >= 0.5) & (x < 0.5)
     order = [*np.flatnonzero(lost), *np.flatnonzero(gained)]
     shown = (flip(task, one, int(at[i]), other, int(to[i]), bool(gained[i])) for i in order)
-    return change, y - x, notes, shown
+    return change, y - x, one.cluster[at], notes, shown
 
 
 def chosen(task: str, first: Run, second: Run, metrics: Sequence[str]) -> tuple[tuple[str, str], list[str]]:
@@ -278,13 +288,26 @@ def chosen(task: str, first: Run, second: Run, metrics: Sequence[str]) -> tuple[
 
     `metrics` are preferred in their order, as `acc` or as `acc,none`. Refused where both have none.
     """
-    ours, theirs = first.tasks[task], second.tasks[task]
-    pairs = [(f, m) for f, one in ours.items() if f in theirs for m in one.score if m in theirs[f].score]
+    for run in (first, second):
+        if not run.tasks[task]:
+            raise Refused(f"{run.folder} holds no whole document of {task}; run it again")
+    pairs = in_common(task, first, second)
     if not pairs:
         raise Refused(f"the two runs logged no metric of {task} in common that is a score from 0 to 1 of each document")
-    wanted = [pair for name in (*metrics, *METRICS) for pair in pairs if name in (pair[1], f"{pair[1]},{pair[0]}")]
+    wanted = [pair for name in (*metrics, *METRICS) for pair in pairs if name in names(*pair)]
     best = (wanted or pairs)[0]
     return best, [f"{metric},{filter}" for filter, metric in pairs if (filter, metric) != best]
+
+
+def in_common(task: str, first: Run, second: Run) -> list[tuple[str, str]]:
+    """Filter and metric of the scores of a task that both runs have."""
+    ours, theirs = first.tasks[task], second.tasks[task]
+    return [(f, m) for f, one in ours.items() if f in theirs for m in one.score if m in theirs[f].score]
+
+
+def names(filter: str, metric: str) -> tuple[str, str]:
+    """By what a metric may be asked for."""
+    return metric, f"{metric},{filter}"
 
 
 def differing(task: str, first: Run, second: Run) -> str:
@@ -331,24 +354,22 @@ def said(row: Mapping[str, Any]) -> str:
             return replies[0][0]
         nats = [float(each[0][0]) for each in replies]
         prompt, continuation = given[max(range(len(nats)), key=nats.__getitem__)]
-    except (TypeError, ValueError, IndexError):
-        return str(replies[0])
+    except (TypeError, ValueError, LookupError):
+        return str(replies[0] if isinstance(replies, list) else replies)
     return prompt + continuation if len({prompt for prompt, _ in given}) > 1 else continuation
 
 
 def options(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a model was given for a document: of each request the prompt, and the continuation or how to decode."""
     given = row.get("arguments")
-    requests = [given[name] for name in sorted(given, key=place)] if isinstance(given, dict) else given or []
-    return [
-        tuple(map(str, each.values() if isinstance(each, dict) else each))[:2]  # type: ignore[misc]
-        for each in requests
-    ]
-
-
-def place(name: str) -> int:
-    """The number at the end of `gen_args_3`."""
-    return int(name.rpartition("_")[2])
+    if isinstance(given, dict):  # gen_args_10 is behind gen_args_9
+        given = [given[name] for name in sorted(given, key=lambda name: (len(name), name))]
+    requests = []
+    for each in given if isinstance(given, list) else ():
+        parts = list(each.values()) if isinstance(each, dict) else each if isinstance(each, list) else [each]
+        prompt, continuation, *_ = *map(str, parts), "", ""
+        requests.append((prompt, continuation))
+    return requests
 
 
 def round_robin(shown: Sequence[Iterator[Flip]], most: int) -> Iterator[Flip]:

@@ -41,7 +41,7 @@ def page(compared: Compared, now: datetime) -> str:
     return template("comparison").render(
         first=printable(compared.first.folder),
         second=printable(compared.second.folder),
-        verdict=compared.verdict,
+        verdict=printable(compared.verdict, LONGEST),
         rows=rows(compared),
         mean=with_interval(compared.mean) if len(compared.changes) > 1 else "",
         notes=[printable(note, 400) for note in compared.notes],
