@@ -464,6 +464,28 @@ def test_folder_without_a_model_is_refused(tmp_path):
         CausalLM.read(tmp_path)
 
 
+def test_folder_of_which_a_part_is_missing_is_refused_and_nothing_made_up(lm, tmp_path):
+    lm.model.save_pretrained(tmp_path)
+    lm.chat.tokenizer.save_pretrained(tmp_path)
+    for tokenizer in tmp_path.glob("tokenizer*"):
+        tokenizer.rename(tmp_path / f"not-{tokenizer.name}")
+    with pytest.raises(Refused, match="ends no answer with a special token"):  # transformers makes an empty one up
+        CausalLM.read(tmp_path)
+    for tokenizer in tmp_path.glob("not-*"):
+        tokenizer.rename(tmp_path / tokenizer.name.removeprefix("not-"))
+    weights = tmp_path / "model.safetensors"
+    whole, tensors = weights.read_bytes(), load_file(weights)
+    weights.write_bytes(whole[:-100])
+    with pytest.raises(Refused, match="cannot be read as a causal language model"):
+        CausalLM.read(tmp_path)
+    del tensors["model.norm.weight"]
+    save_file(tensors, weights, {"format": "pt"})
+    with pytest.raises(Refused, match=r"lacks weights of its model, such as model\.norm\.weight; bring all files"):
+        CausalLM.read(tmp_path)
+    weights.write_bytes(whole)
+    assert CausalLM.read(tmp_path).chat.stop == lm.chat.stop
+
+
 def test_load_refuses_what_does_not_fit(lm, tmp_path):
     path = tmp_path / "model.safetensors"
     lm.save(path)

@@ -76,7 +76,10 @@ def write(path: Path, model: LlamaForCausalLM, quantise=gguf.GGMLQuantizationTyp
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
     writer.add_pad_token_id(2)
-    writer.add_chat_template(TEMPLATE)
+    if changes.get("chat", True):
+        writer.add_chat_template(TEMPLATE)
+    if changes.get("rope"):
+        writer.add_tensor("rope_freqs.weight", np.ones(8, np.float32))
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, CONFIG.num_hidden_layers)
     for name, weight in model.named_parameters():
         array = weight.detach().numpy()
@@ -136,6 +139,8 @@ def test_what_cannot_be_unpacked_is_refused(model, tmp_path):
             r"holds a llama model whose texts are cut as 'llama-bpe'; only llama models cut as smollm",
         ),
         ({"arch": "qwen2"}, r"holds a qwen2 model"),
+        ({"chat": False}, r"m.gguf lacks 'tokenizer.chat_template', or has it and we do not know"),
+        ({"rope": True}, r"m.gguf lacks 'rope_freqs', or has it and we do not know what it is; bring the model as a"),
     ):
         with pytest.raises(Refused, match=words):
             unpack(write(tmp_path / "m.gguf", model, **changes), tmp_path / "folder")

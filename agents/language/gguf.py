@@ -56,13 +56,19 @@ def unpack(file: Path, folder: Path) -> None:
             f"{file} holds a {kind} model whose texts are cut as {cut!r}; only llama models cut as "
             f"{', '.join(CUTS)} can be unpacked: bring the model as a folder of transformers"
         )
-    config = architecture(told, tied=all(tensor.name != "output.weight" for tensor in reader.tensors))
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
-    weights = dict(named(reader.tensors, heads))
+    try:
+        config = architecture(told, tied=all(tensor.name != "output.weight" for tensor in reader.tensors))
+        heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+        weights, words = dict(named(reader.tensors, heads)), tokenizer(told, CUTS[cut]())
+    except KeyError as error:
+        raise Refused(
+            f"{file} lacks {error}, or has it and we do not know what it is; bring the model as a folder of "
+            "transformers"
+        ) from None
     folder.mkdir(parents=True, exist_ok=True)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     config.save_pretrained(folder)
-    tokenizer(told, CUTS[cut]()).save_pretrained(folder, save_jinja_files=False)
+    words.save_pretrained(folder, save_jinja_files=False)
 
 
 def architecture(told: dict[str, Any], tied: bool) -> LlamaConfig:

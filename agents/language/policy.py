@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -71,11 +72,14 @@ class CausalLM:
         try:
             with quiet():
                 tokenizer = AutoTokenizer.from_pretrained(folder, **where)
-                model: Any = AutoModelForCausalLM.from_pretrained(
-                    folder, dtype=torch.float32, use_safetensors=True, **where
+                loaded: Any = AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **where
                 )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise Refused(f"{folder} cannot be read as a causal language model ({error})") from error
+        model, told = loaded
+        if lacking := sorted(told["missing_keys"]):  # transformers would make them up
+            raise Refused(f"{folder} lacks weights of its model, such as {lacking[0]}; bring all files of it")
         return cls(model, tokenizer, limit=limit, prompt=prompt, runtime=runtime)
 
     @property

