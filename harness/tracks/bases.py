@@ -13,7 +13,7 @@ import torch
 
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.registry import find, make
-from razorbench.harness.learn.checkpoint import Report, files
+from razorbench.harness.learn.checkpoint import INDEX, Report, files
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.policy import Policy
@@ -63,6 +63,8 @@ def begun(base: Base, home: Path, options: Mapping[str, Any], runtime: Runtime =
             f"{base.agent} is computed in one way only; leave out device, dtype, micro-batch and checkpointing"
         )
     folder = obtained(base.origin, base.fetched(home)) if base.origin else None
+    if folder and (index := folder / INDEX).exists():
+        files(index)  # what lies elsewhere is no part of the folder, and transformers would read it
     if folder and "folder" in takes:
         given["folder"] = folder
     try:
