@@ -69,14 +69,13 @@ class OrzMath(Boxed):
     def instances(self, split: str) -> Instances:
         """Ids of test are MATH's own, such as `test/precalculus/807.json`."""
         if split == "test":
-            ids, pairs = zip(
-                *((row["unique_id"], (row["problem"], row["answer"])) for row in rows(MATH500)), strict=True
-            )
+            pairs = [(row["problem"], row["answer"]) for row in rows(MATH500)]
+            ids = np.array([row["unique_id"] for row in rows(MATH500)])
         else:
             pairs = [(asked["value"], told["ground_truth"]["value"]) for asked, told in rows(ORZ)]
             ids = numbered(split, len(pairs))
         return Instances(
-            np.array(ids), {"question": [q.strip() for q, _ in pairs], "answer": [a.strip() for _, a in pairs]}
+            ids, {"question": [text.strip() for text, _ in pairs], "answer": [a.strip() for _, a in pairs]}
         )
 
 
@@ -118,7 +117,7 @@ class GSM8K(Boxed):
 
     def instances(self, split: str) -> Instances:
         """The published rows, in their order. Answers have no commas, solutions none of a calculator's marks."""
-        read = rows(GSM8K_SPLITS["test" if split == "test" else "train"])
+        read = rows(GSM8K_SPLITS[split])
         parts = [ANNOTATION.sub("", row["answer"]).partition("\n####") for row in read]
         return Instances(
             numbered(split, len(read)),

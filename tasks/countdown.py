@@ -45,15 +45,11 @@ class Countdown:
 
     def instances(self, split: str) -> Instances:
         """The published puzzles of so many numbers; one that stands there again, in another order, is left out."""
-        ids, chosen = [], []
-        for id, (numbers, target) in puzzles():
-            if len(numbers) == self.count and (crc32(f"{sorted(numbers)} {target}".encode()) % 5 == 0) == (
-                split == "test"
-            ):
-                ids.append(id)
-                chosen.append((numbers, target))
-        numbers, targets = zip(*chosen, strict=True)
-        return Instances(np.array(ids), {"numbers": np.array(numbers), "target": np.array(targets)})
+        chosen = [
+            (id, *puzzle) for id, puzzle in puzzles() if len(puzzle[0]) == self.count and split == split_of(*puzzle)
+        ]
+        ids, numbers, targets = map(np.array, zip(*chosen, strict=True))
+        return Instances(ids, {"numbers": numbers, "target": targets})
 
     @each
     def play(self, instance: Instance) -> Generator[Observation, str, Outcome]:
@@ -100,6 +96,11 @@ class Countdown4(Countdown):
 
     count = 4
     card = card("four", "Make 58 out of 34, 2, 16, 80. → <answer>34 - 16 + 80 / 2</answer>")
+
+
+def split_of(numbers: tuple[int, ...], target: int) -> str:
+    """Which split has a puzzle, in whatever order its numbers stand."""
+    return "train" if crc32(f"{sorted(numbers)} {target}".encode()) % 5 else "test"
 
 
 @cache

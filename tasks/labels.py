@@ -22,7 +22,6 @@ class Labels:
 
     def instances(self, split: str) -> Instances:
         """The published rows, in their order."""
-        split = "test" if split == "test" else "train"
         read = rows(
             Published(
                 path=f"labels/{self.folder}/{split}.jsonl",

@@ -60,7 +60,7 @@ class Chemistry:
             pairs = [(row["prompt"][1]["content"], row["answer"]) for row in rows(TEST)]
         else:
             pairs = [(f"{row['question']}\n\n{listed(row['choices'])}", row["answerKey"]) for row in rows(TRAIN)]
-        ids = numbered("test" if split == "test" else "train", len(pairs))
+        ids = numbered(split, len(pairs))
         return Instances(ids, {"question": [text for text, _ in pairs], "letter": [letter for _, letter in pairs]})
 
     @each

@@ -65,7 +65,7 @@ class Requests(ABC):
                 if not api["Authentication"]  # no question tells the key that the gold calls have
                 for question, gold in zip(api["Instructions"], api["Golden_Answers"], strict=True)
             ]
-        ids = numbered("test" if split == "test" else "train", len(pairs))
+        ids = numbered(split, len(pairs))
         return Instances(ids, {"question": [text for text, _ in pairs], "gold": [gold for _, gold in pairs]})
 
     @each

@@ -17,7 +17,7 @@ if "RAZORBENCH_DATA" not in os.environ and SHARED.is_dir():
     os.environ["RAZORBENCH_DATA"] = str(SHARED)
 
 needs_data = pytest.mark.skipif(
-    "RAZORBENCH_DATA" not in os.environ, reason="RAZORBENCH_DATA is not set: the real images are not at hand"
+    "RAZORBENCH_DATA" not in os.environ, reason="RAZORBENCH_DATA is not set: the real data are not at hand"
 )
 
 
@@ -84,7 +84,7 @@ def razorbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 def data() -> Path:
     """The folder of real data, or a skip that says why."""
     if "RAZORBENCH_DATA" not in os.environ:
-        pytest.skip("RAZORBENCH_DATA is not set: the real images are not at hand")
+        pytest.skip("RAZORBENCH_DATA is not set: the real data are not at hand")
     return Path(os.environ["RAZORBENCH_DATA"])
 
 
