@@ -464,6 +464,14 @@ def test_folder_without_a_model_is_refused(tmp_path):
         CausalLM.read(tmp_path)
 
 
+def test_folder_with_adapters_is_refused(lm, adapted, tmp_path):
+    lm.model.save_pretrained(tmp_path)
+    lm.chat.tokenizer.save_pretrained(tmp_path)
+    adapted.save(tmp_path / "adapter_model.safetensors")
+    with pytest.raises(Refused, match=r"holds adapters, adapter_config\.json; merge them into the weights, or remove"):
+        CausalLM.read(tmp_path)
+
+
 def test_folder_of_which_a_part_is_missing_is_refused_and_nothing_made_up(lm, tmp_path):
     lm.model.save_pretrained(tmp_path)
     lm.chat.tokenizer.save_pretrained(tmp_path)

@@ -68,6 +68,8 @@ class CausalLM:
         Its weights are kept in float32, whatever they are saved in: steps of AdamW are lost to the rounding of bf16.
         Refuses what cannot be read. `harness.tracks.origins` gets a folder from the hub.
         """
+        if (folder / "adapter_config.json").exists():  # transformers would put them on, and freeze all weights
+            raise Refused(f"{folder} holds adapters, adapter_config.json; merge them into the weights, or remove them")
         where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
         try:
             with quiet():
