@@ -5,6 +5,7 @@ The format: 8 bytes with the length of the header, the header as JSON, then the 
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -55,7 +56,13 @@ def header(path: Path) -> Header:
         shards = parse(path.read_bytes(), path.name, values=TENSORS).get("weight_map")
         if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
             raise Refused(f"{path.name} has no weight_map of tensors and files: save the weights again")
-        parts = [header(path.with_name(Path(name).name)) for name in sorted(set(shards.values()))]
+        names = sorted(set(shards.values()))
+        for name in names:
+            if not re.fullmatch(r"[\w.-]+\.safetensors", name) or not path.with_name(name).is_file():
+                raise Refused(
+                    f"{path.name} names {shown(name)}, which is no file beside it: bring all parts of the weights"
+                )
+        parts = [header(path.with_name(name)) for name in names]
         return Header({key: tensor for part in parts for key, tensor in part.tensors.items()}, {})
     name = path.name
     size = path.stat().st_size

@@ -413,6 +413,15 @@ def test_base_in_bf16_and_in_shards_is_adapted_in_its_dtype_or_in_single_precisi
         submit(tmp_path / "source", tmp_path / "last", half)
 
 
+@pytest.mark.parametrize("name", ["gone.safetensors", "../up.safetensors", "", "a\0.safetensors"])
+def test_index_that_names_no_file_beside_it_is_refused(half, name):
+    index = json.loads(half.weights.read_bytes())
+    index["weight_map"]["model.norm.weight"] = name
+    half.weights.write_text(json.dumps(index))
+    with pytest.raises(Refused, match="which is no file beside it: bring all parts of the weights"):
+        tensors.header(half.weights)
+
+
 def test_robot_passes_with_weights_and_not_with_adapters(tmp_path):
     reference = Reference("tiny-v1", ROBOT / "model.safetensors")
     header = tensors.header(reference.weights)

@@ -1,6 +1,7 @@
 """The commands that make an adapted checkpoint and what it begins with: pretrain, base, questions, adapt."""
 
 import json as jsonlib
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -81,9 +82,14 @@ def base(track: Name, *, out: Path | None = None, home: Home = HOME, json: Json 
     digest = policy_digest(base_policy(chosen, home))
     files = base_files(chosen, home)
     if out:
-        out.mkdir(parents=True)
-        for name, path in files.items():
-            shutil.copy(path, out / name)
+        fresh = out.with_name(f".{out.name}.{os.getpid()}")
+        try:
+            fresh.mkdir(parents=True)
+            for name, path in files.items():
+                shutil.copy(path, fresh / name)
+            fresh.replace(out)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
     size = sum(path.stat().st_size for path in files.values())
     row = {
         "base": chosen.id,

@@ -254,6 +254,7 @@ def obtained(origin: Folder | Fetched, place: Path) -> Path:
                 files = {path.name: file_sha256(path) for path in sorted((part / "files").iterdir())}
                 told = {"origin": dict(origin.identity), "files": files}
                 (part / "files" / MANIFEST).write_text(json.dumps(told, indent=1) + "\n")
+                shutil.rmtree(part / "work")
                 (part / "files").replace(place)
             shutil.rmtree(part)
     for name, digest in manifest(place).items():
