@@ -68,6 +68,7 @@ benchmarks: .venv/installed
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.lanes
 	$(BIN)/python -m benchmarks.language
+	$(BIN)/python -m benchmarks.lm_eval
 	$(BIN)/python -m benchmarks.robot
 	$(BIN)/python -m benchmarks.board
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Expert,
         Guessable,
         Memoryless,
+        Pinned,
         Sample,
         Task,
     )
@@ -60,7 +61,8 @@ PLACES = {
     "core.errors": ("Missing", "Refused", "WorldFailed"),
     "core.extras": ("missing",),
     "core.protocols": (
-        *("Agent", "Benchmark", "Bounded", "Card", "Clustered", "Expert", "Guessable", "Memoryless", "Sample", "Task"),
+        *("Agent", "Benchmark", "Bounded", "Card", "Clustered", "Expert", "Guessable", "Memoryless", "Pinned"),
+        *("Sample", "Task"),
     ),
     "core.randomness": ("keys_of", "mix", "occurrence", "uniform"),
     "core.registry": ("register",),

@@ -1,7 +1,7 @@
 """Replies drawn token by token, each token by a random number of its own."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -11,22 +11,29 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from razorbench import Refused
-from razorbench.agents.language.chat import Chat, until
+from razorbench.agents.language.chat import until
 from razorbench.harness.learn.policy import draw, drawn_with
 from razorbench.harness.learn.vocabulary import logits_of
 
 
 def decode(
-    model: Any, trunk: Callable[..., Any], chat: Chat, prompts: list[list[int]], u: np.ndarray, temperature: float
+    model: Any,
+    trunk: Callable[..., Any],
+    ends: Sequence[int],
+    prompts: list[list[int]],
+    u: np.ndarray,
+    temperature: float,
+    over: Callable[[list[int]], bool] | None = None,
 ) -> list[tuple[list[int], list[float]]]:
     """Token ids that follow prompts (in order of length), drawn with `u` [n, limit] at a temperature; and the
     log-probability of each. `trunk` is the model without its head.
 
-    Equal neighbours are read once. Raises Refused where the model cannot read so much.
+    A row ends with one of the tokens `ends`, or when its tokens so far are `over`; then more may follow them. Equal
+    neighbours are read once. Raises Refused where the model cannot read so much.
     """
-    head, stop, limit = model.lm_head.weight, chat.stop, u.shape[1]
+    head, stop, limit = model.lm_head.weight, ends[0], u.shape[1]
     device = head.device
-    stops = torch.tensor(chat.stops, device=device)
+    stops = torch.tensor(ends, device=device)
     width, most = len(prompts[-1]), model.config.max_position_embeddings
     if width + limit > most:
         raise Refused(f"a prompt of {width} tokens leaves no room for {limit} more: the model reads {most}")
@@ -53,6 +60,9 @@ def decode(
         code = draw(dist, u[live.cpu(), t : t + 1], temperature)[:, 0]
         drawn[live, t], nats[live, t] = code, drawn_with(dist, code[:, None], temperature)[:, 0].float()
         going &= ~torch.isin(code, stops)
+        if over is not None:
+            said = drawn[live, : t + 1].tolist()
+            going &= torch.tensor([not over(row) for row in said], device=device)
         left = int(going.sum())
         if not left or t + 1 == limit:
             break
@@ -68,8 +78,8 @@ def decode(
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state[:, 0]
-    ends = [until(code, chat.stops) for code in drawn.tolist()]
-    return [(code[:end], logp[:end]) for code, logp, end in zip(drawn.tolist(), nats.tolist(), ends, strict=True)]
+    told = [until(code, ends) for code in drawn.tolist()]
+    return [(code[:end], logp[:end]) for code, logp, end in zip(drawn.tolist(), nats.tolist(), told, strict=True)]
 
 
 class Cache:
@@ -98,6 +108,30 @@ class Cache:
         self.layers = [
             (moved(key, rows, self.used, room), moved(value, rows, self.used, room)) for key, value in self.layers
         ]
+
+
+class Prefix:
+    """Keys and values [1, K, S, D] of every layer of tokens that all rows of many batches begin with."""
+
+    def __init__(self, trunk: Callable[..., Any], ids: Tensor):
+        """Reads the tokens [S] with a model without its head."""
+        self.layers: list[tuple[Tensor, Tensor]] = []
+        self.length = 0
+        trunk(input_ids=ids[None], past_key_values=self, use_cache=True)
+        self.length = len(ids)
+
+    def get_seq_length(self) -> int:
+        """How many columns are in use; the model asks."""
+        return self.length
+
+    def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Of a batch's own keys and values [N, K, T, D] all that it may look at; nothing of them is kept."""
+        if layer == len(self.layers):
+            self.layers.append((key, value))
+            return key, value
+        n = len(key)
+        keys, values = (each.expand(n, -1, -1, -1) for each in self.layers[layer])
+        return torch.cat([keys, key], 2), torch.cat([values, value], 2)
 
 
 def moved(x: Tensor, rows: Tensor, used: int, room: int) -> Tensor:

@@ -44,11 +44,14 @@ def packed(talks: list[Talk], budget: int) -> list[Pack]:
 
 @dataclass
 class Laid:
-    """Packs laid out as a batch [B, L]: token ids, positions, segments; and what is predicted where, [M] each."""
+    """Packs laid out as a batch [B, L]: token ids and positions; and what is predicted where, [M] each."""
 
     ids: np.ndarray
     position: np.ndarray
-    segment: np.ndarray
+    until: np.ndarray
+    """The column before which everything that goes on from a token stands: from there on nothing sees it."""
+    forks: bool
+    """Whether anything stands behind a token that it does not go on from."""
     source: np.ndarray
     """Index into the flattened batch of the token after which the code follows."""
     code: np.ndarray
@@ -56,22 +59,23 @@ class Laid:
 
 
 def lay(packs: list[Pack]) -> Laid:
-    """Lay out packs, padded at the end. Segment 0 is the prompt, −1 the padding, others are tails."""
+    """Lay out packs, padded at the end. All see the prompt, and none another's tail."""
     shape = len(packs), max(map(len, packs))
-    ids, position, segment = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1)
+    ids, position, until = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, shape[1])
     source, code, owner = [], [], []
     for b, pack in enumerate(packs):
         n = start = len(pack.opening)
-        ids[b, :n], position[b, :n], segment[b, :n] = pack.opening, np.arange(n), 0
-        for j, (who, talk) in enumerate(zip(pack.owners, pack.talks, strict=True), 1):
+        ids[b, :n], position[b, :n] = pack.opening, np.arange(n)
+        for who, talk in zip(pack.owners, pack.talks, strict=True):
             tail, chosen = np.array(talk.tail), np.flatnonzero(talk.chosen)
             end = start + len(tail) - 1
-            ids[b, start:end], position[b, start:end], segment[b, start:end] = tail[:-1], n + np.arange(end - start), j
+            ids[b, start:end], position[b, start:end], until[b, start:end] = tail[:-1], n + np.arange(end - start), end
             source.append(b * shape[1] + np.where(chosen == 0, n, start + chosen) - 1)
             code.append(tail[chosen])
             owner.append(np.full(len(chosen), who))
             start = end
-    return Laid(ids, position, segment, *(np.concatenate(parts) for parts in (source, code, owner)))
+    forks = any(len(talk.tail) > 1 for pack in packs for talk in pack.talks[1:])
+    return Laid(ids, position, until, forks, *(np.concatenate(parts) for parts in (source, code, owner)))
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[slice]:

@@ -1,7 +1,7 @@
 """A causal language model as a policy: chat in, sampled token ids out, trained on exactly those ids."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -13,13 +13,15 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
+from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from razorbench import Actions, Asked, Column, Episodes, Refused, Reply
 from razorbench.agents.language.attention import ATTENTION
 from razorbench.agents.language.chat import Chat, stops
-from razorbench.agents.language.decoding import decode
+from razorbench.agents.language.decoding import Prefix, decode
+from razorbench.agents.language.likelihood import Pair, gathered, scored, woods
 from razorbench.agents.language.lora import PROJECTIONS, Lora
 from razorbench.agents.language.packing import Laid, Pack, batches, lay, packed
 from razorbench.harness.learn.policy import Prediction, read_weights
@@ -104,20 +106,43 @@ class CausalLM:
         """
         talks = self.chat.talks(asked.episodes.turns, len(asked.episodes))
         prompts = [talks[i].opening + talks[i].tail for i in asked.rows.tolist()]
-        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
-        u = asked.uniform(self.limit)
-        codes: list[list[int]] = [[]] * len(prompts)
-        logp: list[list[float]] = [[]] * len(prompts)
-        for part in batches([len(prompts[i]) + self.limit for i in order], SLOTS):
-            rows = order[part]
-            with self.runtime.autocast():
-                said = decode(self.model, self.trunk, self.chat, [prompts[i] for i in rows], u[rows], temperature)
-            for i, (code, nats) in zip(rows, said, strict=True):
-                codes[i], logp[i] = code, nats
+        codes, logp = self.decoded(prompts, asked.uniform(self.limit), temperature, self.chat.stops)
         finished = [code[-1] in self.chat.stops for code in codes]
         words = [code[:-1] if end else code for code, end in zip(codes, finished, strict=True)]
         texts = self.chat.tokenizer.batch_decode(words, skip_special_tokens=True)
         return Actions([Reply(text, end) for text, end in zip(texts, finished, strict=True)], codes, logp)
+
+    def decoded(
+        self,
+        prompts: list[list[int]],
+        u: np.ndarray,
+        temperature: float,
+        ends: Sequence[int],
+        over: Callable[[list[int]], bool] | None = None,
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """What follows each prompt, drawn with `u` [n, limit]: token ids and their log-probabilities; see `decode`."""
+        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
+        codes: list[list[int]] = [[]] * len(prompts)
+        logp: list[list[float]] = [[]] * len(prompts)
+        for part in batches([len(prompts[i]) + u.shape[1] for i in order], SLOTS):
+            rows = order[part]
+            asked = [prompts[i] for i in rows]
+            with self.runtime.autocast():
+                said = decode(self.model, self.trunk, ends, asked, u[rows], temperature, over)
+            for i, (code, nats) in zip(rows, said, strict=True):
+                codes[i], logp[i] = code, nats
+        return codes, logp
+
+    @torch.inference_mode()
+    def continued(
+        self, prompts: list[list[int]], limit: int, over: Callable[[list[int]], bool] | None = None
+    ) -> list[list[int]]:
+        """The likeliest tokens, one after another, up to `limit`, an end of text, or where they are `over`.
+
+        A text ends by the tokenizer's and the generation config's tokens alone: not every prompt is a chat.
+        """
+        ends = sorted({self.chat.tokenizer.eos_token_id, *stops(self.model)})
+        return self.decoded(prompts, np.zeros((len(prompts), limit)), 0.0, ends, over)[0]
 
     def encode(self, values: Column) -> list[list[int]]:
         """Token ids of replies, the end of the turn included where a reply is finished."""
@@ -140,6 +165,27 @@ class CausalLM:
             dist = Vocabulary(hidden[:, None], self.head)
             yield Prediction(dist, self.tensor(laid.code)[:, None], None, self.tensor(laid.owner))
 
+    @torch.inference_mode()
+    def likelihoods(self, pairs: Sequence[Pair]) -> list[tuple[float, bool]]:
+        """The log-probability of each continuation after its context, nats, and whether greedy decoding would say it.
+
+        Pairs are token ids, at least one each; what they share is read once.
+        """
+        owner, nats, likeliest = [], [], []
+        for wood in woods(pairs, self.model.config.max_position_embeddings, self.runtime.micro_batch):
+            with self.runtime.autocast():
+                keys = Prefix(self.trunk, self.tensor(wood.header)) if len(wood.header) else None
+                for laid in wood.parts:
+                    hidden = self.hidden(laid, keys).flatten(0, 1)  # [B · L, D]
+                    rows, each = np.unique(laid.source, return_inverse=True)  # [R], [M]
+                    told, top = scored(hidden[self.tensor(rows)], self.head, self.tensor(each), self.tensor(laid.code))
+                    owner.append(laid.owner)
+                    nats.append(told.cpu().numpy())
+                    likeliest.append(top.cpu().numpy())
+        if not owner:
+            return []
+        return gathered(np.concatenate(owner), np.concatenate(nats), np.concatenate(likeliest), len(pairs))
+
     def parts(self, episodes: Episodes) -> list[list[Pack]]:
         """The packs of each micro-batch."""
         budget = self.runtime.micro_batch
@@ -158,17 +204,23 @@ class CausalLM:
         finally:
             self.model.eval()
 
-    def hidden(self, laid: Laid) -> Tensor:
-        """The last hidden states [B, L, D] of a batch of packs."""
+    def hidden(self, laid: Laid, prefix: Prefix | None = None) -> Tensor:
+        """The last hidden states [B, L, D] of a batch of packs, or of trees that all go on from a prefix."""
         ids = self.tensor(laid.ids)
-        if laid.segment.max() <= 1:  # one tail a prompt: plain causal attention
+        if not laid.forks and prefix is None:  # one tail a prompt: plain causal attention
             return self.trunk(input_ids=ids, use_cache=False).last_hidden_state
-        segment = self.tensor(laid.segment)
-        own = (segment[:, None] == segment[:, :, None]) | (segment == 0)[:, None]  # [B, L, L]
+        column = torch.arange(ids.shape[1], device=ids.device)
+        own = column[:, None] < self.tensor(laid.until)[:, None]  # [B, L, L]
         hole = ~own.tril_()
         mask = torch.zeros_like(hole, dtype=self.head.dtype).masked_fill_(hole, -math.inf)[:, None]
+        if prefix is not None:
+            mask = F.pad(mask, (prefix.length, 0))
         return self.trunk(
-            input_ids=ids, attention_mask=mask, position_ids=self.tensor(laid.position), use_cache=False
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=self.tensor(laid.position),
+            past_key_values=prefix,
+            use_cache=prefix is not None,
         ).last_hidden_state
 
     def tensor(self, array: np.ndarray) -> Tensor:

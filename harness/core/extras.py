@@ -5,6 +5,7 @@ EXTRAS = {
     **dict.fromkeys(("pandas", "streamlit"), "board"),
     "matplotlib": "export",
     "gguf": "gguf",
+    **dict.fromkeys(("immutabledict", "langdetect", "lm_eval", "nltk"), "lm-eval"),
     **dict.fromkeys(("duckdb_extension_httpfs", "duckdb_extension_quack"), "quack"),
 }
 """Module → the extra of pyproject.toml that brings it."""

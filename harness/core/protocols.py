@@ -104,6 +104,15 @@ class Benchmark(Protocol):
 
 
 @runtime_checkable
+class Pinned(Benchmark, Protocol):
+    """A benchmark that tells by a hash what it asks: with another one its scores are other scores."""
+
+    def digest(self, limit: int | None = None) -> str:
+        """A hash of all that decides the score of an answer to the first `limit` items: data, rules, versions."""
+        ...
+
+
+@runtime_checkable
 class Agent(Protocol):
     """Enough to be scored."""
 

@@ -6,9 +6,10 @@ Three ways in: our own ids stand in tables; another package names what it brings
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -69,6 +70,9 @@ OURS: dict[str, dict[str, str]] = {
     },
 }
 """Our own ids: kind → id → "module:attribute". What changes a score changes the id's version; old ids stay."""
+
+FAMILIES: dict[str, dict[str, str]] = {"task": {"lm-eval/": "razorbench.tasks.lm_eval.benchmark:LmEval"}}
+"""Ids of which there is no list, by how they begin: kind → prefix → "module:attribute", made with the id's rest."""
 
 TABLES = {
     "track": "razorbench.harness.tracks.catalogue:TRACKS",
@@ -157,9 +161,14 @@ def ids(kind: str) -> list[str]:
     return sorted({*own(kind), *REGISTERED[kind], *installed(kind)})
 
 
+def family(kind: str, id: str) -> str:
+    """With what an id begins of which there is no list; empty where it is none of these."""
+    return next((prefix for prefix in FAMILIES.get(kind, ()) if id.startswith(prefix)), "")
+
+
 def known(kind: str, id: str) -> bool:
-    """Whether there is something of that id; loads nothing of others."""
-    return id in own(kind) or id in REGISTERED[kind] or id in installed(kind)
+    """Whether there is something of that id, or may be; loads nothing of others."""
+    return bool(family(kind, id)) or id in own(kind) or id in REGISTERED[kind] or id in installed(kind)
 
 
 def find(kind: str, id: str) -> Any:
@@ -168,16 +177,10 @@ def find(kind: str, id: str) -> Any:
     Missing where an extra that it needs is not installed.
     """
     ours = own(kind)
+    if prefix := family(kind, id):
+        return partial(attribute(kind, id, FAMILIES[kind][prefix]), id.removeprefix(prefix))
     if id in ours:  # ours come first: an installed package cannot take one of our ids over
-        if kind in TABLES:
-            return ours[id]
-        module, _, attribute = ours[id].partition(":")
-        try:
-            return getattr(import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            if said := missing(error):
-                raise Missing(f"{kind} {id!r} needs what is not here: {said}") from error
-            raise
+        return ours[id] if kind in TABLES else attribute(kind, id, ours[id])
     if id in REGISTERED[kind]:
         return REGISTERED[kind][id]
     if id in installed(kind):
@@ -185,9 +188,29 @@ def find(kind: str, id: str) -> Any:
     raise Refused(unknown(kind, id, ids(kind)))
 
 
+def attribute(kind: str, id: str, where: str) -> Any:
+    """What stands at "module:attribute". Missing where an extra that it needs is not installed."""
+    module, _, name = where.partition(":")
+    with extras(f"{kind} {id!r}"):
+        return getattr(import_module(module), name)
+
+
+@contextmanager
+def extras(what: str) -> Iterator[None]:
+    """Within it a package that an extra brings and that is not installed is told in a sentence. Raises Missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if said := missing(error):
+            raise Missing(f"{what} needs what is not here: {said}") from error
+        raise
+
+
 def make(kind: str, id: str, *args: Any, **kwargs: Any) -> Any:
     """A new task or agent; arguments go to its class."""
-    return find(kind, id)(*args, **kwargs)
+    made = find(kind, id)
+    with extras(f"{kind} {id!r}"):
+        return made(*args, **kwargs)
 
 
 def unknown(kind: str, id: str, known: list[str]) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from razorbench.harness.core.episodes import Episodes, Instances
 from razorbench.harness.core.keeping import Keep, codes, nothing, opening
-from razorbench.harness.core.protocols import Agent, Benchmark, Task
+from razorbench.harness.core.protocols import Agent, Benchmark, Pinned, Task
 from razorbench.harness.core.questions import data_digest
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import if_small
@@ -134,16 +134,17 @@ class Bench:
     @cached_property
     def data(self) -> dict[str, str]:
         """What is asked, by task: a digest of the ids and data of the items that are scored."""
-        return {
-            id: self.questions_digest(id, self.track.items) for id, task in self.tasks.items() if isinstance(task, Task)
-        }
+        return {id: digest for id in self.tasks if (digest := self.questions_digest(id, self.track.items))}
 
     def questions_digest(self, task: str, items: int) -> str:
-        """A digest of the first `items` test instances of a task; empty of a benchmark that owns its loop."""
+        """A digest of the first `items` test instances of a task; empty of a benchmark that does not tell any."""
         if (task, items) not in self.digests:
-            played = self.tasks[task]
-            some = played.instances("test").first(items) if isinstance(played, Task) else None
-            self.digests[task, items] = "" if some is None else data_digest(some)
+            asked = self.tasks[task]
+            if isinstance(asked, Task):
+                digest = data_digest(asked.instances("test").first(items))
+            else:
+                digest = asked.digest(items or None) if isinstance(asked, Pinned) else ""
+            self.digests[task, items] = digest
         return self.digests[task, items]
 
     @property
