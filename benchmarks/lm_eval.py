@@ -3,8 +3,8 @@
     python -m benchmarks.lm_eval [--home HOME] [--documents N] [--ids lm-eval/… …]
 
 One process, one thread, one model (SmolLM2-135M in float32), the first N documents of each task. Both answer the same
-requests, which are built before; times are processor time. `tokens` are those that the model reads, ours over theirs;
-padding counts.
+requests; times are processor time, building and grading included. `tokens`: what the model reads, ours over theirs;
+padding counts. IFEval, the last, needs nltk's punkt_tab: lm-eval's own loop ends in an error without it.
 """
 
 import argparse
