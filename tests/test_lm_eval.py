@@ -151,10 +151,10 @@ def test_what_is_shared_is_read_once(lm, monkeypatch):
         read.append(input_ids.numel())
         return trunk(input_ids=input_ids, **how)
 
-    monkeypatch.setattr(lm, "trunk", counting)
-    found = lm.likelihoods(pairs)
+    monkeypatch.setattr(CausalLM, "trunk", property(lambda self: counting))
+    likelihoods = lm.likelihoods(pairs)
     assert sum(read) == 96 + 20 * (12 + 4 * 2)
-    for (context, continuation), (nats, greedy) in zip(pairs, found, strict=True):
+    for (context, continuation), (nats, greedy) in zip(pairs, likelihoods, strict=True):
         with torch.no_grad():
             logp = lm.model(input_ids=torch.tensor([context + continuation[:-1]])).logits[0, -3:].log_softmax(-1)
         assert nats == pytest.approx(float(logp.gather(1, torch.tensor(continuation)[:, None]).sum()), abs=1e-4)
@@ -164,10 +164,15 @@ def test_what_is_shared_is_read_once(lm, monkeypatch):
 def test_options_of_one_token_share_a_pass(lm, monkeypatch):
     read = []
     trunk = lm.trunk
-    monkeypatch.setattr(lm, "trunk", lambda **how: read.append(how["input_ids"].numel()) or trunk(**how))
-    found = lm.likelihoods([([7, 8, 9], [option]) for option in (20, 21, 22, 23)])
+
+    def counting(*, input_ids: torch.Tensor, **how: Any) -> Any:
+        read.append(input_ids.numel())
+        return trunk(input_ids=input_ids, **how)
+
+    monkeypatch.setattr(CausalLM, "trunk", property(lambda self: counting))
+    likelihoods = lm.likelihoods([([7, 8, 9], [option]) for option in (20, 21, 22, 23)])
     assert read == [3]
-    assert len({nats for nats, _ in found}) == 4
+    assert len({nats for nats, _ in likelihoods}) == 4
 
 
 @needs_data

@@ -195,12 +195,12 @@ def verdict(id: str, part: Asked, doc: Any, requests: list[Instance], metric: st
     said = [request.filtered_resps[through] for request in requests]
     try:
         with seeded(SEED):
-            found = part.process_results(doc, said)
+            metrics = part.process_results(doc, said)
     except Exception as error:
         lines = (line.strip() for line in str(error).splitlines() if any(map(str.isalpha, line)))
         return Sample(id, math.nan, error=f"{type(error).__name__}: {next(lines, '')}")
     numbers = {
-        name: float(value) for name, value in found.items() if isinstance(value, int | float | np.number | np.bool_)
+        name: float(value) for name, value in metrics.items() if isinstance(value, int | float | np.number | np.bool_)
     }
     if metric not in numbers:
         raise Refused(f"{metric} of {part.task_name} is no number of a document; choose from {', '.join(numbers)}")
