@@ -11,7 +11,7 @@ ifeq ($(RAZORBENCH_DATA),)
 unexport RAZORBENCH_DATA
 endif
 
-.PHONY: demo test quick apart real check docs links picture study benchmarks fuzz load clean
+.PHONY: demo test quick kill apart real check docs links picture study benchmarks fuzz load clean
 
 demo: .venv/installed
 	$(BIN)/razorbench demo
@@ -20,7 +20,11 @@ demo: .venv/installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: .venv/installed check
-	$(PYTEST) -m "not apart and not real" --durations=10
+	$(PYTEST) -m "not kill and not apart and not real" --durations=10
+
+# Processes are killed, again and again, at any moment of what they do.
+kill: .venv/installed
+	$(PYTEST) -m kill --durations=5
 
 # What is tried in an environment of its own: the package as a wheel.
 apart: .venv/installed

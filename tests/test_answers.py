@@ -269,6 +269,7 @@ def test_flips_are_what_was_forgotten_or_learned(tmp_path):
     assert [flip["item"] for flip in answers.flips(tmp_path, "r", TRACK, "learned", limit=1, offset=1)] == ["2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("search", "hits"),
     [
@@ -300,6 +301,7 @@ def test_id_that_leads_elsewhere_reads_no_file(tmp_path):
     assert path.parent.parent == tmp_path / "films" / "r"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["samples", "answers"])
 def test_torn_files_are_one_sentence(name, tmp_path, show):
     home = home_of(tmp_path, [row(base="a", adapted="b")])

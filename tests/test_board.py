@@ -83,6 +83,7 @@ def rows(at: AppTest) -> pd.DataFrame:
 # --- homes ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_page_of_an_empty_home_says_what_to_do(page, tmp_path, show):
     at = show(tmp_path / "home", page)
@@ -91,6 +92,7 @@ def test_page_of_an_empty_home_says_what_to_do(page, tmp_path, show):
     assert not (tmp_path / "home").exists()  # to look at it makes nothing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_page_of_a_small_home_draws(page, home, show):
     at = show(home, page)
@@ -106,6 +108,7 @@ def test_page_of_a_large_home_draws(page, crowded, show):
     assert not at.error
 
 
+@pytest.mark.slow
 def test_large_track_is_paged_and_all_entries_are_counted(crowded, show):
     track = next(iter(TRACKS))
     first, second = (rows(show(crowded, "track", track=track, page=page, columns="name")) for page in ("1", "2"))
@@ -119,6 +122,7 @@ def test_large_track_is_paged_and_all_entries_are_counted(crowded, show):
     assert any("110 entries" in each.value for each in show(crowded, "overview").markdown)
 
 
+@pytest.mark.slow
 def test_page_beyond_the_last_shows_what_is_left(crowded, show):
     assert len(rows(show(crowded, "track", track=next(iter(TRACKS)), page="99"))) in (10, 100)
 
@@ -247,6 +251,7 @@ def test_table_has_one_row_an_entry_with_its_intervals(home, show):
     assert frame.set_index("method")["verified"].to_dict() == {"sft": "reproduced", "grpo": "no", "dr-grpo": "no"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameters", "methods"),
     [
@@ -329,6 +334,7 @@ def test_law_is_fitted_to_the_ends(tmp_path):
 # --- the other pages --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_overview_says_who_leads_and_what_waits(strange, show):
     at = show(strange, "overview")
     assert any(f"{len(HOSTILE)} entries. {len(HOSTILE)} tied on front 1." in each.value for each in at.markdown)
@@ -353,6 +359,7 @@ def test_submission_shows_what_was_measured_on_the_way_and_says_what_it_is(home,
     assert "Measured by an observer of the run." in told  # `nobodys`, of which nobody here knows more
 
 
+@pytest.mark.slow
 def test_commands_quote_what_a_stranger_wrote(strange):
     state = State(strange)
     for i in range(len(HOSTILE)):
@@ -363,6 +370,7 @@ def test_commands_quote_what_a_stranger_wrote(strange):
         assert words_of[:5] == ["razorbench", "adapt", TRACK, "--method", HOSTILE[i]]
 
 
+@pytest.mark.slow
 def test_submission_holds_what_is_reported_beside_what_is_measured(strange, show):
     at = show(strange, "submission", id="run-0")
     assert "⚑ Its maker reports a gain of 1 points; we measured 100 points." in texts(at)

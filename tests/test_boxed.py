@@ -96,6 +96,7 @@ ADVERSARIAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reply", "right"), ADVERSARIAL)
 def test_replies_are_judged_as_by_hand(data, monkeypatch, reply, right):
     monkeypatch.setattr("razorbench.tasks.mathematics.LIMIT", 0.5)

@@ -139,6 +139,7 @@ def test_what_the_world_failed_in_is_asked_again(tmp_path):
     assert last == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["cut", "changed", "emptied", "other"])
 def test_a_torn_file_is_made_again(tmp_path, asked, harm):
     one = Bench(SPELLING, tmp_path).answers["dialogue-v1"].score

@@ -250,6 +250,7 @@ def test_companions_and_order_change_nothing(exact, monkeypatch):
     assert codes(play(exact, np.repeat(np.arange(12), 4))) == every
 
 
+@pytest.mark.slow
 def test_size_of_micro_batches_changes_nothing(exact, episodes):
     small = exact.copy()
     small.runtime = replace(exact.runtime, micro_batch=64)
@@ -378,6 +379,7 @@ def test_exact_divergence_is_the_mean_of_the_sampled_log_ratio(lm, other):
     assert float(drift.nats.std()) < float(drift.log_ratio.std())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sft", "eaft", "simpo", "grpo", "dr-grpo"])
 def test_method_takes_a_step(lm, method):
     policy = lm.copy()

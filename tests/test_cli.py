@@ -107,6 +107,7 @@ ADAPT = ("adapt", TRACK, "--out", "OUT", "--method")
 GRID = ("sweep", TRACK, "--methods", "sft", "--grid")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
@@ -457,6 +458,7 @@ def own_data(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     idx.load.cache_clear()
 
 
+@pytest.mark.slow
 def test_missing_data_are_named_with_their_place_and_cure(razorbench, home: Path, own_data: Path, tmp_path: Path):
     shutil.rmtree(own_data)
     own_data.mkdir()
@@ -521,6 +523,7 @@ def test_a_torn_database_exits_with_1_and_rebuild_cures_it(razorbench, scored: s
     assert razorbench("results", "--home", home, "--json").json == before
 
 
+@pytest.mark.slow
 def test_a_torn_record_is_named(razorbench, scored: str, home: Path):
     path = record_folder(home, scored) / "record.json"
     path.write_text(path.read_text()[:100])
@@ -643,6 +646,7 @@ def test_adapting_on_a_full_disk_is_one_sentence_and_goes_on_later(
     assert {path.name for path in out.rglob("*")} == {path.name for path in with_room.rglob("*")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [100, 5000, 1_000_000])
 def test_scoring_on_a_full_disk_is_one_sentence_and_goes_on_later(
     razorbench, adapted: Path, based: Path, small_disk, room: int
@@ -781,6 +785,7 @@ def test_scoring_a_folder_twice_gives_one_row(razorbench, adapted: Path, based: 
     assert len(list((based / "records").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_scoring_a_known_checkpoint_under_another_name_renames_it(razorbench, adapted: Path, based: Path):
     score = ("score", adapted, "--track", TRACK, "--home", based)
     razorbench(*score, "--name", "first")
@@ -863,6 +868,7 @@ def test_a_base_is_not_written_over_a_file(razorbench, home: Path, tmp_path: Pat
     assert "out exists; remove it, or name another file with --out" in ran.sentence
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toys")
 def test_what_a_task_measures_beside_the_score_is_shown(razorbench, home: Path):
     spec = Spec("sft", SPELLING.settings)

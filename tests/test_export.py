@@ -324,6 +324,7 @@ def test_what_strangers_wrote_is_text_and_nothing_else(pages: dict[str, Page]):
     assert {tag for tag, _ in html.tags} & {"img", "iframe", "object", "embed", "link", "base", "form"} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["board", "strangers"])
 def test_the_page_asks_nobody_for_anything(name: str, pages: dict[str, Page]):
     html = pages[name]
@@ -340,6 +341,7 @@ def test_the_page_asks_nobody_for_anything(name: str, pages: dict[str, Page]):
     assert [tag for tag, _ in html.tags].count("script") == 1
 
 
+@pytest.mark.slow
 def test_the_table_holds_the_numbers_of_the_board(pages: dict[str, Page], board: Store):
     words = " ".join(" ".join(text.split()) for _, text in pages["board"].texts)
     for entry in table(board, TRACK):

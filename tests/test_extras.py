@@ -32,6 +32,7 @@ def test_other_modules_are_a_fault_of_ours():
     assert missing(ModuleNotFoundError("nameless")) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "without"),
     [
@@ -48,6 +49,7 @@ def test_what_is_missing_is_one_sentence(command, without, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("without", ["robots", "board", "export", "quack"])
 def test_what_needs_no_extra_works_without(without, tmp_path):
     for command in (("tracks",), ("tasks", "--json") if without != "robots" else ("methods",), ("results",)):

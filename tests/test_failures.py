@@ -259,6 +259,7 @@ def lossy(bench: Bench, monkeypatch, share: float) -> None:
         monkeypatch.setattr(module, "answered", lost)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "ranked"), [(MOST_UNSCORED, True), (MOST_UNSCORED + 0.01, False)])
 def test_row_with_more_than_two_percent_unscored_has_no_rank_and_a_flag(bench, tmp_path, monkeypatch, share, ranked):
     home = tmp_path / "home"

@@ -114,6 +114,7 @@ def test_an_episode_is_the_same_alone_and_in_company():
     assert together[3].outcome == alone[0].outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "id", [id if "reach" in id or "push" in id else pytest.param(id, marks=pytest.mark.slow) for id in EVERY]
 )

@@ -567,6 +567,7 @@ def test_every_answer_gets_a_verdict(said):
     assert equal("8", said) in (True, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scrap",
     [

@@ -103,6 +103,7 @@ def test_no_module_is_too_long(package):
     assert {name: lines for name, lines in long.items() if lines > LINES} == {}
 
 
+@pytest.mark.slow
 def test_no_module_imports_by_the_former_names():
     """`harness` and the others are folders of the checkout; what is imported is `razorbench.harness`."""
     for package in ("razorbench", *PACKAGES, "tests", "benchmarks"):

@@ -99,6 +99,7 @@ def troubled():
 # --- the same episodes ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lanes", "scenes"), [(1, 1), (3, 1), (2, 4)])
 @pytest.mark.parametrize("task", [Counting, Walk, VectorWalk])
 def test_lanes_play_the_episodes_of_the_thread_and_score_every_one(task, lanes, scenes):
@@ -173,6 +174,7 @@ def test_instances_and_observations_bigger_than_a_socket_arrive_whole():
     assert episodes.reward.tolist() == expected.tolist()
 
 
+@pytest.mark.slow
 def test_tensors_arrive_as_arrays():
     with Workers("lane_tasks:Tensors", lanes=1) as pool:  # it imports torch
         episodes = rollout(InTensors(), pool, pool.instances("train"))
@@ -183,6 +185,7 @@ def test_tensors_arrive_as_arrays():
 # --- trouble ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 2, 4])
 @pytest.mark.parametrize(
     ("kind", "sentence"),
@@ -228,6 +231,7 @@ def test_a_lane_that_died_while_idle_costs_no_episode():
         assert np.isfinite(rollout(Keyed(), pool, pool.instances("train")).reward).all()
 
 
+@pytest.mark.slow
 def test_a_lane_that_hangs_before_reading_blocks_nobody_and_costs_no_episode():
     with Workers("lane_tasks:Large", lanes=2, timeout=2.0) as pool:
         questions = pool.instances("train").take(np.arange(2))
@@ -260,6 +264,7 @@ def test_a_task_that_no_worker_can_start_is_refused_with_its_error(parent):
     assert pool.workers == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["Large", "LargeValues"])
 def test_a_policy_slower_than_the_timeout_fails_nobody(task):
     class Slow:
@@ -310,6 +315,7 @@ def test_a_second_rollout_at_once_is_refused():
         first.close()
 
 
+@pytest.mark.slow
 def test_no_process_outlives_a_parent_that_is_killed():
     script = """
 import sys, numpy as np

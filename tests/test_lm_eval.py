@@ -89,6 +89,7 @@ def same(policy: CausalLM, peer: Any, name: str, documents: int) -> None:
     assert other == 0
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize("name", FAST)
 def test_verdicts_likelihoods_and_answers_are_those_of_hf(name, lm, peer):
@@ -207,6 +208,7 @@ AMBIGUOUS = "Hallo hi"
 """A text that langdetect holds for English eighteen times of twenty, else for Italian."""
 
 
+@pytest.mark.slow
 @needs_data
 def test_a_grader_that_draws_has_one_verdict_for_one_answer():
     """IFEval's check of the language of a reply (lm-eval#4213)."""
@@ -261,6 +263,7 @@ def test_what_cannot_be_graded_is_unscored_and_says_why(anatomy):
     assert sample.error == "LookupError: Resource nowhere."
 
 
+@pytest.mark.slow
 @needs_data
 def test_a_track_is_scored_on_them_and_its_base_flips_nothing_against_itself(tmp_path, monkeypatch):
     priors = ("lm-eval/winogrande", "lm-eval/hellaswag", "lm-eval/ifeval?tokens=8")

@@ -31,6 +31,7 @@ def weights(made: Adaptation) -> torch.Tensor:
 METHODS_OF_TEXT = sorted(set(METHODS) - {"oracle-sft"})  # the oracle needs an alphabet; test_contract has one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS_OF_TEXT)
 def test_resumed_adaptation_equals_the_uninterrupted_one_bit_for_bit(method, tmp_path: Path):
     whole = adaptation(method, kl=0.1, ewc=0.1, l2=0.1)

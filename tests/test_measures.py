@@ -51,6 +51,7 @@ def test_what_is_not_known_is_left_out():
     assert drawn.measures() == {"length": 1.0, "cut": 0.0}  # no log-probabilities, and no group of two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "task"),
     [("mlp-785-v1", "parity-mnist-v1"), ("mini-lm-v1", "mini-math-v1"), ("mini-robot-v1", "fetch-reach-v1")],

@@ -49,6 +49,7 @@ def allocated() -> int:
     return sum(storages.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [0, 4])
 @pytest.mark.parametrize(("width", "layers"), [(64, 2), (128, 4), (256, 6)])
 def test_what_is_held_is_what_is_computed(width, layers, lora):
@@ -94,6 +95,7 @@ def test_what_the_disk_has_no_room_for_is_refused_and_leaves_nothing(bench: Benc
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "changes", "rests"), [("sft", {}, True), ("sft", {"kl": 0.1}, False), ("self-sft", {}, False)]
 )

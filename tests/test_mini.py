@@ -13,6 +13,7 @@ NEW = ("mini-math-v1", "mini-science-v1", "mini-tools-v1")
 SKILLS = tuple(f"mini-{name}-v1" for name in "sorting recall logic counting editing form program facts".split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", NEW + SKILLS)
 def test_train_test_and_corpus_share_no_question(id):
     task = make("task", id)

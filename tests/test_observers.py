@@ -113,6 +113,7 @@ def test_what_is_measured_is_in_the_record(tmp_path, seen):
     assert ends["places"] == 1
 
 
+@pytest.mark.slow
 def test_any_measure_may_predict_forgetting(tmp_path, razorbench):
     """Forgetting is 2 + 3·norm², so the norm explains all of it, and drift, which is noise here, little."""
     store, rng = Store(tmp_path), np.random.default_rng(0)

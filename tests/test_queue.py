@@ -210,6 +210,7 @@ def test_torn_submission_is_told_and_stops_nobody(home, bring):
     assert [record.name for record in all_records(home)] == ["other"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["lease.json", "end.json"])
 def test_torn_try_is_told_and_stops_nobody(home, bring, razorbench, file):
     sub = bring("mine", logits(1))
@@ -274,6 +275,7 @@ def test_what_scoring_refuses_has_failed_at_once(home, bring):
     assert queue.status(home, sub).tries == 1
 
 
+@pytest.mark.slow
 def test_scoring_that_takes_too_long_or_too_much_is_a_crash(home, bring, monkeypatch):
     bring("slow", logits(0))
     bring("large", logits(1))
@@ -474,6 +476,7 @@ def test_interrupted_worker_gives_back_what_it_began(home, bring, monkeypatch):
     assert queue.live(home) == []
 
 
+@pytest.mark.slow
 def test_retracted_while_it_is_scored_gets_no_row(home, bring, monkeypatch):
     sub = bring("mine")
     monkeypatch.setattr(workers, "score", lambda *_: time.sleep(60))

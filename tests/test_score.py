@@ -146,6 +146,7 @@ def test_the_key_of_a_run_tells_seeds_and_settings_apart():
     assert len({run_key("sft", {"lr": lr}, seed) for lr in (0.1, 0.2) for seed in (0, 1)}) == 4
 
 
+@pytest.mark.slow
 def test_base_scores_nothing_against_itself(bench: Bench):
     scored = bench.score(bench.base)
     assert [score.difference for score in scored.scores] == [0.0, 0.0]
@@ -153,6 +154,7 @@ def test_base_scores_nothing_against_itself(bench: Bench):
     assert [drift.nats for drift in scored.drifts] == [0.0] * 4
 
 
+@pytest.mark.slow
 def test_record_holds_what_was_measured_on_the_way(bench: Bench, tmp_path):
     record = run(bench, Spec("grpo", QUICK), tmp_path)
     assert [point.step for point in record.curve] == [0, 1, 2, 3]
@@ -164,6 +166,7 @@ def test_record_holds_what_was_measured_on_the_way(bench: Bench, tmp_path):
     assert record.provenance["parameters"] == sum(weights.numel() for weights in bench.base.parameters()) > 0
 
 
+@pytest.mark.slow
 def test_run_measures_on_the_way_what_is_measured_of_the_weights_that_adapt_keeps(bench: Bench, tmp_path, monkeypatch):
     kept = adapt_into(tmp_path / "out", bench, Spec("grpo", QUICK))
     assert [*kept.waypoints()] == [1, 2]

@@ -390,6 +390,7 @@ def test_a_database_open_elsewhere_is_named_after_a_while(store: Store):
 # --- broken disks and files -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [0, 100, 4096, 300_000])
 def test_a_torn_database_names_its_cure_and_rebuild_is_it(store: Store, keep: int):
     put(store, make("r1"), make("r2", seed=1))
@@ -499,6 +500,7 @@ def test_a_restored_record_comes_to_its_row(store: Store):
     assert store.torn() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "{", '{"id": "x", "schema": 99}'])
 def test_a_torn_event_holds_up_no_other_and_is_named(store: Store, text: str):
     put(store, make("r1"), make("r2", seed=1))

@@ -140,6 +140,7 @@ def peak(track: Track, home: Any, who: str) -> float:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["agent", "policy"])
 def test_scoring_holds_no_more_of_more_items_or_of_longer_episodes(watching, tmp_path, who):
     usual = peak(WATCHING, tmp_path, who)
@@ -244,6 +245,7 @@ def played(request: pytest.FixtureRequest, data) -> tuple[Any, Any, Instances]:
     return agent, made, made.instances("test").first(items)
 
 
+@pytest.mark.slow
 def test_answers_in_batches_are_those_of_one_batch(played, monkeypatch):
     agent, task, some = played
     sampled = Conditions(temperature=1.0, samples=2)
@@ -267,6 +269,7 @@ def done(episodes: Episodes) -> list[list[tuple[Any, Any]]]:
     return [[(np.asarray(a.value).tolist(), np.asarray(a.code).tolist()) for a in one.actions] for one in episodes]
 
 
+@pytest.mark.slow
 def test_drift_summed_while_playing_is_that_of_whole_episodes(played, monkeypatch):
     agent, task, some = played
     other, whole = moved(agent), rollout(agent, task, some)

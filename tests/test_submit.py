@@ -180,6 +180,7 @@ def test_decisions_are_rows_and_every_seed_has_one(razorbench, home, weights, su
     assert razorbench("unhide", id, "--reason", "", "--home", home).code == 2
 
 
+@pytest.mark.slow
 def test_verify_says_whether_it_comes_out_again(razorbench, home, weights, submit):
     submit(weights())
     assert razorbench("verify", "mine", "--home", home).code == 2  # not scored yet

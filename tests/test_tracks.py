@@ -255,6 +255,7 @@ def test_commands_take_a_file_and_refuse_one_that_has_changed_since(written, tmp
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_a_track_that_python_changes_has_a_table_of_its_own(tmp_path, toys):
     spec = Spec("sft", replace(SPELLING.settings, lr=0.1, steps=1, warmup=0))
     store = Store(tmp_path)

@@ -128,6 +128,7 @@ def apart(policy: CausalLM, model: Any) -> float:
     return float((weights[0] - weights[1]).norm() / (weights[0] - weights[2]).norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_sft_takes_the_steps_of_trl(base, schedule: Schedule, tmp_path):
     """Both take the mean over all tokens of the step's answers, whichever answer they stand in.
