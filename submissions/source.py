@@ -1,6 +1,5 @@
 """What a submitter names, a folder or a repository on the hub at a pinned revision; and the claim in it."""
 
-import errno
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from razorbench.harness.core.questions import fingerprints
 from razorbench.harness.core.registry import make
 from razorbench.harness.learn.checkpoint import MANIFEST
 from razorbench.harness.learn.settings import Settings
+from razorbench.harness.tracks.origins import from_hub
 from razorbench.harness.tracks.spec import Track
 from razorbench.submissions import claim as claims
 from razorbench.submissions.claim import Claim
@@ -26,8 +26,6 @@ from razorbench.submissions.strict import SMALL, parse, shown
 HUB = re.compile(r"([\w.-]+/[\w.-]+)@(\w+)")
 UNSAID = "not stated"
 """The licence of who says none."""
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-"""What the system calls a disk, or somebody's share of it, that is full."""
 
 
 @contextmanager
@@ -59,8 +57,8 @@ def _fetch(repository: str, revision: str, limit: int, place: str) -> None:
     """Download those files of a repository that a submission may have, after a look at their sizes."""
     import huggingface_hub
 
-    source = f"{repository}@{revision}"
-    with _hub(source):
+    source, cure = f"{repository}@{revision}", "check the name, or download it and name the folder"
+    with from_hub(source, cure):
         info = huggingface_hub.HfApi().model_info(repository, revision=revision, files_metadata=True)
     sizes = {file.rfilename: file.size for file in info.siblings or () if allowed(file.rfilename)}
     if not sizes:
@@ -72,21 +70,8 @@ def _fetch(repository: str, revision: str, limit: int, place: str) -> None:
     total = sum(size or 0 for size in sizes.values())
     if total > limit:
         raise Refused(f"{source} has {total:,} bytes to fetch, and {limit:,} are the most for this track; bring less")
-    with _hub(source):  # the names are exact: those that are allowed have no character of a pattern
+    with from_hub(source, cure):  # the names are exact: those that are allowed have no character of a pattern
         huggingface_hub.snapshot_download(repository, revision=revision, local_dir=place, allow_patterns=list(sizes))
-
-
-@contextmanager
-def _hub(source: str) -> Iterator[None]:
-    """Whatever goes wrong on the hub, in one sentence. A full disk is not its fault."""
-    try:
-        yield
-    except Exception as error:  # of the HTTP library, which is another in each version of huggingface_hub
-        if isinstance(error, OSError) and error.errno in FULL_DISK:
-            raise
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        cure = "check the name, or download it and name the folder"
-        raise Refused(f"the hub does not give {source} ({why}); {cure}") from None
 
 
 def claim_of(copy: Path, track: Track, said: Mapping[str, Any], name: str) -> tuple[Claim, bool]:

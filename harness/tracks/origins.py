@@ -4,6 +4,7 @@ What is fetched is kept in the home, one folder a base, with a manifest that say
 of the user's own stays where it is. Nothing that is fetched is run.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import lru_cache
@@ -117,31 +119,38 @@ class Hub:
         """Download what an agent may read, each file checked against the hash that the hub has of it."""
         from huggingface_hub import HfApi, snapshot_download
 
-        try:
+        cure = (
+            "check the name and the network, or fetch it elsewhere with "
+            f"`hf download {self.hub} --revision {self.revision} --local-dir FOLDER`, and name the folder in the "
+            "track's file"
+        )
+        with from_hub(self.told, cure):
             siblings = HfApi().model_info(self.hub, revision=self.revision, files_metadata=True).siblings or ()
-            hashes = {
-                file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id
-                for file in siblings
-                if "/" not in file.rfilename and readable(file.rfilename)
-            }
-            if not any(name.endswith(".safetensors") for name in hashes):
-                raise Refused(f"{self.told} has no safetensors; name a revision that has")
+        hashes = {
+            file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id
+            for file in siblings
+            if "/" not in file.rfilename and readable(file.rfilename)
+        }
+        if not any(name.endswith(".safetensors") for name in hashes):
+            raise Refused(f"{self.told} has no safetensors; name a revision that has")
+        with from_hub(self.told, cure):
             snapshot_download(self.hub, revision=self.revision, local_dir=folder, allow_patterns=list(hashes))
-        except Refused:
-            raise
-        except Exception as error:  # of the HTTP library, which is another in each version of huggingface_hub
-            if isinstance(error, OSError) and error.errno:  # a full disk is not the hub's fault
-                raise
-            raise Refused(
-                f"the hub does not give {self.told} ({first_line(error)}); check the name and the network, or fetch it "
-                f"elsewhere with `hf download {self.hub} --revision {self.revision} --local-dir FOLDER`, and name the "
-                "folder in the track's file"
-            ) from None
         for name, expected in hashes.items():
             if expected not in (file_sha256(folder / name), git_sha1(folder / name)):
                 (folder / name).unlink()
                 raise Refused(f"{name} of {self.told} is damaged; the same command fetches it again")
         shutil.rmtree(folder / ".cache", ignore_errors=True)  # where it kept what was cut
+
+
+@contextmanager
+def from_hub(what: str, cure: str) -> Iterator[None]:
+    """Whatever goes wrong on the hub while it is asked for something, in one sentence. A full disk is not its fault."""
+    try:
+        yield
+    except Exception as error:  # of the HTTP library, which is another in each version of huggingface_hub
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Refused(f"the hub does not give {what} ({first_line(error)}); {cure}") from None
 
 
 @dataclass(frozen=True)
