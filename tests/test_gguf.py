@@ -1,7 +1,9 @@
 """GGUF files are unpacked into the model and the tokenizer that they were made of."""
 
 from pathlib import Path
+from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,6 @@ from razorbench.agents.language.gguf import unpack
 from razorbench.agents.language.mini_lm import TEMPLATE
 from razorbench.agents.language.pretrained import pretrained
 
-gguf = pytest.importorskip("gguf")
 WORDS = [
     "<|endoftext|>",
     "<|im_start|>",
@@ -61,8 +62,8 @@ def write(path: Path, model: LlamaForCausalLM, quantise=gguf.GGMLQuantizationTyp
     writer.add_embedding_length(CONFIG.hidden_size)
     writer.add_block_count(CONFIG.num_hidden_layers)
     writer.add_feed_forward_length(CONFIG.intermediate_size)
-    writer.add_head_count(CONFIG.num_attention_heads)
-    writer.add_head_count_kv(CONFIG.num_key_value_heads)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(CONFIG.rms_norm_eps)
     writer.add_rope_freq_base(5000.0)
     writer.add_rope_dimension_count(CONFIG.hidden_size // CONFIG.num_attention_heads)
@@ -133,7 +134,7 @@ def test_texts_are_cut_digit_by_digit_and_come_back(model, tmp_path):
 
 
 def test_what_cannot_be_unpacked_is_refused(model, tmp_path):
-    for changes, words in (
+    cases: list[tuple[dict[str, Any], str]] = [
         (
             {"pre": "llama-bpe"},
             r"holds a llama model whose texts are cut as 'llama-bpe'; only llama models cut as smollm",
@@ -141,7 +142,8 @@ def test_what_cannot_be_unpacked_is_refused(model, tmp_path):
         ({"arch": "qwen2"}, r"holds a qwen2 model"),
         ({"chat": False}, r"m.gguf lacks 'tokenizer.chat_template', or has it and we do not know"),
         ({"rope": True}, r"m.gguf lacks 'rope_freqs', or has it and we do not know what it is; bring the model as a"),
-    ):
+    ]
+    for changes, words in cases:
         with pytest.raises(Refused, match=words):
             unpack(write(tmp_path / "m.gguf", model, **changes), tmp_path / "folder")
     (tmp_path / "m.gguf").write_bytes(np.arange(99, dtype=np.uint8).tobytes())

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lm_eval.api.instance import Instance
 
+from benchmarks.lm_eval import hf, responses, theirs
 from razorbench import Missing, Refused
 from razorbench.agents.language.mini_lm import mini_lm
 from razorbench.agents.language.policy import CausalLM
@@ -20,15 +22,9 @@ from razorbench.harness.core.registry import known, make
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.tracks.bases import base_policy
 from razorbench.harness.tracks.catalogue import BASES, TRACKS
-from tests.conftest import needs_data
-
-pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'razorbench[lm-eval]'")
-
-from lm_eval.api.instance import Instance
-
-from benchmarks.lm_eval import hf, responses, theirs
 from razorbench.tasks.lm_eval.benchmark import LmEval, Rules, seeded, verdict
 from razorbench.tasks.lm_eval.model import Model
+from tests.conftest import needs_data
 
 FAST = [
     "hellaswag",
