@@ -40,7 +40,8 @@ class Divergence:
         )
 
 
-T = TypeVar("T", Divergence, Divergence | None)
+D = TypeVar("D", Divergence, Divergence | None)
+"""What a measure of drift finds: a divergence, or of some none."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def floor(policy: Policy, episodes: Episodes) -> Divergence | None:
     return Divergence(nats, torch.from_numpy(episodes.lengths()), torch.zeros(n))
 
 
-def along(policy: Policy, task: Task, instances: Instances, measure: Callable[[Episodes], T], *, seed: int = 0) -> T:
+def along(policy: Policy, task: Task, instances: Instances, measure: Callable[[Episodes], D], *, seed: int = 0) -> D:
     """What `measure` finds along the episodes that `policy` plays, summed while it plays: none is kept.
 
     None where it finds that of any part.

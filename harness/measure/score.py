@@ -21,7 +21,7 @@ from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.measure import significance, statistics
 from razorbench.harness.measure.answers import FLIPS, Tokens, answer_rows, flipped
 from razorbench.harness.measure.cache import code_digest, kept
-from razorbench.harness.measure.drift import Divergence, along, divergence, elements, floor, reverse_kl
+from razorbench.harness.measure.drift import D, Divergence, along, divergence, elements, floor, reverse_kl
 from razorbench.harness.measure.estimate import Estimate
 from razorbench.harness.measure.evaluation import Answers, answered, bare, evaluate, matched, questions
 from razorbench.harness.measure.record import SAMPLES, Drift, Point, Score
@@ -30,7 +30,6 @@ from razorbench.harness.tracks.catalogue import add_track, other_track
 from razorbench.harness.tracks.spec import Track
 
 T = TypeVar("T")
-D = TypeVar("D", Divergence, Divergence | None)
 
 POINTS = 100.0
 """Scores are fractions in the engine and points on the board."""
