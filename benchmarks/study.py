@@ -9,14 +9,15 @@ docs/results.md, and draws the figures into docs/images.
 import argparse
 import re
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from razorbench import Expert
+from razorbench.harness.cli.scoring import lr_axis
 from razorbench.harness.cli.terminal import bar
 from razorbench.harness.core.rollout import demonstrations
 from razorbench.harness.learn.policy import encoded, log_probabilities
@@ -49,6 +50,8 @@ class Study:
     """Method and settings of the teacher of `distil`, adapted with seed 0."""
     further: tuple[str, ...] = ()
     """More competitors, which come after all seeds of the first."""
+    own: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Competitors that have learning rates of their own."""
     twins: tuple[str, ...] = ()
     """Competitors whose weights are those of another: their points count once in the law."""
 
@@ -105,6 +108,7 @@ STUDIES: dict[str, Study] = {
         ),
     ),
     "mini-robot-air-v2": ROBOT,
+    "smollm2-sentiment-v1": Study((), (), (60, 70), own=find_track("smollm2-sentiment-v1").demo),
     "mini-robot-air-last-v1": replace(ROBOT, competitors=(ROBOT.competitors[0], ROBOT.competitors[2], "reinforce")),
 }
 
@@ -138,6 +142,12 @@ def run(track: Track, study: Study, told: argparse.Namespace) -> None:
         spec
         for competitors in (study.competitors, study.further)
         for spec in plan(track, [competitor.format(teacher=folder) for competitor in competitors], grid, SEEDS)
+    ]
+    specs += [
+        spec
+        for seed in SEEDS
+        for competitor, rates in study.own.items()
+        for spec in plan(track, [competitor], [lr_axis(rates)], [seed])
     ]
     started, done = time.perf_counter(), 0
     with bar(track.id) as progress:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from razorbench.harness.core.randomness import keys_of, mix, occurrence, uniform
     from razorbench.harness.core.registry import register
+    from razorbench.harness.core.wheels import download_wheel
     from razorbench.harness.learn.runtime import Runtime
     from razorbench.harness.learn.settings import Settings
     from razorbench.harness.runs.calls import adapt, compare, score
@@ -66,6 +67,7 @@ PLACES = {
     ),
     "core.randomness": ("keys_of", "mix", "occurrence", "uniform"),
     "core.registry": ("register",),
+    "core.wheels": ("download_wheel",),
     "learn.runtime": ("Runtime",),
     "learn.settings": ("Settings",),
     "runs.calls": ("adapt", "compare", "score"),

@@ -88,6 +88,14 @@ def option(reply: str, options: Sequence[str]) -> str | None:
     return next((each for each in options if each.casefold() == said), None)
 
 
+def last_option(reply: str, options: Sequence[str]) -> str | None:
+    """Which option a finished reply names last, as a word of its own and in this case; None where it names none."""
+    if not finished(reply):
+        return None
+    named = re.findall(rf"(?<!\w)(?:{'|'.join(map(re.escape, options))})(?!\w)", reply)
+    return named[-1] if named else None
+
+
 # --- numbers and formulas ---------------------------------------------------------------------------------------------
 
 FAR = Fraction(1, 10_000)

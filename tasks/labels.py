@@ -53,14 +53,22 @@ class Labels:
         return [self.words[int(len(self.words) * u)] for u in asked.uniform(1)[:, 0]]
 
 
-def card(asks: str, source: str, licence: str, words: tuple[str, ...], example: str) -> Card:
-    """What the cards of all sets share."""
+def card(
+    asks: str,
+    source: str,
+    licence: str,
+    words: tuple[str, ...],
+    example: str,
+    rule: str = "A finished reply is the right word, whatever its case, with or without a full stop.",
+    chance: float | None = None,
+) -> Card:
+    """What the cards of all sets share; `chance` is one of the words, unless given."""
     return Card(
         asks=asks,
-        rule="A finished reply is the right word, whatever its case, with or without a full stop.",
+        rule=rule,
         source=f"{source}, as O-LoRA (arXiv 2310.14152) has it, thinned out",
         licence=licence,
-        chance=1 / len(words),
+        chance=1 / len(words) if chance is None else chance,
         example=example,
     )
 

@@ -586,6 +586,20 @@ def test_adapters_come_back_into_a_copy_of_the_base(lm, adapted, episodes, tmp_p
         assert all(torch.equal(a, b) for a, b in zip(twin.parameters(), adapted.parameters(), strict=True))
 
 
+def test_merged_adapters_are_weights_of_the_same_policy(lm, adapted, episodes, tmp_path):
+    merged = adapted.merged()
+    assert merged.lora is None
+    assert merged.base() is lm
+    assert 0 <= float(divergence(adapted, merged, episodes).nats.max()) < 1e-6
+    assert float(divergence(lm, merged, episodes).nats.mean()) > 1e-3
+    merged.save(tmp_path / "model.safetensors")
+    plain_copy = lm.copy()
+    plain_copy.load(tmp_path / "model.safetensors")
+    assert float(divergence(merged, plain_copy, episodes).nats.abs().max()) == 0.0
+    assert all(p.requires_grad for p in merged.parameters())
+    assert adapted.lora is not None
+
+
 def test_peft_reads_the_adapters(lm, adapted, episodes, tmp_path):
     adapted.save(tmp_path / "adapter_model.safetensors")
     model = PeftModel.from_pretrained(plain(lm), str(tmp_path))

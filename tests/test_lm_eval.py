@@ -187,7 +187,7 @@ def test_a_group_is_asked_in_turn_and_its_items_have_names_of_their_own(lm):
 def test_a_digest_pins_documents_rules_and_versions(anatomy, monkeypatch):
     usual = anatomy.digest(8)
     assert usual == make("task", "lm-eval/mmlu_anatomy").digest(8) != anatomy.digest(9)
-    for other in ("?shots=2", "?chat=1", "?metric=acc"):
+    for other in ("?shots=2", "?chat=1", "?metric=acc", "?documents=8"):
         assert make("task", f"lm-eval/mmlu_anatomy{other}").digest(8) != usual
     monkeypatch.setattr("razorbench.tasks.lm_eval.benchmark.version", lambda _: "0.4.14")
     assert anatomy.digest(8) != usual
@@ -198,6 +198,15 @@ def test_a_digest_pins_documents_rules_and_versions(anatomy, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setitem(anatomy.docs, "mmlu_anatomy", [*anatomy.docs["mmlu_anatomy"]][1:])
     assert anatomy.digest(8) != usual
+
+
+@needs_data
+def test_an_id_may_say_how_many_documents_are_asked(lm):
+    few = make("task", "lm-eval/mmlu_anatomy?documents=5")
+    assert [few.shares(limit) for limit in (None, 9, 3)] == [{"mmlu_anatomy": n} for n in (5, 5, 3)]
+    assert [sample.id for sample in few.evaluate(lm)] == [str(at) for at in range(5)]
+    with pytest.raises(Refused, match=r"documents=-1.*documents is at least 0"):
+        make("task", "lm-eval/mmlu_anatomy?documents=-1")
 
 
 AMBIGUOUS = "Hallo hi"

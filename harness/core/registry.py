@@ -34,6 +34,8 @@ OURS: dict[str, dict[str, str]] = {
         "countdown-4-v1": "razorbench.tasks.countdown:Countdown4",
         "labels-agnews-v1": "razorbench.tasks.labels:AGNews",
         "labels-sst2-v1": "razorbench.tasks.labels:SST2",
+        "sst2-sentiment-v1": "razorbench.tasks.sentiment:Sentiment",
+        "sst2-form-v1": "razorbench.tasks.sentiment:SentimentForm",
         "labels-amazon-v1": "razorbench.tasks.labels:Amazon",
         "labels-rte-v1": "razorbench.tasks.labels:RTE",
         "labels-wic-v1": "razorbench.tasks.labels:WiC",

@@ -103,12 +103,16 @@ class Worded(Policy, Protocol):
 class LowRank(Policy, Protocol):
     """A policy that can be adapted by low-rank matrices beside its frozen weights (arXiv 2106.09685)."""
 
-    def low_rank(self, rank: int) -> Policy:
+    def low_rank(self, rank: int) -> "LowRank":
         """A copy whose `parameters` are adapters of that rank, at first without effect; its base is this one's.
 
         What it saves, its own `load` takes for going on, and that of a plain copy of the base for scoring: the copy
         then holds the same parameters, so that one checkpoint has one digest.
         """
+        ...
+
+    def merged(self) -> Policy:
+        """A copy whose weights are these with what the adapters add to them; its base is this one's."""
         ...
 
 
@@ -180,6 +184,13 @@ def drawn_with(dist: Categorical, code: Tensor, temperature: float = 1.0) -> Ten
         return torch.zeros(code.shape, device=code.device)
     logits = dist.logits if temperature == 1 else (dist.logits / temperature).log_softmax(-1)
     return logits.gather(-1, code[..., None])[..., 0]
+
+
+def adapters(base: Policy, rank: int) -> LowRank:
+    """The base with low-rank adapters to be trained. Refuses a policy that has none."""
+    if not isinstance(base, LowRank):
+        raise Refused(f"{type(base).__name__} has no low-rank adapters; leave lora at 0")
+    return base.low_rank(rank)
 
 
 def log_probabilities(policy: Policy, episodes: Episodes) -> Tensor:

@@ -24,7 +24,7 @@ from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.memory import check_disk, released, written
 from razorbench.harness.learn.methods import OWN, find_method
 from razorbench.harness.learn.observers import find_observer
-from razorbench.harness.learn.policy import LowRank, Policy, whole
+from razorbench.harness.learn.policy import Policy, adapters, whole
 from razorbench.harness.learn.settings import Settings, lasting
 from razorbench.harness.measure import record as records
 from razorbench.harness.measure.record import Point, Record
@@ -105,13 +105,6 @@ def begin(bench: Bench, spec: Spec, engine: Engine = LOCAL, observe: Sequence[st
         engine=engine,
         observers=[find_observer(id)() for id in observe],
     )
-
-
-def adapters(base: Policy, rank: int) -> Policy:
-    """The base with low-rank adapters to be trained. Refuses a policy that has none."""
-    if not isinstance(base, LowRank):
-        raise Refused(f"{type(base).__name__} has no low-rank adapters; leave lora at 0")
-    return base.low_rank(rank)
 
 
 def waypoints(steps: int, count: int) -> set[int]:

@@ -16,7 +16,7 @@ from razorbench.harness.core.registry import find, make
 from razorbench.harness.learn.checkpoint import INDEX, Report, files
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
-from razorbench.harness.learn.policy import Policy
+from razorbench.harness.learn.policy import Policy, adapters
 from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.tracks.origins import file_sha256, obtained, readable
 from razorbench.harness.tracks.spec import Base
@@ -90,13 +90,16 @@ def pretrain(
 ) -> Policy:
     """Make a base by its recipe and write its weights to `out`; the same on every machine of one kind.
 
+    Where the recipe trains low-rank adapters they are added to the weights at its end.
     What it begins with is kept in `home`, by default where `out` lies. With `save_every` steps, its state is kept
     beside `out`, and a killed run goes on there. `tell(report, steps)` is called after each step. Refuses a base
     without a recipe.
     """
     if not base.task:
         raise Refused(f"{base.id} has no recipe: its weights are fetched, by `razorbench base`")
-    policy = begun(base, home or out.parent, {})
+    start = begun(base, home or out.parent, {})
+    lora = adapters(start, base.settings.lora) if base.settings.lora else None
+    policy = lora or start
     state = out.with_name(f".{out.name}.{base.recipe}")
     with threads(base.threads):
         making = Adaptation(policy, make("task", base.task), METHODS["sft"], base.settings, seed=base.seed)
@@ -106,6 +109,8 @@ def pretrain(
                 making.save(state)
             if tell:
                 tell(report, making.steps)
+    if lora:
+        policy = lora.merged()
     fresh = out.with_name(f".{out.name}.{os.getpid()}")  # another process may make the same base
     policy.save(fresh)
     fresh.replace(out)

@@ -26,6 +26,7 @@ TRACKS: dict[str, Track] = {
         *("parity-mnist-v1", "parity-mnist-anew-v1", "parity-mnist-short-v1"),
         *("mini-math-v1", "mini-science-v1", "mini-tools-v1"),
         *("mini-robot-air-v2", "mini-robot-air-last-v1"),
+        "smollm2-sentiment-v1",
     )
 }
 """Our tracks by id, in the order in which they are shown: what a fresh machine without a GPU can run."""

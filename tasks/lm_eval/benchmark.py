@@ -28,6 +28,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from razorbench import Agent, Card, Missing, Refused, Sample
 from razorbench.tasks.lm_eval.documents import at_hand
 from razorbench.tasks.lm_eval.model import Model, Reader
+from razorbench.tasks.lm_eval.sentences import sentences_from_wheel
 
 Asked = Any
 """`lm_eval.api.task.Task`, whose annotations are not those of what it returns."""
@@ -50,6 +51,13 @@ class Rules:
     """What is the score, `metric` or `metric,filter`; empty: acc_norm where the task has it, else its first metric."""
     tokens: int = 0
     """Tokens that an answer has at most; 0: what the task says."""
+    documents: int = 0
+    """Documents that are asked, the first ones, of a group in turn; 0: all, or as many as the track's items."""
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What is not as lm-eval has it."""
+        return {each.name: now for each in fields(self) if (now := getattr(self, each.name)) != each.default}
 
     @classmethod
     def read(cls, text: str, id: str) -> "Rules":
@@ -58,11 +66,14 @@ class Rules:
         try:
             said = parse_qsl(text, strict_parsing=True) if text else []
             rules: dict[str, Any] = {name: known[name](value) for name, value in said}
-            return cls(**rules)
+            made = cls(**rules)
         except (KeyError, ValueError):
             raise Refused(
                 f"{id!r} says {text!r}; after the ? an id may say {', '.join(known)}, such as ?shots=5&chat=1"
             ) from None
+        if made.documents < 0:
+            raise Refused(f"{id!r} says {text!r}; documents is at least 0")
+        return made
 
 
 @dataclass
@@ -83,7 +94,7 @@ class LmEval:
         self.task, _, rules = self.name.partition("?")
         self.rules = Rules.read(rules, PREFIX + self.name)
         said = io.StringIO()  # nltk tells that it looks for a file of its own
-        with quiet(), at_hand(), seeded(SEED), redirect_stdout(said), redirect_stderr(said):
+        with quiet(), at_hand(), sentences_from_wheel(), seeded(SEED), redirect_stdout(said), redirect_stderr(said):
             self.parts = loaded(self.task)
             for name, part in self.parts.items():
                 if getattr(part, "UNSAFE_CODE", False):
@@ -124,12 +135,13 @@ class LmEval:
     def shares(self, limit: int | None) -> dict[str, int]:
         """How many documents of each task are asked: of a group the first of each, then the second, and so on."""
         turns = zip_longest(*([name] * len(docs) for name, docs in self.docs.items()))
-        order = [name for turn in turns for name in turn if name is not None][: limit or None]
+        limits = [each for each in (limit, self.rules.documents) if each]
+        order = [name for turn in turns for name in turn if name is not None][: min(limits, default=None)]
         return {name: count for name in self.parts if (count := order.count(name))}
 
     def digest(self, limit: int | None = None) -> str:
         """A hash of all that decides the score of an answer: versions, rules, documents and examples."""
-        told: list[Any] = [version("lm_eval"), vars(self.rules)]
+        told: list[Any] = [version("lm_eval"), self.rules.said]
         for name, count in self.shares(limit).items():
             part = self.parts[name]
             shots = part.get_config("num_fewshot")
