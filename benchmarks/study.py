@@ -137,11 +137,10 @@ def run(track: Track, study: Study, told: argparse.Namespace) -> None:
     if study.teacher[0]:
         method, changes = study.teacher
         adapt_into(folder, Bench(track, told.home), Spec(method, settings_for(track, **changes), 0))
-    grid = ["lr=" + ",".join(f"{lr:g}" for lr in study.rates)]
     specs = [
         spec
-        for competitors in (study.competitors, study.further)
-        for spec in plan(track, [competitor.format(teacher=folder) for competitor in competitors], grid, SEEDS)
+        for competitors in filter(None, (study.competitors, study.further))
+        for spec in plan(track, [each.format(teacher=folder) for each in competitors], [lr_axis(study.rates)], SEEDS)
     ]
     specs += [
         spec
