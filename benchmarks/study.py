@@ -245,7 +245,7 @@ def report(track: Track, study: Study, store: Store) -> str:
             line = f"| {name} | {cell(chosen.prior)} | {cell(chosen.new)} | {cell(chosen.drift, 2)} | {chosen.lr:.2g} "
             rows.append((float(chosen.prior.mean()), f"{line}| {held_out(all, threshold)} |"))
         lines += [line for _, line in sorted(rows, reverse=True)] + ["", *spread(store, track, points, threshold)]
-    return "\n".join([*lines, *entry_lines(store, track), *law_lines(store, track, study)])
+    return "\n".join([*lines, *entry_lines(store, track), *prior_lines(store, track), *law_lines(store, track, study)])
 
 
 def spread(store: Store, track: Track, points: dict[str, list[Reached]], threshold: float) -> list[str]:
@@ -289,6 +289,32 @@ def entry_lines(store: Store, track: Track) -> list[str]:
             f"| {interval(entry.retention)} ({entry.retention_between:.1f}) | {interval(entry.drift, 2)} "
             f"| {entry.drift_element:.3f} | {shares} |"
         )
+    return [*lines, ""]
+
+
+def prior_lines(store: Store, track: Track) -> list[str]:
+    """What each entry lost on each prior task, where these are benchmarks of others: in points, and in nats of the
+    right choice's log-likelihood, which moves before a choice does.
+    """
+    priors = [task for task in track.prior_tasks if task.startswith("lm-eval/")]
+    if not priors:
+        return []
+    names = [task.removeprefix("lm-eval/").partition("?")[0] for task in priors]
+    lines = [
+        "Change of each prior in points; in brackets of the right choice in nats of log-likelihood; means over seeds.",
+        "",
+        f"| method | lr | {' | '.join(names)} |",
+        f"| --- | ---: |{' ---: |' * len(names)}",
+    ]
+    for entry in sorted(results.table(store, track.id), key=lambda entry: (entry.variant, entry.settings["lr"])):
+        rows = store.scores(*[run["id"] for run in entry.runs])
+        cells = []
+        for task in priors:
+            mine = [row for row in rows if row["task"] == task]
+            told = f"{np.mean([row['difference'] for row in mine]):+.1f}"
+            nats = [row["metrics"]["nats"] for row in mine if "nats" in row["metrics"]]
+            cells.append(told + (f" ({np.mean([after - before for before, after in nats]):+.2f})" if nats else ""))
+        lines.append(f"| {entry.variant} | {entry.settings['lr']:g} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
