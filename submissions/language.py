@@ -177,10 +177,19 @@ def _check_templates(templates: Mapping[str, str], base: Path) -> None:
     if len(others) > 1:
         raise Refused(f"{name} and {others[1][1]} bring chat templates that differ: keep one, or none")
     tokens = {key: value for key, value in settings.items() if key.endswith("_token") and isinstance(value, str)}
-    if render(template, CONVERSATIONS, tokens) != render(own, CONVERSATIONS, tokens):
+    asked = [talk for talk in CONVERSATIONS if _takes(own, talk, tokens)]
+    if render(template, asked, tokens) != render(own, asked, tokens):
         raise Refused(
             f"{name} renders another prompt than the track's: leave the template out, the track fixes the prompt"
         )
+
+
+def _takes(template: str, talk: Conversation, tokens: Mapping[str, str]) -> bool:
+    """Whether the base's template renders a conversation: some have no place for a system."""
+    try:
+        return bool(render(template, [talk], tokens))
+    except Refused:
+        return False
 
 
 def _own(base: Path, name: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from tests.gate_corpus import (
     GOOD,
     LIMIT,
     NASTY,
+    SAME,
     TEMPLATE,
     Case,
     full,
@@ -129,6 +130,18 @@ def test_template_is_refused_where_the_base_has_none(base, tmp_path):
     put(tmp_path / "source/chat_template.jinja", TEMPLATE)
     with pytest.raises(Refused, match="the track's base has none"):
         submit(tmp_path / "source", tmp_path / "target", base)
+
+
+def test_template_is_compared_on_what_the_bases_template_takes(base, tmp_path):
+    assert base.folder
+    deaf = "{% for m in messages if m.role == 'system' %}{{ raise_exception('no system') }}{% endfor %}"
+    put(base.folder / "tokenizer_config.json", {"chat_template": deaf + TEMPLATE})
+    full(tmp_path / "source")
+    put(tmp_path / "source/chat_template.jinja", SAME)
+    submit(tmp_path / "source", tmp_path / "target", base)
+    put(tmp_path / "source/chat_template.jinja", SAME.replace("<|end|>", "<|stop|>"))
+    with pytest.raises(Refused, match="renders another prompt"):
+        submit(tmp_path / "source", tmp_path / "again", base)
 
 
 def test_digest_changes_with_any_file(base, tmp_path):

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
+
+from jinja2 import TemplateError
 
 from razorbench import Refused, Turn, row
 
@@ -14,13 +16,18 @@ class Chat:
     def __init__(self, tokenizer: Any, stops: Iterable[int] = (), prompt: str = ""):
         """`stops` are tokens that end an answer beside the one of the template; `prompt` is what the system says first.
 
-        Refuses a tokenizer whose template does not end an answer with a special token.
+        Where the template has no place for a system (Gemma's refuses one, Phi-3's first left it out), the prompt stands
+        before the first question with a blank line between, as in Gemma 3's own template. Refuses a tokenizer whose
+        template does not end an answer with a special token.
         """
         self.tokenizer, self.prompt = tokenizer, prompt
         if not tokenizer.chat_template:
             raise Refused("the tokenizer has no chat template; bring a model that is tuned to chat")
         ending = self.tokens(self.after("user", ""))[:1]
-        if not {*ending} & {*tokenizer.all_special_ids}:
+        marked = {
+            token for token, added in tokenizer.added_tokens_decoder.items() if added.special
+        }  # not all have names
+        if not {*ending} & {*tokenizer.all_special_ids, *marked}:
             raise Refused("the chat template ends no answer with a special token; bring a model that is tuned to chat")
         self.stop: int = ending[0]
         self.stops = sorted({self.stop, *stops})
@@ -29,13 +36,27 @@ class Chat:
         self.piece = lru_cache(2**16)(self.inside)
 
     def render(self, messages: list[dict[str, str]]) -> str:
-        """The text of a conversation, up to where the next answer begins."""
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        """The text of a conversation, up to where the next answer begins; refuses what the template does not take."""
+        try:
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise Refused(f"the chat template does not take {roles} ({error}); give it a task of other roles") from None
 
     def first(self, role: str, text: str) -> list[int]:
         """Token ids of a conversation that `role` opens with `text`, up to where the answer begins."""
-        system = [{"role": "system", "content": self.prompt}] if self.prompt else []
-        return self.tokens(self.render([*system, {"role": role, "content": text}]))
+        system = [{"role": "system", "content": self.prompt}] if self.prompt and self.systemic else []
+        before = f"{self.prompt}\n\n" if self.prompt and not system else ""
+        return self.tokens(self.render([*system, {"role": role, "content": before + text}]))
+
+    @cached_property
+    def systemic(self) -> bool:
+        """Whether the template says what a system says."""
+        word = "\N{SNOWMAN}system\N{SNOWMAN}"
+        try:
+            return word in self.render([{"role": "system", "content": word}, {"role": "user", "content": "?"}])
+        except Refused:
+            return False
 
     def after(self, role: str, text: str) -> str:
         """What the template puts between an answer and the next one, when `role` says `text` there."""

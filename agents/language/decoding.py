@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from razorbench import Refused
+from razorbench.agents.language import architecture
 from razorbench.agents.language.chat import until
 from razorbench.harness.learn.policy import draw, drawn_with
 from razorbench.harness.learn.vocabulary import logits_of
@@ -34,7 +35,7 @@ def decode(
     head, stop, limit = model.lm_head.weight, ends[0], u.shape[1]
     device = head.device
     stops = torch.tensor(ends, device=device)
-    width, most = len(prompts[-1]), model.config.max_position_embeddings
+    width, most, cap = len(prompts[-1]), architecture.reach(model.config), architecture.cap(model.config)
     if width + limit > most:
         raise Refused(f"a prompt of {width} tokens leaves no room for {limit} more: the model reads {most}")
     distinct = [prompt for prompt, _ in groupby(prompts)]
@@ -44,19 +45,21 @@ def decode(
     of = torch.from_numpy(share).to(device)
     # Prompts are padded at the end: keys know their own position, so new ones may stand after the padding.
     cache = Cache()
-    hidden = trunk(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state  # [P, S, D]
-    hidden = hidden[of, length - 1]  # [n, D]
+    sight = architecture.causal(model.config, head, width)
+    hidden = trunk(input_ids=ids, attention_mask=sight, past_key_values=cache, use_cache=True).last_hidden_state
+    hidden = hidden[of, length - 1]  # [P, S, D], and then [n, D]
     cache.used = width
     cache.keep(of, width + limit)
     column = torch.arange(width + limit, device=device)
     hole = (column >= length[:, None]) & (column < width)  # [n, S + limit]
     mask = torch.zeros_like(hole, dtype=head.dtype).masked_fill_(hole, -math.inf)[:, None, None]
+    keys = torch.where(column < width, column, column - width + length[:, None])  # [n, S + limit], their positions
     drawn = torch.full((len(prompts), limit), stop, device=device)  # [n, limit]
     nats = torch.zeros(drawn.shape, device=device)  # [n, limit]
     live = torch.arange(len(prompts), device=device)  # rows that are still in the batch
     going = torch.ones(len(prompts), dtype=torch.bool, device=device)  # which of them have not ended
     for t in range(limit):
-        dist = Categorical(logits=logits_of(hidden, head)[:, None], validate_args=False)  # [n, 1]
+        dist = Categorical(logits=logits_of(hidden, head, cap)[:, None], validate_args=False)  # [n, 1]
         code = draw(dist, u[live.cpu(), t : t + 1], temperature)[:, 0]
         drawn[live, t], nats[live, t] = code, drawn_with(dist, code[:, None], temperature)[:, 0].float()
         going &= ~torch.isin(code, stops)
@@ -69,12 +72,15 @@ def decode(
         if left <= len(live) / 2:
             stay = going.nonzero()[:, 0]
             cache.keep(stay, width + limit)
-            live, code, length, mask, going = live[stay], code[stay], length[stay], mask[stay], going[stay]
+            live, code, length, going = live[stay], code[stay], length[stay], going[stay]
+            mask, keys = mask[stay], keys[stay]
         cache.used += 1
+        position, used = (length + t)[:, None], cache.used
+        sight = architecture.masks(model.config, mask[..., :used], position, keys[:, :used], width + t + 1)
         hidden = trunk(
             input_ids=code[:, None],
-            attention_mask=mask[..., : cache.used],
-            position_ids=(length + t)[:, None],
+            attention_mask=sight,
+            position_ids=position,
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state[:, 0]
@@ -113,11 +119,11 @@ class Cache:
 class Prefix:
     """Keys and values [1, K, S, D] of every layer of tokens that all rows of many batches begin with."""
 
-    def __init__(self, trunk: Callable[..., Any], ids: Tensor):
-        """Reads the tokens [S] with a model without its head."""
+    def __init__(self, trunk: Callable[..., Any], ids: Tensor, mask: Any):
+        """Reads the tokens [S] with a model without its head; `mask` is what it takes for causal attention."""
         self.layers: list[tuple[Tensor, Tensor]] = []
         self.length = 0
-        trunk(input_ids=ids[None], past_key_values=self, use_cache=True)
+        trunk(input_ids=ids[None], attention_mask=mask, past_key_values=self, use_cache=True)
         self.length = len(ids)
 
     def get_seq_length(self) -> int:

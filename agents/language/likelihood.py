@@ -193,14 +193,14 @@ def lay(trees: list[Tree]) -> Laid:
     return Laid(ids, position, until, any(tree.forks for tree in trees), source, code, owner)
 
 
-def scored(hidden: Tensor, head: Tensor, row: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+def scored(hidden: Tensor, head: Tensor, row: Tensor, code: Tensor, cap: float | None = None) -> tuple[Tensor, Tensor]:
     """Log-probabilities [M] of the tokens `code` [M] at hidden states [R, D], of which each has a `row` [M]; and
     whether each is the likeliest there. A state that foretells many tokens is multiplied with the head once.
     """
     nats, likeliest = torch.empty(len(code), device=code.device), torch.empty_like(code, dtype=torch.bool)
     some = max(1, WHOLE // len(head))
     for start in range(0, len(hidden), some):
-        logp = log_softmax(hidden[start : start + some], head)  # [some, V]
+        logp = log_softmax(hidden[start : start + some], head, cap)  # [some, V]
         mine = ((row >= start) & (row < start + some)).nonzero()[:, 0]
         at, tokens = row[mine] - start, code[mine]
         nats[mine], likeliest[mine] = logp[at, tokens].float(), logp.argmax(-1)[at] == tokens

@@ -11,8 +11,8 @@ from torch import nn
 
 from razorbench import Refused
 
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""The linear maps of a decoder layer, which LoRA adapts."""
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "gate_proj", "up_proj", "gate_up_proj", "down_proj")
+"""The linear maps of a decoder layer, which LoRA adapts; Phi-3 has three of them as one, and two."""
 ADAPTER_CONFIG = "adapter_config.json"
 """What peft names the file that describes adapters, beside their weights."""
 

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from razorbench import Actions, Asked, Column, Episodes, Refused, Reply
+from razorbench.agents.language import architecture
 from razorbench.agents.language.attention import ATTENTION
 from razorbench.agents.language.chat import Chat, stops
 from razorbench.agents.language.decoding import Prefix, decode
@@ -29,8 +30,6 @@ from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.learn.shards import placed
 from razorbench.harness.learn.vocabulary import Vocabulary
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3")
-"""Models whose logits are `lm_head` of what `model` returns, and whose layers all attend to everything before."""
 MICRO_BATCH = 8192
 """Tokens of a micro-batch, unless a runtime says otherwise."""
 SLOTS = 2**17
@@ -47,15 +46,15 @@ class CausalLM:
         template puts there, or with any that the model's generation config names: Qwen2.5 says `<|im_end|>` and, at
         times, `<|endoftext|>`.
         """
-        kind, layers = model.config.model_type, getattr(model.config, "layer_types", None) or ()
-        if kind not in ARCHITECTURES or "sliding_attention" in layers:
-            known = ", ".join(ARCHITECTURES)
-            raise Refused(f"this {kind} model is not supported; bring one of {known} without sliding windows")
+        architecture.check(model.config)
         self.runtime = runtime.otherwise(Runtime(micro_batch=MICRO_BATCH)).resolved()
         self.model = model.eval().to(self.runtime.device)
         self.shards: list[Any] = []
         """The parts whose weights are put together at once, where they are shared out: the layers, and all else."""
         self.model.set_attn_implementation(ATTENTION)
+        for part in model.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = 0.0  # nothing random: recomputing works in training mode alone, and changes no number
         if self.runtime.checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.chat = tokenizer if isinstance(tokenizer, Chat) else Chat(tokenizer, stops(model), prompt)
@@ -90,6 +89,16 @@ class CausalLM:
     def head(self) -> Tensor:
         """The vocabulary's rows [V, D]."""
         return self.model.lm_head.weight
+
+    @property
+    def cap(self) -> float | None:
+        """What bounds the logits, if anything."""
+        return architecture.cap(self.model.config)
+
+    @property
+    def reach(self) -> int:
+        """How many tokens the model reads in one sequence."""
+        return architecture.reach(self.model.config)
 
     @property
     def trunk(self) -> Callable[..., Any]:
@@ -162,7 +171,7 @@ class CausalLM:
             with self.runtime.autocast(), self.recomputing():
                 states = self.hidden(laid)
             hidden = states.flatten(0, 1).index_select(0, self.tensor(laid.source))  # [M, D]
-            dist = Vocabulary(hidden[:, None], self.head)
+            dist = Vocabulary(hidden[:, None], self.head, self.cap)
             yield Prediction(dist, self.tensor(laid.code)[:, None], None, self.tensor(laid.owner))
 
     @torch.inference_mode()
@@ -172,13 +181,14 @@ class CausalLM:
         Pairs are token ids, at least one each; what they share is read once.
         """
         owner, nats, likeliest = [], [], []
-        for wood in woods(pairs, self.model.config.max_position_embeddings, self.runtime.micro_batch):
+        for wood in woods(pairs, self.reach, self.runtime.micro_batch):
             with self.runtime.autocast():
-                keys = Prefix(self.trunk, self.tensor(wood.header)) if len(wood.header) else None
+                keys = self.prefix(wood.header) if len(wood.header) else None
                 for laid in wood.parts:
                     hidden = self.hidden(laid, keys).flatten(0, 1)  # [B · L, D]
                     rows, each = np.unique(laid.source, return_inverse=True)  # [R], [M]
-                    told, top = scored(hidden[self.tensor(rows)], self.head, self.tensor(each), self.tensor(laid.code))
+                    states = hidden[self.tensor(rows)]
+                    told, top = scored(states, self.head, self.tensor(each), self.tensor(laid.code), self.cap)
                     owner.append(laid.owner)
                     nats.append(told.cpu().numpy())
                     likeliest.append(top.cpu().numpy())
@@ -186,10 +196,19 @@ class CausalLM:
             return []
         return gathered(np.concatenate(owner), np.concatenate(nats), np.concatenate(likeliest), len(pairs))
 
+    def prefix(self, header: np.ndarray) -> Prefix:
+        """The keys of the tokens [S] that all rows of many batches begin with."""
+        mask = architecture.causal(self.model.config, self.head, len(header))
+        return Prefix(self.trunk, self.tensor(header), mask)
+
     def parts(self, episodes: Episodes) -> list[list[Pack]]:
         """The packs of each micro-batch."""
         budget = self.runtime.micro_batch
-        packs = packed(self.chat.talks(episodes.turns, len(episodes)), budget)
+        talks = self.chat.talks(episodes.turns, len(episodes))
+        longest = max((len(talk.opening) + len(talk.tail) - 1 for talk in talks), default=0)
+        if longest > self.reach:
+            raise Refused(f"an episode has {longest} tokens, and the model reads {self.reach}; leave such items out")
+        packs = packed(talks, budget)
         return [packs[part] for part in batches([len(pack) for pack in packs], budget)]
 
     @contextmanager
@@ -208,17 +227,20 @@ class CausalLM:
         """The last hidden states [B, L, D] of a batch of packs, or of trees that all go on from a prefix."""
         ids = self.tensor(laid.ids)
         if not laid.forks and prefix is None:  # one tail a prompt: plain causal attention
-            return self.trunk(input_ids=ids, use_cache=False).last_hidden_state
+            mask = architecture.causal(self.model.config, self.head, ids.shape[1])
+            return self.trunk(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         column = torch.arange(ids.shape[1], device=ids.device)
         own = column[:, None] < self.tensor(laid.until)[:, None]  # [B, L, L]
         hole = ~own.tril_()
         mask = torch.zeros_like(hole, dtype=self.head.dtype).masked_fill_(hole, -math.inf)[:, None]
+        position = keys = self.tensor(laid.position)  # [B, L]
         if prefix is not None:
             mask = F.pad(mask, (prefix.length, 0))
+            keys = torch.cat([torch.arange(prefix.length, device=ids.device).expand(len(ids), -1), keys], 1)
         return self.trunk(
             input_ids=ids,
-            attention_mask=mask,
-            position_ids=self.tensor(laid.position),
+            attention_mask=architecture.masks(self.model.config, mask, position, keys, int(laid.position.max()) + 1),
+            position_ids=position,
             past_key_values=prefix,
             use_cache=prefix is not None,
         ).last_hidden_state
@@ -263,7 +285,7 @@ class CausalLM:
         token = torch.zeros(1, 1, dtype=torch.int64, device=self.runtime.device)
         with self.runtime.autocast(), self.recomputing():
             states = self.trunk(input_ids=token, use_cache=False).last_hidden_state
-        return 0.0 * Vocabulary(states, self.head).log_prob(token).sum()
+        return 0.0 * Vocabulary(states, self.head, self.cap).log_prob(token).sum()
 
     # --- weights
 

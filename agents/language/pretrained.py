@@ -7,7 +7,7 @@ from razorbench.harness.learn.runtime import AUTO, Runtime
 
 
 def pretrained(seed: int = 0, *, folder: Path, prompt: str = "", limit: int = 512, runtime: Runtime = AUTO) -> CausalLM:
-    """The model in `folder`, as transformers saves one: Llama, Qwen2 or Qwen3, tuned to chat. Nothing is random.
+    """The chat model in `folder`, as transformers saves one: any of `architecture.ARCHITECTURES`. Nothing is random.
 
     A reply has at most `limit` tokens; `prompt` is what the system says before a question.
     """

@@ -14,19 +14,22 @@ WHOLE = 2**25
 
 
 class Vocabulary(Distribution):
-    """Softmax over `head` [V, D] at hidden states [N, T, D]: a Categorical of batch shape [N, T] over V tokens."""
+    """Softmax over `head` [V, D] at hidden states [N, T, D]: a Categorical of batch shape [N, T] over V tokens.
 
-    def __init__(self, hidden: Tensor, head: Tensor):
+    With a `cap` the logits are cap · tanh(logit / cap), as in Gemma 2.
+    """
+
+    def __init__(self, hidden: Tensor, head: Tensor, cap: float | None = None):
         """Nothing is computed until it is asked for."""
         super().__init__(hidden.shape[:-1], validate_args=False)
-        self.hidden, self.head = hidden, head
+        self.hidden, self.head, self.cap = hidden, head, cap
         self.differentiable = torch.is_grad_enabled()
 
     @cached_property
     def logits(self) -> Tensor:
         """Log-probabilities [N, T, V] of every token, all at once: for small vocabularies."""
         with torch.set_grad_enabled(self.differentiable):  # they are kept, whoever asks first
-            return log_softmax(self.hidden, self.head)
+            return log_softmax(self.hidden, self.head, self.cap)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of the tokens [N, T], nats."""
@@ -38,19 +41,20 @@ class Vocabulary(Distribution):
             return in_chunks(lambda logits: logits.topk(min(k, logits.shape[-1])).values, [self])
 
 
-def logits_of(hidden: Tensor, head: Tensor) -> Tensor:
-    """Logits [..., V] of the head's tokens, multiplied and summed in single precision or better.
+def logits_of(hidden: Tensor, head: Tensor, cap: float | None = None) -> Tensor:
+    """Logits [..., V] of the head's tokens, capped if asked, multiplied and summed in single precision or better.
 
     Whatever the weights are kept in: products that are rounded to bf16 make a KL of 2e-4 nats a token of nothing.
     """
     precise = torch.promote_types(torch.promote_types(hidden.dtype, head.dtype), torch.float32)
     with torch.autocast(hidden.device.type, enabled=False):
-        return hidden.to(precise) @ head.to(precise).T
+        logits = hidden.to(precise) @ head.to(precise).T
+        return cap * (logits / cap).tanh() if cap else logits
 
 
-def log_softmax(hidden: Tensor, head: Tensor) -> Tensor:
+def log_softmax(hidden: Tensor, head: Tensor, cap: float | None = None) -> Tensor:
     """Log-probabilities [..., V] of the head's tokens, in single precision or better."""
-    return logits_of(hidden, head).log_softmax(-1)
+    return logits_of(hidden, head, cap).log_softmax(-1)
 
 
 def in_chunks(what: Callable[..., Tensor], dists: list[Vocabulary], *columns: Tensor) -> Tensor:
@@ -65,7 +69,7 @@ def in_chunks(what: Callable[..., Tensor], dists: list[Vocabulary], *columns: Te
 
     def chunk(*tensors: Tensor) -> Tensor:
         hidden, rest = tensors[: len(dists)], tensors[len(dists) :]
-        return what(*(log_softmax(h, dist.head) for h, dist in zip(hidden, dists, strict=True)), *rest)
+        return what(*(log_softmax(h, dist.head, dist.cap) for h, dist in zip(hidden, dists, strict=True)), *rest)
 
     rows = max(1, WHOLE // v)
     split = [tensor.flatten(0, 1).split(rows) for tensor in (*(dist.hidden for dist in dists), *columns)]
@@ -109,7 +113,7 @@ def kl(p: Distribution, q: Distribution) -> Tensor:
 def rows(dist: Distribution, index: Tensor) -> Distribution:
     """The distributions of rows `index` [k] of a batch [N, T]."""
     if isinstance(dist, Vocabulary):
-        return Vocabulary(dist.hidden[index], dist.head)
+        return Vocabulary(dist.hidden[index], dist.head, dist.cap)
     assert isinstance(dist, Categorical), "only distributions over an alphabet are taken apart"
     return Categorical(logits=dist.logits[index], validate_args=False)
 
@@ -117,7 +121,7 @@ def rows(dist: Distribution, index: Tensor) -> Distribution:
 def joined(dists: Sequence[Distribution]) -> Distribution:
     """Batches [Nᵢ, T] of one kind as one, [ΣNᵢ, T]."""
     if isinstance(dists[0], Vocabulary):
-        return Vocabulary(torch.cat([dist.hidden for dist in dists]), dists[0].head)  # type: ignore[attr-defined]
+        return Vocabulary(torch.cat([dist.hidden for dist in dists]), dists[0].head, dists[0].cap)  # type: ignore[attr-defined]
     return Categorical(logits=torch.cat([dist.logits for dist in dists]), validate_args=False)  # type: ignore[attr-defined]
 
 
