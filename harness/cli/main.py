@@ -15,7 +15,7 @@ from razorbench.harness.cli.catalogue import agents, methods, tasks, tracks
 from razorbench.harness.cli.comparing import compare
 from razorbench.harness.cli.home import board, doctor, rebuild, serve
 from razorbench.harness.cli.scoring import demo, score, sweep
-from razorbench.harness.cli.showing import export, film, law, plot, results, show
+from razorbench.harness.cli.showing import conflicts, export, film, law, plot, results, show
 from razorbench.harness.cli.terminal import Failed, err
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.extras import missing
@@ -25,8 +25,8 @@ COMMANDS = {
     f.__name__: f
     for f in (
         tracks, tasks, agents, methods, pretrain, adapt, score, sweep, results, export, show, plot, law, film, rebuild,
-        compare, task, track, doctor, demo, board, submit, worker, queue, verify, retract, hide, unhide, serve, base,
-        questions,
+        conflicts, compare, task, track, doctor, demo, board, submit, worker, queue, verify, retract, hide, unhide,
+        serve, base, questions,
     )
 }  # fmt: skip
 

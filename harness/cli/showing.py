@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from razorbench.harness.cli.arguments import HOME, Home, Json, Name
+from razorbench.harness.cli import terminal
+from razorbench.harness.cli.arguments import HOME, Computed, Home, Json, Name
 from razorbench.harness.cli.terminal import busy, command, interval, leaderboard, left_out, listing, out, say
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.protocols import Task
+from razorbench.harness.learn.runtime import AUTO
 from razorbench.harness.report.text import number
 from razorbench.harness.tracks.catalogue import TRACKS, find_track, known_track
 from razorbench.submissions.commands import told
@@ -191,6 +193,85 @@ def law(track: Name, *, home: Home = HOME, json: Json = False) -> None:
         return
     shown = [row | {key: number(row[key], ".2f") for key in ("r2", "r2_left_out", "baseline_r2")} for row in rows]
     listing(rows if json else shown, json)
+
+
+def conflicts(
+    track: Name,
+    checkpoint: tyro.conf.Positional[Path | None] = None,
+    *,
+    task: str = "",
+    style: tuple[str, ...] = (),
+    items: int = 256,
+    lowest: float = 0.15,
+    out: Path | None = None,
+    runtime: Computed = AUTO,
+    home: Home = HOME,
+    json: Json = False,
+) -> None:
+    """Say how much of the demonstrations a model finds unlikely though it is sure there, beside its own rollouts.
+
+    Args:
+        track: Id of the track, or its file.
+        checkpoint: Checkpoint folder; the track's base, if not given.
+        task: Id of one of the track's tasks that has demonstrations; the new one, if not given.
+        style: Styles of demonstrations; all, if not given.
+        items: Training questions to look at, the first ones.
+        lowest: Share of the demonstrations' elements that counts as unlikely, and share where the model counts as sure.
+        out: PNG file to write: probability × entropy of every element.
+        runtime: How the model is computed.
+    """
+    if items < 1 or not 0 < lowest < 1:
+        raise Refused(
+            f"items {items}, lowest {lowest:g} cannot be; give at least one item, and a share between 0 and 1"
+        )
+    if out and out.suffix.lower() != ".png":
+        raise Refused(f"{out} is no name of a picture; give --out a file that ends in .png")
+    chosen = find_track(track, home)
+    from razorbench.harness.core.registry import make
+    from razorbench.harness.learn.checkpoint import read
+    from razorbench.harness.measure import conflicts as measured
+    from razorbench.harness.tracks.bases import base_policy
+
+    asked = task or chosen.new
+    if asked not in (chosen.new, *chosen.prior_tasks) or not isinstance(played := make("task", asked), Task):
+        raise Refused(
+            f"{asked!r} is no task of {chosen.id}; choose one of {', '.join((chosen.new, *chosen.prior_tasks))}"
+        )
+    with busy(f"looking at {asked}"):
+        policy = base_policy(chosen.base, home, chosen.conditions.options, runtime)
+        if checkpoint:
+            policy = policy.copy()
+            policy.load(read(checkpoint).weights)
+        seen = measured.landscapes(policy, played, played.instances("train").first(items), style)
+        thresholds = measured.Thresholds.of(seen[:-1], lowest)
+        if out:
+            from razorbench.harness.report import plots
+
+            who = checkpoint.name if checkpoint else chosen.base.id
+            with plots.plain_text():
+                plots.conflicts_figure(seen, thresholds, f"{who} on {asked}").savefig(out, dpi=150)
+    rows = measured.table(seen, thresholds)
+    if json:
+        cells = [cell for each in seen for cell in measured.cells(each)]
+        print(jsonlib.dumps({"thresholds": asdict(thresholds), "data": rows, "map": cells, "out": out and str(out)}))
+        return
+    listing([percent(row) for row in rows], False)
+    terminal.out.print(
+        f"Confident conflicts: a probability up to {thresholds.probability:.3g} where the entropy is at most "
+        f"{thresholds.entropy:.3g} nats, the lowest {100 * lowest:g} % of the demonstrations' elements in each.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if out:
+        terminal.out.print(f"{out} shows every element.", highlight=False, soft_wrap=True)
+
+
+def percent(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of conflicts as a table shows it: shares in per cent."""
+    share = f"{100 * row['share']:.2f} [{number(100 * row['low'], '.2f')}, {number(100 * row['high'], '.2f')}]"
+    shares = {f"{name} %": f"{100 * row[name]:.1f}" for name in ("unlikely", "sure")}
+    kept = {name: row[name] for name in ("data", "episodes", "elements", "nats", "entropy")}
+    return kept | shares | {"conflicts %": share}
 
 
 def film(

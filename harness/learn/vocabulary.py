@@ -35,6 +35,10 @@ class Vocabulary(Distribution):
         """Log-probability of the tokens [N, T], nats."""
         return in_chunks(lambda logits, code: logits.gather(-1, code[..., None])[..., 0], [self], value)
 
+    def entropy(self) -> Tensor:
+        """Entropy [N, T] nats, exact over the vocabulary."""
+        return in_chunks(lambda logits: torch.special.entr(logits.exp()).sum(-1), [self])
+
     def top(self, k: int) -> Tensor:
         """Log-probabilities [N, T, k] of the k likeliest tokens, without gradient."""
         with torch.no_grad():

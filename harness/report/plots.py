@@ -1,4 +1,4 @@
-"""Three pictures of a track: gain × retention with fronts, forgetting × drift with the law, and training curves.
+"""Pictures of a track: gain × retention with fronts, forgetting × drift with the law, training curves; and conflicts.
 
 The figures are made from data alone and know nothing of files; `figures` reads a store, `draw` writes files, too.
 """
@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -22,6 +23,9 @@ from razorbench.harness.report.text import printable
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import Entry
 from razorbench.harness.store.results import table
+
+if TYPE_CHECKING:  # it loads torch
+    from razorbench.harness.measure.conflicts import Landscape, Thresholds
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -188,6 +192,38 @@ def curves_figure(entries: Sequence[Entry], curve: Rows) -> Figure:
     return _finish(figure, about if picked else "")
 
 
+def conflicts_figure(landscapes: Sequence["Landscape"], thresholds: "Thresholds", title: str) -> Figure:
+    """What a policy makes of each element of several data sets: its probability × the policy's entropy there.
+
+    As in arXiv 2601.02151, figure 1, but that both axes are logarithmic; the corner of the confident conflicts is
+    framed, and its share told.
+    """
+    figure, axes = _sheet(1, len(landscapes), 4.4, sharey=True)
+    x, y = ([_log10(getattr(each, name)) for each in landscapes] for name in ("probability", "entropy"))
+    limit = float(_log10(thresholds.probability)), float(_log10(thresholds.entropy))
+    least = [min(limit[i], *map(np.min, z)) - 0.5 for i, z in enumerate((x, y))]
+    edges = [np.linspace(low, max(low + 1, *map(np.max, z)), 51) for low, z in zip(least, (x, y), strict=True)]
+    shares = [np.histogram2d(*each, edges)[0].T / len(each[0]) for each in zip(x, y, strict=True)]
+    norm = LogNorm(min(share[share > 0].min() for share in shares), max(share.max() for share in shares))
+    for ax, each, share in zip(axes.flat, landscapes, shares, strict=True):
+        mesh = ax.pcolormesh(*edges, np.ma.masked_equal(share, 0), norm=norm, rasterized=True)
+        ax.plot([edges[0][0], limit[0], limit[0]], [limit[1], limit[1], edges[1][0]], color=COLORS[1], lw=1.6, ls="--")
+        conflicts = 100 * float(thresholds.conflicts(each).mean())
+        ax.set_title(f"{printable(each.name)}\nconflicts: {conflicts:.2f} %", loc="left", fontsize=10)
+        ax.set_xlabel("probability (log₁₀)")
+    axes.flat[0].set_ylabel("entropy (log₁₀ nats)")
+    figure.colorbar(mesh, ax=axes.ravel().tolist(), label="share of elements", format="{x:.0e}")  # type: ignore
+    figure.suptitle(f"{title}: what stands there, and how sure the policy is", x=0.01, ha="left")
+    about = f"Elements: {', '.join(f'{len(each.entropy):,}' for each in landscapes)}. Framed: confident conflicts, "
+    about += f"probability up to {thresholds.probability:.3g}, entropy up to {thresholds.entropy:.3g} nats."
+    return _finish(figure, about)
+
+
+def _log10(x: Any) -> np.ndarray:
+    """log₁₀ of a probability or an entropy, of the least that is drawn at least."""
+    return np.log10(np.maximum(x, 1e-12))
+
+
 def chosen(entries: Sequence[Entry]) -> dict[str, Entry]:
     """Method → its entry that retains most among those within `NEAR_BEST` of its best gain."""
     # Unlike a quantile, a bar relative to the best does not move when more weak settings are tried.
@@ -225,10 +261,10 @@ def _interval(estimates: Sequence[Estimate]) -> np.ndarray:
     return np.where(np.isnan(rows), rows[0], rows)
 
 
-def _sheet(rows: int = 1, columns: int = 1, height: float = 6.5) -> tuple[Figure, Any]:
+def _sheet(rows: int = 1, columns: int = 1, height: float = 6.5, sharey: bool = False) -> tuple[Figure, Any]:
     """A figure and its axes `[rows, columns]`."""
     figure = Figure(figsize=(10.5, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
-    axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False)
     for ax in axes.flat:
         ax.grid(alpha=0.25)
         ax.spines[["top", "right"]].set_visible(False)
