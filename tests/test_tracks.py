@@ -17,6 +17,7 @@ from razorbench.harness.store.database import Store
 from razorbench.harness.tracks import catalogue, files
 from razorbench.harness.tracks.catalogue import OURS, TRACKS, add_track, find_track, known_track, table_key
 from razorbench.harness.tracks.spec import Conditions
+from razorbench.harness.tracks.suites import SUITES
 from tests.toys import SPELLING
 
 DIGESTS = {
@@ -106,7 +107,10 @@ def test_a_base_may_stand_in_the_file(written):
         "no priors": (('skills = ["mini-sorting-v1", "mini-form-v1"]', ""), "names no prior task"),
         "a prior that is new": (('"mini-sorting-v1"', '"mini-math-v1"'), "names a task twice"),
         "a prior twice": (('"mini-sorting-v1"', '"mini-form-v1"'), "names a task twice"),
-        "priors that are no list": (('["mini-sorting-v1", "mini-form-v1"]', '"mini-form-v1"'), "a list of task ids"),
+        "priors that are no list": (
+            ('["mini-sorting-v1", "mini-form-v1"]', '"mini-form-v1"'),
+            "a list of task ids, or the name of a suite: unknown suite 'mini-form-v1'; choose from paper",
+        ),
         "rates that are no list": (("dr-grpo = [3e-4]", "dr-grpo = 3e-4"), "a list of learning rates"),
         "settings that cannot be": (("batch = 16", "batch = 0"), r"\[settings\]: batch 0 cannot be"),
         "conditions that cannot be": (("samples = 1 ", "samples = 2 "), "at temperature 0 all 2 answers are the same"),
@@ -118,6 +122,14 @@ def test_a_slip_is_told_in_a_sentence(written, change, sentence):
     with pytest.raises(Refused, match=sentence) as refused:
         find_track(str(written(change)))
     assert "mine-v1" in str(refused.value) or "base" in str(refused.value)
+
+
+def test_priors_may_be_a_suite_by_name(written):
+    track = find_track(str(written(('["mini-sorting-v1", "mini-form-v1"]', '"paper"'))))
+    assert track.priors == {"skills": SUITES["paper"]}
+    assert [task.partition("?")[0].removeprefix("lm-eval/") for task in track.prior_tasks] == [
+        *("hellaswag", "truthfulqa_mc2", "mmlu", "ifeval", "winogrande", "humaneval")
+    ]
 
 
 def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path):

@@ -29,10 +29,13 @@ def tracks(*, home: Home = HOME, json: Json = False) -> None:
 
 
 def tasks(*, home: Home = HOME, json: Json = False) -> None:
-    """List the registered tasks with their cards."""
+    """List the registered tasks with their cards, and the suites of prior tasks."""
     from razorbench.harness.core.registry import find, ids
+    from razorbench.harness.tracks.suites import SUITES
 
     listing([{"task": id, **asdict(find("task", id).card)} for id in ids("task")], json, ("task", "asks", "chance"))
+    if not json:
+        listing([{"suite": name, "prior tasks": ids} for name, ids in SUITES.items()], json)
 
 
 def agents(*, home: Home = HOME, json: Json = False) -> None:

@@ -207,7 +207,7 @@ def unknown(kind: str, id: str, known: list[str]) -> str:
     """The sentence for an id that nobody knows: near misses first, else where to look."""
     stem = re.sub(r"-v\d+$", "", id)
     near = [other for other in known if re.sub(r"-v\d+$", "", other) == stem] or get_close_matches(id, known, n=3)
-    listed = kind not in ("setting", "base", "measure", "executor")
+    listed = kind not in ("setting", "base", "measure", "executor", "suite")
     where = f"`razorbench {kind}s` lists what there is" if listed else f"choose from {', '.join(known)}"
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else where
     return f"unknown {kind} {id!r}; {hint}"

@@ -14,6 +14,7 @@ from razorbench.harness.core.registry import check_id
 from razorbench.harness.learn.settings import Settings, lasting
 from razorbench.harness.tracks.origins import ORIGINS, Folder, Hub, Wheel
 from razorbench.harness.tracks.spec import Base, Conditions, Track, unusual
+from razorbench.harness.tracks.suites import suite
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ def read_track(path: Path, find_base: Callable[[str], Base]) -> Track:
         raise Refused(f"{path}: base should be the id of a base, or a table [base], not {base!r}")
     for name, kind in (("settings", Settings), ("conditions", Conditions)):
         table[name] = filled(kind, table.get(name, {}), f"{path}, [{name}]")
-    table["priors"] = {suite: strings(ids, f"{path}, [priors] {suite}") for suite, ids in listed(table, "priors", path)}
+    table["priors"] = {name: tasks(said, f"{path}, [priors] {name}") for name, said in listed(table, "priors", path)}
     table["demo"] = {
         method: numbers(rates, f"{path}, [demo] {method}") for method, rates in listed(table, "demo", path)
     }
@@ -176,8 +177,13 @@ def listed(table: Mapping[str, Any], name: str, path: Path) -> Any:
     return inner.items()
 
 
-def strings(value: Any, where: str) -> tuple[str, ...]:
-    """A list of texts."""
+def tasks(value: Any, where: str) -> tuple[str, ...]:
+    """A list of task ids, or those of the suite that is named."""
+    if isinstance(value, str):
+        try:
+            return suite(value)
+        except Refused as error:
+            raise Refused(f"{where} should be a list of task ids, or the name of a suite: {error}") from None
     if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
         raise Refused(f"{where} should be a list of task ids, not {value!r}")
     return tuple(value)
