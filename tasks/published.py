@@ -1,5 +1,6 @@
 """Published data sets: from the data folder, else from the hub at a pinned revision; checked by content either way."""
 
+import csv
 import json
 import logging
 import os
@@ -34,7 +35,7 @@ class Published:
     """Rows that somebody published, and where they are to be had."""
 
     path: str
-    """In the data folder: JSON lines, or a JSON list where it ends in .json."""
+    """In the data folder: JSON lines, a JSON list where it ends in .json, or a folder of CSV files."""
     origin: str
     """Repository, commit and file, in words."""
     sha256: str
@@ -77,13 +78,23 @@ def rows(published: Published) -> list[Any]:
 
 
 def parsed(file: Path) -> list[Any]:
-    """The rows of a file of JSON lines, of a JSON list, or of Parquet."""
+    """The rows of a file of JSON lines, of a JSON list, or of Parquet; of a folder of CSV files, by name, each row
+    after the name of its file.
+    """
+    if file.is_dir():
+        return [[path.stem, *row] for path in sorted(file.glob("*.csv")) for row in csv_rows(path)]
     if file.suffix == ".parquet":
         from pyarrow import parquet
 
         return parquet.read_table(file).to_pylist()
     text = file.read_text(encoding="utf-8")
     return json.loads(text) if file.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line]
+
+
+def csv_rows(path: Path) -> list[list[str]]:
+    """The rows of a CSV file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
 
 
 def chosen(row: Any, columns: tuple[str, ...]) -> Any:

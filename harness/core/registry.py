@@ -30,6 +30,8 @@ OURS: dict[str, dict[str, str]] = {
         "sciknoweval-chemistry-direct-v1": "razorbench.tasks.sciknoweval:ChemistryDirect",
         "toolalpaca-strict-v1": "razorbench.tasks.toolalpaca:Strict",
         "toolalpaca-published-v1": "razorbench.tasks.toolalpaca:AsPublished",
+        "ifeval-v1": "razorbench.tasks.ifeval:IFEval",
+        "mmlu-v1": "razorbench.tasks.mmlu:MMLU",
         "countdown-3-v1": "razorbench.tasks.countdown:Countdown3",
         "countdown-4-v1": "razorbench.tasks.countdown:Countdown4",
         "labels-agnews-v1": "razorbench.tasks.labels:AGNews",
