@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from razorbench import Observation, Refused
-from razorbench.harness.core.questions import conversations, fingerprints, of, of_array, of_text
+from razorbench.harness.core.conversations import conversations
+from razorbench.harness.core.questions import fingerprints, of, of_array, of_text
 from razorbench.harness.core.registry import make
 
 

@@ -118,12 +118,14 @@ def questions(
     Args:
         task: Id of the task.
         items: How many of them; 0: all.
-        style: The expert's style; the task's first, if not given.
+        style: The expert's style; the task's first, if not given; file:PATH for demonstrations of a file.
         split: train or test.
         out: JSON-lines file to write: conversations as lists of messages.
         hashes: File to write: one fingerprint a line, as a submission declares its training data.
     """
-    from razorbench.harness.core import questions as asked
+    from razorbench.harness.core.conversations import conversations
+    from razorbench.harness.core.questions import fingerprints
+    from razorbench.harness.core.recorded import covered
     from razorbench.harness.core.registry import make
 
     made = make("task", task)
@@ -133,12 +135,12 @@ def questions(
         )
     if out is None and hashes is None:
         raise Refused("name a file to write, with --out or --hashes")
-    some = made.instances(split).first(items)
+    some = covered(made, made.instances(split).first(items), style)
     if out:
-        lines = [jsonlib.dumps({"messages": talk}) for talk in asked.conversations(made, some, style)]
+        lines = [jsonlib.dumps({"messages": talk}) for talk in conversations(made, some, style)]
         out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if hashes:
-        hashes.write_text("".join(f"{one}\n" for one in asked.fingerprints(made, some)))
+        hashes.write_text("".join(f"{one}\n" for one in fingerprints(made, some)))
     files = [str(file) for file in (out, hashes) if file]
     row = {"task": task, "items": len(some), "files": files}
     say(row, json, f"{len(some)} questions of {task} are written to {' and '.join(files)}.")
@@ -194,6 +196,10 @@ def adapt(
             tell=lambda report, steps: told_step(progress, line, report, steps),
             engine=engine,
             observe=observe,
+        )
+    if without := made.manifest and made.manifest.provenance.get("without_demonstration"):
+        err.print(
+            f"{without:,} training questions have no demonstration in the file and were left out.", highlight=False
         )
     say({"checkpoint": str(made.folder), "track": chosen.id}, json, f"{out} holds the adapted checkpoint. Score it:")
     if not json:

@@ -13,6 +13,7 @@ from razorbench.harness.cli.adapting import adapt, base, pretrain, questions
 from razorbench.harness.cli.authoring import task, track
 from razorbench.harness.cli.catalogue import agents, methods, tasks, tracks
 from razorbench.harness.cli.comparing import compare
+from razorbench.harness.cli.demonstrating import demonstrations
 from razorbench.harness.cli.home import board, doctor, rebuild, serve
 from razorbench.harness.cli.scoring import demo, score, sweep
 from razorbench.harness.cli.showing import conflicts, export, film, law, plot, results, show
@@ -26,7 +27,7 @@ COMMANDS = {
     for f in (
         tracks, tasks, agents, methods, pretrain, adapt, score, sweep, results, export, show, plot, law, film, rebuild,
         conflicts, compare, task, track, doctor, demo, board, submit, worker, queue, verify, retract, hide, unhide,
-        serve, base, questions,
+        serve, base, questions, demonstrations,
     )
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A task's questions for those who adapt with tools of their own: conversations to learn from, and fingerprints.
+"""A task's questions: what it asks first, and fingerprints of that.
 
 A fingerprint is one hash of what is asked, by which training data are told to have met the evaluation items.
 """
@@ -10,11 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from razorbench.harness.core.columns import row
 from razorbench.harness.core.episodes import Instances, Observation
-from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.protocols import Task
-from razorbench.harness.core.rollout import demonstrations
 
 BATCH = 256
 """Instances that are asked at once."""
@@ -62,31 +59,18 @@ def canonical(value: Any) -> bytes:
     return repr(value).encode()
 
 
-def fingerprints(task: Task, instances: Instances) -> Iterator[str]:
-    """The hash of what each instance asks first."""
+def asked_first(task: Task, instances: Instances) -> Iterator[Observation]:
+    """What each instance asks first."""
     for start in range(0, len(instances), BATCH):
         some = instances.take(np.arange(start, min(start + BATCH, len(instances))))
         playing = task.play(some)
         try:
             seen = next(playing)
-            yield from (of(seen[i]) for i in range(len(seen)))
+            yield from (seen[i] for i in range(len(seen)))
         finally:
             playing.close()
 
 
-def conversations(task: Task, instances: Instances, style: str = "") -> list[list[dict[str, str]]]:
-    """What an expert is asked in words and answers, as lists of messages with `role` and `content`.
-
-    Refused if the task has no expert or no such style, or asks otherwise than in words.
-    """
-    talks: list[list[dict[str, str]]] = [[] for _ in range(len(instances))]
-    for turn in demonstrations(task, instances, style).turns:
-        for at, episode in enumerate(turn.rows.tolist()):
-            asked, answer = turn.seen[at], row(turn.done.value, at) if turn.done else None
-            if asked.text is None or not isinstance(answer, str):
-                raise Refused(
-                    f"{type(task).__name__} does not ask in words; write its fingerprints with --hashes alone"
-                )
-            talks[episode].append({"role": asked.role, "content": asked.text})
-            talks[episode].append({"role": "assistant", "content": str(answer)})
-    return talks
+def fingerprints(task: Task, instances: Instances) -> Iterator[str]:
+    """The hash of what each instance asks first."""
+    return map(of, asked_first(task, instances))

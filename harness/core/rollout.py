@@ -13,6 +13,7 @@ from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.keeping import Keep, everything
 from razorbench.harness.core.protocols import Agent, Bounded, Expert, Guessable, Memoryless, Task
 from razorbench.harness.core.randomness import mix, occurrence
+from razorbench.harness.core.recorded import covered, path_of, read
 
 AT_ONCE = 2048
 """Episodes that are played at once, where there may be any number of them: many times the lanes of a machine."""
@@ -201,9 +202,17 @@ class Guesser:
 
 
 def demonstrations(task: Task, instances: Instances, style: str = "", *, seed: int = 0) -> Episodes:
-    """Episodes of the task's expert in `style` ("": the first), with the rewards they earn and no codes yet."""
+    """Episodes of the task's expert in `style` ("": the first), with the rewards they earn and no codes yet.
+
+    A style `file:PATH` is those of a file, as `razorbench demonstrations` writes it: of the instances that it has.
+    """
+    if path := path_of(style):
+        return rollout(read(task, path), task, covered(task, instances, style), seed=seed)
     if not isinstance(task, Expert):
-        raise Refused(f"{type(task).__name__} has no demonstrations; choose a method that learns from its own rollouts")
+        raise Refused(
+            f"{type(task).__name__} has no demonstrations; choose a method that learns from its own rollouts, or give "
+            "a file of demonstrations as style file:PATH"
+        )
     style = style or task.styles[0]
     if style not in task.styles:
         raise Refused(f"unknown style {style!r} of demonstrations; choose one of {', '.join(task.styles)}")

@@ -14,6 +14,7 @@ from razorbench.harness.core.episodes import Episodes, Instances
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.protocols import Agent, Task
 from razorbench.harness.core.randomness import mix
+from razorbench.harness.core.recorded import covered
 from razorbench.harness.core.rollout import rollout
 from razorbench.harness.learn.checkpoint import Report
 from razorbench.harness.learn.elements import Elements
@@ -78,7 +79,11 @@ class Adaptation:
             raise Refused(
                 f"a group of {settings.group} has no other answer to compare with, so nothing would be learned"
             )
-        instances = task.instances("train").first(settings.examples)
+        instances = every = task.instances("train").first(settings.examples)
+        if "style" in method.reads:
+            instances = covered(task, every, settings.style)
+        self.without = len(every) - len(instances)
+        """Training instances that are left out, because a file of demonstrations has none of them."""
         self.method, self.settings, self.engine, self.step = method, settings, engine, 0
         self.cap = settings.importance_cap if method.on_policy else 0.0
         self.steps = total_steps(settings, len(instances))

@@ -60,7 +60,7 @@ class Settings:
     top_k: int = 20
     """Alternatives whose entropy gates EAFT (K)."""
     style: str = ""
-    """Style of the demonstrations; empty: the task's first."""
+    """Style of the demonstrations; empty: the task's first; file:PATH: those that `razorbench demonstrations` wrote."""
     teacher: str = ""
     """Checkpoint folder of the adapted teacher, for distillation."""
     max_grad_norm: float = 1.0
@@ -111,10 +111,11 @@ def explained() -> dict[str, str]:
 def lasting(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings by which a run is known: one of `ADDED` that is at its old value is left out, so ids stay.
 
-    A teacher is known by the digest of its weights (`teacher_sha256`), wherever they lie.
+    A teacher is known by the digest of its weights (`teacher_sha256`), wherever they lie, and a file of demonstrations
+    by that of its content (`style_sha256`).
     """
-    path = {"teacher"} if "teacher_sha256" in settings else set()
-    return {name: value for name, value in settings.items() if name not in path and ADDED.get(name, ...) != value}
+    paths = {name for name in ("teacher", "style") if f"{name}_sha256" in settings}
+    return {name: value for name, value in settings.items() if name not in paths and ADDED.get(name, ...) != value}
 
 
 def variant(method: str, settings: Mapping[str, Any], usual: "Settings | None" = None) -> str:
@@ -124,4 +125,6 @@ def variant(method: str, settings: Mapping[str, Any], usual: "Settings | None" =
     """
     usual = usual or Settings()
     named = {name: settings.get(name, getattr(usual, name)) for name in OBJECTIVE}
+    if digest := settings.get("style_sha256"):
+        named["style"] = f"file:{digest[:8]}"
     return " ".join([method, *(f"{name} {value}" for name, value in named.items() if value != getattr(usual, name))])

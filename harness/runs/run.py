@@ -17,6 +17,7 @@ import numpy as np
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.locks import alone
 from razorbench.harness.core.protocols import Task
+from razorbench.harness.core.recorded import digest_of, path_of
 from razorbench.harness.learn import checkpoint as checkpoints
 from razorbench.harness.learn.checkpoint import ADAPTERS, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest, Report
 from razorbench.harness.learn.engine import LOCAL, Engine, first_does
@@ -70,10 +71,14 @@ class Spec:
 
     @property
     def told(self) -> dict[str, Any]:
-        """The settings as a record tells them: a teacher by the digest of its weights, beside its folder."""
+        """The settings as a record tells them: a teacher by the digest of its weights, beside its folder; and a file of
+        demonstrations by its own.
+        """
         told = asdict(self.settings)
         if self.settings.teacher:
             told["teacher_sha256"] = weights_sha256(checkpoints.read(Path(self.settings.teacher)).weights)
+        if path := path_of(self.settings.style):
+            told["style_sha256"] = digest_of(path)
         return told
 
     def label(self, track_settings: Settings) -> str:
@@ -182,7 +187,8 @@ def adapt_into(
                 saved = time.monotonic()
             if tell:
                 tell(report, adaptation.steps)
-    done = replace(manifest, steps=adaptation.steps, cost=cost(reports))
+    lacking = {"without_demonstration": adaptation.without} if path_of(spec.settings.style) else {}
+    done = replace(manifest, steps=adaptation.steps, cost=cost(reports), provenance={**manifest.provenance, **lacking})
 
     def finish() -> None:
         write_curve(folder, reports)

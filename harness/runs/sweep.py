@@ -4,6 +4,7 @@ run.
 
 import json
 import os
+import re
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -54,7 +55,7 @@ def plan(track: Track, methods: Sequence[str], grid: Sequence[str], seeds: Seque
     specs = []
     for seed in seeds:
         for method in methods:
-            name, *own = method.split(":")
+            name, *own = re.split("(?<!style=file):", method)
             for point in product(*axes):
                 changes = {k: parsed(k, v) for k, v in [*point, *map(assignment, own)]}
                 specs.append(Spec(name, settings_for(track, **changes), seed))

@@ -22,7 +22,7 @@ def changed(track: str, settings: Mapping[str, object], home: Path | None = None
     """The settings of a run that are not its track's."""
     here = known_track(track, home)
     usual = vars(here.settings) if here else {}
-    told = {name: value for name, value in settings.items() if name != "teacher_sha256"}  # that is no setting
+    told = {name: value for name, value in settings.items() if not name.endswith("_sha256")}  # no setting
     return {name: value for name, value in told.items() if name not in usual or usual[name] != value}
 
 

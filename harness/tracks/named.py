@@ -1,0 +1,58 @@
+"""A policy by what people call it: a base's id, a folder, a checkpoint of a track, a repository on the hub."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from re import fullmatch
+from typing import Any
+
+from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.registry import known
+from razorbench.harness.learn import checkpoint as checkpoints
+from razorbench.harness.learn.policy import Policy
+from razorbench.harness.learn.runtime import AUTO, Runtime
+from razorbench.harness.tracks.bases import base_policy, policy_digest
+from razorbench.harness.tracks.catalogue import find_base, find_track
+from razorbench.harness.tracks.origins import Folder, Hub, content_digest
+from razorbench.harness.tracks.spec import Base
+
+LANGUAGE = "causal-lm-v1"
+"""The agent that reads a folder of transformers."""
+
+
+def named_policy(
+    name: str, home: Path, options: Mapping[str, Any] | None = None, runtime: Runtime = AUTO
+) -> tuple[Policy, str]:
+    """The policy of that name and the id of its base; `options` are for its agent's factory.
+
+    A folder with checkpoint.json is an adaptation of that track's base; any other one is a model that transformers has
+    saved; `owner/name@commit` is one on the hub. Refuses what is none of these.
+    """
+    folder = Path(name)
+    if (folder / checkpoints.MANIFEST).is_file():
+        made = checkpoints.read(folder)
+        assert made.manifest is not None
+        base = find_track(made.manifest.track, home).base
+        policy = base_policy(base, home, options, runtime)
+        if made.manifest.base not in ("", policy_digest(policy)):
+            raise Refused(f"{folder} was adapted from another base than {base.id} is here; give the --home it is of")
+        policy = policy.copy()
+        policy.load(made.weights)
+        return policy, base.id
+    base = base_of(name)
+    return base_policy(base, home, options, runtime), base.id
+
+
+def base_of(name: str) -> Base:
+    """The base that a name stands for: an id, a folder of transformers, a repository on the hub at a commit."""
+    folder, hub = Path(name), fullmatch(r"([\w.-]+/[\w.-]+)@(\w+)", name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise Refused(f"{folder} has no config.json; name a folder that transformers has saved, or a checkpoint")
+        return Base(folder.resolve().name, LANGUAGE, origin=Folder(str(folder.resolve()), content_digest(folder)))
+    if hub:
+        return Base(hub[1].replace("/", "-"), LANGUAGE, origin=Hub(*hub.groups()))
+    if "/" in name and not known("base", name):
+        raise Refused(
+            f"{name} is no folder here; name one, a base's id, or a repository on the hub as OWNER/NAME@COMMIT"
+        )
+    return find_base(name)
