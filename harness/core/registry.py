@@ -32,6 +32,7 @@ OURS: dict[str, dict[str, str]] = {
         "toolalpaca-published-v1": "razorbench.tasks.toolalpaca:AsPublished",
         "ifeval-v1": "razorbench.tasks.ifeval:IFEval",
         "mmlu-v1": "razorbench.tasks.mmlu:MMLU",
+        "toolalpaca-dialogue-v1": "razorbench.tasks.toolalpaca_dialogue:Dialogue",
         "countdown-3-v1": "razorbench.tasks.countdown:Countdown3",
         "countdown-4-v1": "razorbench.tasks.countdown:Countdown4",
         "labels-agnews-v1": "razorbench.tasks.labels:AGNews",
