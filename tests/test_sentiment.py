@@ -60,6 +60,7 @@ def test_what_stands_before_the_word_does_not_matter_but_for_the_form(data):
     labels = some.data["label"]
     played = rollout(Says([f"It is {label}" for label in labels]), task, some)
     assert played.reward.mean() == 1
+    assert played.outcome is not None
     assert np.mean(played.outcome.metrics["well_formed"]) == 1
     assert rollout(Says([f"It is {label}" for label in labels]), form, some).reward.sum() == 0
     others = ["Good" if label == "Bad" else "Bad" for label in labels]

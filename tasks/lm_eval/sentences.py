@@ -32,13 +32,13 @@ FILES = {
 @contextmanager
 def sentences_from_wheel() -> Iterator[None]:
     """Within it, what asks nltk to download this model gets that of the wheel; without a network as it was before."""
-    ask = nltk.download
+    ask: Any = nltk.download
 
     def download(name: str, *rest: Any, **how: Any) -> bool:
         if name != NAME:
             return ask(name, *rest, **how)
         try:
-            unpack(Path(Downloader().default_download_dir()))  # where nltk itself would put it
+            unpack(Path(str(Downloader().default_download_dir())))  # where nltk itself would put it
         except (Refused, OSError):
             return ask(name, *rest, **how)
         return True
