@@ -108,7 +108,9 @@ STUDIES: dict[str, Study] = {
         ),
     ),
     "mini-robot-air-v2": ROBOT,
-    "smollm2-sentiment-v1": Study((), (), (60, 70), own=find_track("smollm2-sentiment-v1").demo),
+    "smollm2-sentiment-v1": Study(
+        (), (3e-5,), (60, 70), further=("dr-grpo",), own=find_track("smollm2-sentiment-v1").demo
+    ),
     "mini-robot-air-last-v1": replace(ROBOT, competitors=(ROBOT.competitors[0], ROBOT.competitors[2], "reinforce")),
 }
 
