@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from random import Random
 from typing import Any
@@ -192,8 +193,9 @@ class IFEval:
         return [WORDS[int(len(WORDS) * u)] for u in asked.uniform(1)[:, 0]]
 
 
+@cache
 def ours() -> list[tuple[str, list[Constraint]]]:
-    """The first `TRAIN` training prompts, each once."""
+    """The first `TRAIN` training prompts, each once; they are shared, so nobody may change them."""
     made: dict[str, list[Constraint]] = {}
     for number in count():
         text, constraints = prompt(Random(f"ifeval {number}"))

@@ -1,6 +1,7 @@
 """MMLU as a target: four choices of 57 subjects, answered by the letter alone."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from functools import cache
 from zlib import crc32
 
 from razorbench import Asked, Card, Instance, Instances, Observation, Outcome, each
@@ -40,7 +41,7 @@ class MMLU:
 
     def instances(self, split: str) -> Instances:
         """The published questions, subject by subject, each once."""
-        pairs = list(split_of(split))
+        pairs = split_of(split)
         return Instances(
             numbered(split, len(pairs)),
             {"question": [text for text, _ in pairs], "letter": [letter for _, letter in pairs]},
@@ -62,16 +63,16 @@ class MMLU:
         return [LETTERS[int(4 * u)] for u in asked.uniform(1)[:, 0]]
 
 
-def split_of(split: str) -> Iterator[Question]:
+@cache
+def split_of(split: str) -> list[Question]:
     """The questions of a split. A text belongs to one, whatever its choices; one of the same choices comes once."""
-    met = set[str]()
+    made: dict[str, str] = {}
     for row in rows(TEST) if split == "test" else [*rows(DEV), *rows(TEST)]:
         subject, question, *choices, letter = row
         tested = crc32(" ".join(question.split()).encode()) % 5 == 0
-        text = asked(subject, question, choices)
-        if tested == (split == "test") and text not in met:
-            met.add(text)
-            yield text, letter
+        if tested == (split == "test"):
+            made.setdefault(asked(subject, question, choices), letter)
+    return [*made.items()]
 
 
 def asked(subject: str, question: str, choices: list[str]) -> str:

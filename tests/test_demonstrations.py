@@ -151,6 +151,7 @@ def test_answer_that_was_cut_off_demonstrates_no_end(tmp_path, monkeypatch):
     cut = Says(lambda word, sample, turn: Reply("yes", finished=False) if turn else word[::-1])
     with pytest.raises(Refused, match="none of 4 answers to 2 prompts is right"):
         demonstrate(cut, COUNTS, Twice(), sampling(2, items=2), tmp_path / "f", told=TOLD, provenance={})
+    assert not [*tmp_path.iterdir()]
 
 
 def test_dialogue_is_shown_again_turn_by_turn(tmp_path, monkeypatch):
@@ -165,6 +166,7 @@ def test_dialogue_is_shown_again_turn_by_turn(tmp_path, monkeypatch):
         demonstrations(Twice(), Twice().instances("train"), f"file:{rewritten(tmp_path / 'f', text)}")
 
 
+@pytest.mark.slow
 def test_distance_is_that_of_the_lines_under_the_base(policy, made):
     shown = demonstrations(
         make("task", "mini-math-v1"), make("task", "mini-math-v1").instances("train"), f"file:{made}"
@@ -177,6 +179,7 @@ def test_distance_is_that_of_the_lines_under_the_base(policy, made):
     assert len(shown) == counts["solved"] == len(lines(made))
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_and_the_file_is_the_same(policy, made, tmp_path, monkeypatch):
     task, out, asked = make("task", "mini-math-v1"), tmp_path / "math.jsonl", []
 
@@ -232,6 +235,7 @@ def test_file_that_lost_lines_or_its_manifest_is_refused(made, tmp_path):
         read(task, file)
 
 
+@pytest.mark.slow
 def test_several_demonstrations_of_a_prompt_are_shown_by_seed(tmp_path):
     task = make("task", "mini-math-v1")
     one = task.instances("train").first(1)
@@ -246,6 +250,7 @@ def test_several_demonstrations_of_a_prompt_are_shown_by_seed(tmp_path):
     assert said[3] == demonstrations(task, one, f"file:{file}", seed=3)[0].actions[0].value
 
 
+@pytest.mark.slow
 def test_prompts_without_demonstration_are_left_out_and_counted(policy, made):
     task, style = make("task", "mini-math-v1"), f"file:{made}"
     ids = [line["id"] for line in lines(made)]
@@ -281,6 +286,7 @@ def test_task_without_expert_is_told_of_files():
         demonstrations(Twice(), Twice().instances("train"))
 
 
+@pytest.mark.slow
 def test_command_line(razorbench, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = "--from mini-lm-v1 --items 12 --samples 2 --out d.jsonl --json".split()

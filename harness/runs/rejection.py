@@ -96,6 +96,7 @@ def demonstrate(
             counted.update(each["counted"])
         lines = [json.dumps(line, ensure_ascii=False) for each in blocks for line in each["lines"]]
         if not lines:
+            shutil.rmtree(work)
             raise Refused(
                 f"none of {counted['drawn']:,} answers to {len(instances):,} prompts is right, so there is nothing to "
                 "demonstrate; take more samples, or an agent that is right at times"
