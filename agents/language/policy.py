@@ -330,6 +330,21 @@ class CausalLM:
         twin.attach(Lora(rank, 2.0 * rank if alpha is None else alpha, tuple(sorted(maps))))
         return twin
 
+    @torch.no_grad()
+    def merged(self, dtype: torch.dtype = torch.float32) -> "CausalLM | None":
+        """A copy in whose weights the adapters are, rounded to `dtype`; it shares all other weights."""
+        if not self.lora:
+            return None
+        twin = self.twin(self.model.parameters())
+        for name in self.lora.modules:
+            adapted: Any = twin.model.get_submodule(name)
+            linear = adapted.get_base_layer()
+            whole = (linear.weight.float() + adapted.get_delta_weight("default").float()).to(dtype)
+            linear.weight = nn.Parameter(whole.to(linear.weight.dtype), requires_grad=False)
+            twin.model.set_submodule(name, linear)
+        twin.lora = None
+        return twin
+
     def attach(self, lora: Lora) -> None:
         """Freeze all weights and put fresh adapters on some maps; what they add is 0 until they are trained."""
         from peft import LoraConfig, inject_adapter_in_model  # only who wants adapters waits for it

@@ -157,6 +157,10 @@ def show_row(row: Mapping[str, Any]) -> None:
     if metrics:
         listing(metrics, False)
     listing(row["drifts"], False, ("direction", "per", "nats", "se", "n", "floor"))
+    for merged in (run["provenance"] or {}).get("merged", ()):
+        how = f"adapters merged in {merged['dtype']}: {merged['nats']:.2g} nats an episode from unmerged ones"
+        said = f"{how}; of {merged['episodes']} greedy answers {100 * merged['answers']:.1f} % are others"
+        out.print(said, highlight=False, soft_wrap=True)
     changed = {k: v for k, v in run["settings"].items() if v not in ("", 0)}
     out.print("settings: " + " ".join(f"{k} {v}" for k, v in changed.items()), highlight=False)
     out.print(f"files: {row['folder']}")

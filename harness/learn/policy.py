@@ -117,6 +117,18 @@ class LowRank(Policy, Protocol):
 
 
 @runtime_checkable
+class Mergeable(Policy, Protocol):
+    """A policy that may have adapters beside its weights, and can add them to these."""
+
+    def merged(self, dtype: torch.dtype = torch.float32) -> Policy | None:
+        """A copy without adapters that computes the same but for rounding; None where there are none.
+
+        What was added to is rounded to `dtype`; all is summed in single precision before.
+        """
+        ...
+
+
+@runtime_checkable
 class Layered(Policy, Protocol):
     """A policy that tells the matrices of its inner layers, which Muon trains, from its other weights."""
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from razorbench.harness.measure.cache import code_digest, kept
 from razorbench.harness.measure.drift import D, Divergence, along, divergence, elements, floor, reverse_kl
 from razorbench.harness.measure.estimate import Estimate
 from razorbench.harness.measure.evaluation import Answers, answered, bare, evaluate, matched, questions
+from razorbench.harness.measure.merging import Merged, merging
 from razorbench.harness.measure.record import SAMPLES, Drift, Point, Score
 from razorbench.harness.tracks.bases import base_policy, policy_digest
 from razorbench.harness.tracks.catalogue import add_track, other_track
@@ -204,9 +205,10 @@ class Bench:
             scores.append(score_row(id, suites.get(id, ""), self.answers[id], adapted, estimates[id], p))
         held = significance.holm(np.array([np.nan if s.p is None else s.p for s in scores]))
         scores = [replace(s, p_holm=float(p)) for s, p in zip(scores, held, strict=True)]
-        forward, drifts = None, []
+        forward, drifts, merged = None, [], []
         if isinstance(agent, Policy):
             forward = self.forward(agent)
+            merged = merging(agent, self.new, self.drift_instances)
             reverse = reverse_kl(self.base, agent, self.new, self.drift_instances)
             drifts = [
                 row
@@ -221,6 +223,7 @@ class Bench:
             self.samples(answers, forward),
             flips,
             time.perf_counter() - started,
+            merged,
         )
 
     def samples(self, adapted: Mapping[str, Answers], forward: Divergence | None) -> dict[str, Any]:
@@ -274,6 +277,8 @@ class Scored:
     answers: list[dict[str, Any]]
     """Rows of `record.ANSWERS`: the flips."""
     seconds: float
+    merged: list[Merged] = field(default_factory=list)
+    """How far the agent is from itself with its adapters merged; empty where it has none."""
 
 
 def score_row(task: str, suite: str, base: Answers, adapted: Answers, e: Estimate, p: float) -> Score:

@@ -346,6 +346,7 @@ def keep(
             "adapted": manifest.provenance,
             "scored": provenance(**how(bench)),
             "parameters": sum(parameter.numel() for parameter in bench.base.parameters()),
+            **({"merged": [asdict(each) for each in scored.merged]} if scored.merged else {}),
             **({"submission": submission} if submission else {}),
         },
         scored_at=datetime.now(UTC).isoformat(timespec="seconds"),
