@@ -10,6 +10,6 @@ for record in (sft, grpo):
     print(
         f"{record.method}: gain {record.gain:+.1f}, retention {record.retention:+.1f}, {record.drifts[0].nats:.2g} nats"
     )
-for task in compare(sft, grpo):
+for task in compare(sft, grpo).changes:
     low, high = task.difference.low, task.difference.high
     print(f"{task.task}: {task.difference.value:+.1f} points [{low:+.1f}, {high:+.1f}], p = {task.p_holm:.2g}")

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from razorbench.harness.core.wheels import download_wheel
     from razorbench.harness.learn.runtime import Runtime
     from razorbench.harness.learn.settings import Settings
-    from razorbench.harness.runs.calls import adapt, compare, score
+    from razorbench.harness.runs.calls import adapt, score
+    from razorbench.harness.runs.comparing import compare
     from razorbench.harness.tracks.catalogue import find_track
     from razorbench.harness.tracks.spec import Base, Conditions, Track
 
@@ -70,7 +71,8 @@ PLACES = {
     "core.wheels": ("download_wheel",),
     "learn.runtime": ("Runtime",),
     "learn.settings": ("Settings",),
-    "runs.calls": ("adapt", "compare", "score"),
+    "runs.calls": ("adapt", "score"),
+    "runs.comparing": ("compare",),
     "tracks.catalogue": ("find_track",),
     "tracks.spec": ("Base", "Conditions", "Track"),
 }

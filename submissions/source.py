@@ -15,7 +15,7 @@ from razorbench.harness.core.questions import fingerprints
 from razorbench.harness.core.registry import make
 from razorbench.harness.learn.checkpoint import MANIFEST
 from razorbench.harness.learn.settings import Settings
-from razorbench.harness.tracks.origins import from_hub
+from razorbench.harness.tracks.origins import ON_HUB, from_hub
 from razorbench.harness.tracks.spec import Track
 from razorbench.submissions import claim as claims
 from razorbench.submissions.claim import Claim
@@ -23,7 +23,6 @@ from razorbench.submissions.copying import MOST_FILES, SEED, allowed
 from razorbench.submissions.gate import Reference
 from razorbench.submissions.strict import SMALL, parse, shown
 
-HUB = re.compile(r"([\w.-]+/[\w.-]+)@(\w+)")
 UNSAID = "not stated"
 """The licence of who says none."""
 
@@ -39,7 +38,7 @@ def folder(source: str, limit: int) -> Iterator[Path]:
     if os.path.isdir(source):
         yield Path(os.path.realpath(source))
         return
-    named = HUB.fullmatch(source)
+    named = ON_HUB.fullmatch(source)
     if not named:
         cure = "name a folder, or a repository as OWNER/NAME@REVISION with the full commit hash"
         raise Refused(f"{source} is not a folder; {cure}")
@@ -179,7 +178,7 @@ def reference(track: Track, home: Path) -> Reference:
 
 def evaluated(track: Track) -> set[str]:
     """The fingerprints of all that a track scores with."""
-    tasks = [make("task", id) for id in (track.new, *track.prior_tasks)]
+    tasks = [make("task", id) for id in track.tasks]
     return {
         fingerprint
         for task in tasks

@@ -372,4 +372,4 @@ def test_command_prints_it_and_writes_a_page_in_which_replies_are_text(tmp_path,
     told = razorbench("compare", tmp_path / "first", tmp_path / "second", "--json").json
     assert told["changes"][0]["difference"]["value"] == -100.0
     assert len(told["flips"]) == 8
-    assert "holds no samples" in razorbench("compare", tmp_path / "first", tmp_path / "nowhere").sentence
+    assert "nowhere is no folder here" in razorbench("compare", tmp_path / "first", tmp_path / "nowhere").sentence

@@ -9,6 +9,14 @@ from jinja2 import TemplateError
 
 from razorbench import Refused, Turn, row
 
+PROBES = (
+    "How many legs have 12  spiders?",
+    "  Is 91 prime?\n",
+    "Noch einmal: grüß Gott, 你好 🙂",
+    "def f(x):\n\treturn x",
+)
+"""Texts on which tokenizers are compared."""
+
 
 class Chat:
     """A tokenizer and its chat template: what stands before, between and after the answers of a conversation."""
@@ -63,6 +71,11 @@ class Chat:
         answer = "\N{SNOWMAN}answer\N{SNOWMAN}"  # nobody's text
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
         return self.render([*messages, {"role": role, "content": text}]).partition(answer)[2]
+
+    @cached_property
+    def probed(self) -> list[list[int]]:
+        """Token ids of conversations that tell one tokenizer and template from another."""
+        return [self.first("user", text) + self.tokens(self.after("user", text)) for text in PROBES]
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of a text, in which special tokens count as such."""

@@ -37,7 +37,9 @@ def decode(
     stops = torch.tensor(ends, device=device)
     width, most, cap = len(prompts[-1]), architecture.reach(model.config), architecture.cap(model.config)
     if width + limit > most:
-        raise Refused(f"a prompt of {width} tokens leaves no room for {limit} more: the model reads {most}")
+        raise Refused(
+            f"a prompt of {width} tokens leaves no room for {limit} more: the model reads {most}; allow fewer"
+        )
     distinct = [prompt for prompt, _ in groupby(prompts)]
     share = np.repeat(np.arange(len(distinct)), [len(list(same)) for _, same in groupby(prompts)])
     ids = torch.tensor([prompt + [stop] * (width - len(prompt)) for prompt in distinct], device=device)  # [P, S]

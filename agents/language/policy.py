@@ -25,7 +25,7 @@ from razorbench.agents.language.decoding import Prefix, decode
 from razorbench.agents.language.likelihood import Pair, gathered, scored, woods
 from razorbench.agents.language.lora import PROJECTIONS, Lora
 from razorbench.agents.language.packing import Laid, Pack, batches, lay, packed
-from razorbench.harness.learn.policy import Prediction, read_weights
+from razorbench.harness.learn.policy import Policy, Prediction, read_weights
 from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.learn.shards import placed
 from razorbench.harness.learn.vocabulary import Vocabulary
@@ -63,8 +63,11 @@ class CausalLM:
         self.lora: Lora | None = None
 
     @classmethod
-    def read(cls, folder: Path, *, limit: int = 96, prompt: str = "", runtime: Runtime = AUTO) -> "CausalLM":
-        """The model in a folder, as transformers saves one, in one file or in shards; none of its code is run.
+    def read(
+        cls, folder: Path, *, words: Path | None = None, limit: int = 96, prompt: str = "", runtime: Runtime = AUTO
+    ) -> "CausalLM":
+        """The model in a folder, as transformers saves one, in one file or in shards; none of its code is run. Its
+        tokenizer is that of the folder `words`, where it has none of its own.
 
         Its weights are kept in float32, whatever they are saved in: steps of AdamW are lost to the rounding of bf16.
         Refuses what cannot be read. `harness.tracks.origins` gets a folder from the hub.
@@ -74,7 +77,7 @@ class CausalLM:
         where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
         try:
             with quiet():
-                tokenizer = AutoTokenizer.from_pretrained(folder, **where)
+                tokenizer = AutoTokenizer.from_pretrained(words or folder, **where)
                 loaded: Any = AutoModelForCausalLM.from_pretrained(
                     folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **where
                 )
@@ -305,6 +308,22 @@ class CausalLM:
     def base(self) -> "CausalLM":
         """The policy that `copy` was first called on."""
         return self.reference or self
+
+    def unlike(self, base: Policy) -> str:
+        """Why its tokens are not those of a base, in words; empty where they are: what one says the other can rate."""
+        if not isinstance(base, CausalLM):
+            return f"{type(base).__name__} says no tokens"
+        if self.chat is base.chat:
+            return ""
+        if (ours := self.chat.tokenizer.get_vocab()) != (theirs := base.chat.tokenizer.get_vocab()):
+            return f"its tokenizer has another vocabulary ({len(ours):,} tokens) than the base's ({len(theirs):,})"
+        if len(self.head) != len(base.head):
+            return f"it has {len(self.head):,} rows for tokens, and the base {len(base.head):,}"
+        if self.chat.probed != base.chat.probed:
+            return (
+                "its tokenizer cuts a conversation into other tokens than the base's, or its chat template is another"
+            )
+        return ""
 
     def copy(self) -> "CausalLM":
         """The same weights, trained apart, and with the same base; frozen weights are shared."""

@@ -90,6 +90,10 @@ class Sample:
     score: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    asked: str | None = None
+    """What was asked, in words; None: not told, and then no flip of it is shown."""
+    said: str | None = None
+    """What the agent answered."""
 
 
 @runtime_checkable

@@ -91,6 +91,15 @@ class Enumerable(Policy, Protocol):
 
 
 @runtime_checkable
+class Comparable(Policy, Protocol):
+    """A policy that may be compared with a base it is no copy of, and tells whether their elements are the same."""
+
+    def unlike(self, base: Policy) -> str:
+        """Why its elements are not those of a base, in words, so that there is no KL; empty where they are."""
+        ...
+
+
+@runtime_checkable
 class Worded(Policy, Protocol):
     """A policy whose elements are pieces of a text."""
 
@@ -164,6 +173,13 @@ class Shardable(Policy, Protocol):
 def whole(agent: Agent) -> AbstractContextManager[None]:
     """Within it an agent may be asked, whether its weights are shared out or not."""
     return agent.whole() if isinstance(agent, Shardable) else nullcontext()
+
+
+def unlike(base: Policy, agent: Agent) -> str:
+    """Why there is no KL between a base and an agent, in words; empty where there is."""
+    if not isinstance(agent, Policy):
+        return f"{type(agent).__name__} tells no probabilities"
+    return agent.unlike(base) if isinstance(agent, Comparable) else ""
 
 
 def encoded(policy: Policy, episodes: Episodes) -> Episodes:

@@ -18,7 +18,7 @@ from PIL import Image
 from razorbench.harness.core.episodes import Episode, Episodes, Observation
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.measure import record as files
-from razorbench.harness.measure.record import DUCKDB
+from razorbench.harness.measure.record import ANSWERS, DUCKDB
 
 FLIPS = 200
 """Flips of a task whose answers are kept, the first ones: more than a person reads, and all answers of all items would
@@ -60,6 +60,24 @@ def answer_rows(
             "tokens": tokens and [{"text": text, "nats": finite(nats)} for text, nats in tokens[i]],
         }
         for i, (ours, theirs) in enumerate(zip(base, adapted, strict=True))
+    ]
+
+
+def word_rows(
+    task: str, items: Sequence[str], base: Sequence[tuple[str | None, str | None]], adapted: Sequence[str | None]
+) -> list[dict[str, Any]]:
+    """The same for items [k] of a benchmark that tells what it asked and what was answered: `base` has both."""
+    nothing = dict.fromkeys(ANSWERS.names)
+    return [
+        {
+            **nothing,
+            "task": task,
+            "item": item,
+            "asked": shortened(asked),
+            "base": shortened(b),
+            "adapted": shortened(a),
+        }
+        for item, (asked, b), a in zip(items, base, adapted, strict=True)
     ]
 
 

@@ -33,6 +33,8 @@ class Answers:
     """What was said, and what is kept of what was seen; None of a benchmark that owns its loop."""
     cluster: np.ndarray | None = None
     """What items share, by name; None where each stands alone."""
+    words: Sequence[tuple[str | None, str | None]] | None = None
+    """What each item of a benchmark asked and what was answered, as it tells; None of a task, which is `played`."""
 
     def __len__(self) -> int:
         return len(self.score)
@@ -56,6 +58,7 @@ class Answers:
             {name: column[index] for name, column in self.metrics.items()},
             self.played and self.played.take(index),
             None if self.cluster is None else self.cluster[index],
+            self.words and [self.words[i] for i in index],
         )
 
     def first(self, items: int) -> "Answers":
@@ -106,7 +109,8 @@ def answered(
     if isinstance(task, Benchmark):
         samples = task.evaluate(agent, items or None)
         outcome = Outcomes.stack([Outcome(sample.score, sample.metrics, sample.error) for sample in samples])
-        yield answers([str(sample.id) for sample in samples], outcome)
+        told = answers([str(sample.id) for sample in samples], outcome)
+        yield replace(told, words=[(sample.asked, sample.said) for sample in samples])
         return
     instances, names = questions(task, items, conditions)
     for some in chunks(len(instances)):

@@ -5,7 +5,6 @@ change of each.
 """
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.measure import significance, statistics
-from razorbench.harness.measure.estimate import Estimate, Paired
+from razorbench.harness.measure.comparison import FLIPS, RUNS, Change, Compared, Flip, round_robin
 
 FILE = re.compile(r"samples_(?P<task>.+)_(?P<at>\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(\.\d+)?)\.jsonl")
 METRICS = ("acc_norm", "acc", "exact_match", "prompt_level_strict_acc", "pass@1", "pass_at_1")
@@ -66,65 +65,6 @@ class Run:
     """Task → how it was asked, by the names of `CONDITIONS`; empty where no results file tells."""
     cut: tuple[str, ...] = ()
     """Tasks whose last line is cut off."""
-
-
-@dataclass(frozen=True)
-class Flip:
-    """A document that one run has right and the other has not: what was asked, what is right, what each said."""
-
-    task: str
-    document: str
-    asked: str
-    target: str
-    first: str
-    second: str
-    gained: bool
-    """Whether it is the second run that has it right."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change(Paired):
-    """One task of two runs."""
-
-    task: str
-    filter: str
-    metric: str
-
-
-@dataclass(frozen=True)
-class Compared:
-    """Two runs."""
-
-    first: Run
-    second: Run
-    changes: tuple[Change, ...]
-    mean: Estimate
-    """Mean change over the tasks, in points; each weighs the same."""
-    flips: tuple[Flip, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def verdict(self) -> str:
-        """What came out, in one or two sentences."""
-        tested = [change for change in self.changes if change.difference.n]
-        if not tested:
-            return "No document has a score in both runs, so nothing can be said."
-        sure = [change for change in tested if change.p_holm < 0.05]
-        better = [change.task for change in sure if change.difference.value > 0]
-        worse = [change.task for change in sure if change.difference.value < 0]
-        parts = [f"{word} on {', '.join(tasks)}" for word, tasks in (("worse", worse), ("better", better)) if tasks]
-        open_ = [change for change in tested if change not in sure]
-        said = f"The second run is {' and '.join(parts)}." if parts else "Nothing tells the two runs apart."
-        if not parts and len(tested) > 1 and (self.mean.low > 0 or self.mean.high < 0):
-            over = "better" if self.mean.value > 0 else "worse"
-            said = f"Over all tasks the second run is {over}; no task alone tells the two apart."
-        if not open_:
-            return said
-        rest = f" Not told apart on {', '.join(change.task for change in open_)}." if parts else ""
-        widest = max(open_, key=lambda change: change.mde)
-        reach = f"{widest.task} with {widest.difference.n:,} documents would show a change of {widest.mde:.1f} points"
-        more = math.ceil(widest.difference.n * (widest.mde / 2) ** 2)
-        return f"{said}{rest} {reach}" + (f"; one of 2 takes some {more:,}." if widest.mde > 2 else ".")
 
 
 def read_run(folder: Path) -> Run:
@@ -195,7 +135,7 @@ def asked_how(results: Path, task: str) -> dict[str, Any]:
 
 
 def compare_runs(
-    first: Run, second: Run, *, metrics: Sequence[str] = (), common: bool = False, flips: int = 10
+    first: Run, second: Run, *, metrics: Sequence[str] = (), common: bool = False, flips: int = FLIPS
 ) -> Compared:
     """The change from the first run to the second in each task that both have, document by document.
 
@@ -232,7 +172,15 @@ def compare_runs(
     changes = [replace(change, p_holm=float(p)) for change, p in zip(changes, held, strict=True)]
     together = statistics.shared(differences, documents)
     mean = statistics.combine([change.difference for change in changes], together)
-    return Compared(first, second, tuple(changes), mean, tuple(round_robin(shown, flips)), tuple(notes))
+    return Compared(
+        RUNS,
+        str(first.folder),
+        str(second.folder),
+        tuple(changes),
+        mean,
+        tuple(round_robin(shown, flips)),
+        tuple(notes),
+    )
 
 
 def compare_task(
@@ -370,16 +318,3 @@ def options(row: Mapping[str, Any]) -> list[tuple[str, str]]:
         prompt, continuation, *_ = *map(str, parts), "", ""
         requests.append((prompt, continuation))
     return requests
-
-
-def round_robin(shown: Sequence[Iterator[Flip]], most: int) -> Iterator[Flip]:
-    """One flip of each task after the other, at most so many."""
-    left = list(shown)
-    while left and most > 0:
-        for flips in list(left):
-            one = next(flips, None)
-            if one is None:
-                left.remove(flips)
-            elif most > 0:
-                most -= 1
-                yield one

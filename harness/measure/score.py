@@ -11,15 +11,16 @@ import numpy as np
 import torch
 
 from razorbench.harness.core.episodes import Episodes, Instances
+from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.keeping import Keep, codes, nothing, opening
 from razorbench.harness.core.protocols import Agent, Benchmark, Pinned, Task
 from razorbench.harness.core.questions import data_digest
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import if_small
-from razorbench.harness.learn.policy import Policy, Worded
+from razorbench.harness.learn.policy import Policy, Worded, unlike
 from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.measure import significance, statistics
-from razorbench.harness.measure.answers import FLIPS, Tokens, answer_rows, flipped
+from razorbench.harness.measure.answers import FLIPS, Tokens, answer_rows, flipped, word_rows
 from razorbench.harness.measure.cache import code_digest, kept
 from razorbench.harness.measure.drift import D, Divergence, along, divergence, elements, floor, reverse_kl
 from razorbench.harness.measure.estimate import Estimate
@@ -36,13 +37,18 @@ POINTS = 100.0
 """Scores are fractions in the engine and points on the board."""
 FLOOR_EPISODES = 64
 """Episodes over which the floor of a drift is measured, each computed alone."""
+NOT_ASKED = Estimate(np.nan, np.nan, np.nan, np.nan, 0, 0, "no new task")
+"""The gain where a track has no new task."""
 
 
 class Bench:
     """A track made ready to score on: its tasks, its base, and the base's own answers."""
 
-    def __init__(self, track: Track, home: Path, runtime: Runtime = AUTO):
-        """Loads the data, and makes the base if `home` has none. `runtime` says how models are computed.
+    def __init__(
+        self, track: Track, home: Path, runtime: Runtime = AUTO, made: Mapping[str, Task | Benchmark] | None = None
+    ):
+        """Loads the data, and makes the base if `home` has none. `runtime` says how models are computed; tasks that are
+        `made` already are not made again.
 
         From then on the home knows the track; where it has another of that id, rows of this one have a table of their
         own. Raises Refused when data are missing, or the agent or this machine cannot do what `runtime` says.
@@ -50,11 +56,24 @@ class Bench:
         if not other_track(track, home):
             add_track(track, home)
         self.track, self.home = track, home
-        self.new: Task = make("task", track.new)
-        self.priors: dict[str, Task | Benchmark] = {id: make("task", id) for id in track.prior_tasks}
+        made = made or {}
+        self.tasks: dict[str, Task | Benchmark] = {id: made.get(id) or make("task", id) for id in track.tasks}
+        """The new task, then the priors."""
         self.base = base_policy(track.base, home, track.conditions.options, runtime)
         self.base_id = policy_digest(self.base)
         self.digests: dict[tuple[str, int], str] = {}
+
+    @property
+    def new(self) -> Task:
+        """The new task. Refuses a track whose new task is none that can be played."""
+        if isinstance(task := self.tasks.get(self.track.new), Task):
+            return task
+        raise Refused(f"{self.track.id} has no new task that can be played; choose another track")
+
+    @property
+    def priors(self) -> dict[str, Task | Benchmark]:
+        """The prior tasks."""
+        return {id: self.tasks[id] for id in self.track.prior_tasks}
 
     @cached_property
     def answers(self) -> dict[str, Answers]:
@@ -167,11 +186,6 @@ class Bench:
         """The agent's answers on the first `items` of one task, of which is kept what `keep` says."""
         return evaluate(agent, self.tasks[task], items=items, conditions=self.track.conditions, keep=keep)
 
-    @property
-    def tasks(self) -> dict[str, Task | Benchmark]:
-        """The new task, then the priors."""
-        return {self.track.new: self.new, **self.priors}
-
     def point(self, policy: Policy, step: int) -> Point:
         """A mid-training measurement on the track's `checkpoint_items`; step 0 is the base itself.
 
@@ -185,17 +199,22 @@ class Bench:
         if policy is not self.base:
             adapted = self.answer(policy, self.track.checkpoint_items)
             drift = float(self.forward(policy).nats.mean())
-        new, *priors = (
-            POINTS * (known_mean(ours.score) + known_mean(matched(id, ours, adapted[id]).score - ours.score))
+        means = {
+            id: POINTS * (known_mean(ours.score) + known_mean(matched(id, ours, adapted[id]).score - ours.score))
             for id, ours in base.items()
-        )
-        return Point(step, new=new, prior=float(np.mean(priors)), drift=drift)
+        }
+        prior = float(np.mean([means[id] for id in self.track.prior_tasks]))
+        return Point(step, new=means.get(self.track.new), prior=prior, drift=drift)
 
-    def score(self, agent: Agent) -> "Scored":
-        """Everything that is measured of one adapted policy; of an agent that is none, all but drift."""
+    def score(self, agent: Agent, tell: Callable[[str], Any] = lambda task: None) -> "Scored":
+        """Everything that is measured of one adapted policy; of an agent for which there is `no_drift`, all but that.
+
+        `tell` is called with each task, and at last with "drift", before it is measured.
+        """
         started = time.perf_counter()
         answers, flips = {}, []
         for id in self.tasks:
+            tell(id)
             answers[id], rows = self.compare(agent, id)
             flips += rows
         suites = {task: suite for suite, tasks in self.track.priors.items() for task in tasks}
@@ -206,7 +225,8 @@ class Bench:
         held = significance.holm(np.array([np.nan if s.p is None else s.p for s in scores]))
         scores = [replace(s, p_holm=float(p)) for s, p in zip(scores, held, strict=True)]
         forward, drifts, merged = None, [], []
-        if isinstance(agent, Policy):
+        if isinstance(agent, Policy) and not self.no_drift(agent):
+            tell("drift")
             forward = self.forward(agent)
             merged = merging(agent, self.new, self.drift_instances)
             reverse = reverse_kl(self.base, agent, self.new, self.drift_instances)
@@ -217,7 +237,7 @@ class Bench:
             ]
         return Scored(
             scores,
-            estimates[self.track.new],
+            estimates.get(self.track.new, NOT_ASKED),
             self.retention(answers, estimates),
             drifts,
             self.samples(answers, forward),
@@ -225,6 +245,14 @@ class Bench:
             time.perf_counter() - started,
             merged,
         )
+
+    def no_drift(self, agent: Agent) -> str:
+        """Why there is no drift of an agent on this track, in words; empty where there is."""
+        if not self.track.new:
+            return "no new task is named, and drift is measured on it"
+        if not isinstance(self.tasks[self.track.new], Task):
+            return f"{self.track.new} owns its loop, and drift is measured along replies to a task that is played"
+        return unlike(self.base, agent)
 
     def samples(self, adapted: Mapping[str, Answers], forward: Divergence | None) -> dict[str, Any]:
         """Columns of the samples file: every item of every task, base beside adapted, in the order of the base."""
@@ -252,16 +280,22 @@ class Bench:
     def flips(self, agent: Agent, task: str, some: Answers, most: int) -> list[dict[str, Any]]:
         """Rows of the answers file for the first `most` of some answers that differ from the base's in their score."""
         base = self.answers[task]
-        if base.played is None or some.played is None:
+        if (base.played is None or some.played is None) and (base.words is None or some.words is None):
             return []
         places = {item: at for at, item in enumerate(base.id)}
         theirs = np.flatnonzero([item in places for item in some.id])
         ours = np.array([places[some.id[i]] for i in theirs], np.int64)
         index = flipped(base.score[ours], some.score[theirs], most)
-        said, names = base.played.take(ours[index]), [some.id[i] for i in theirs[index]]
+        ours, theirs = ours[index], theirs[index]
+        names = [some.id[i] for i in theirs]
         if not names:
             return []
-        return answer_rows(task, names, said, some.played.take(theirs[index]), tokens(self.base, agent, said))
+        if base.words is not None and some.words is not None:
+            return word_rows(task, names, [base.words[i] for i in ours], [some.words[i][1] for i in theirs])
+        assert base.played is not None
+        assert some.played is not None
+        said = base.played.take(ours)
+        return answer_rows(task, names, said, some.played.take(theirs), tokens(self.base, agent, said))
 
 
 @dataclass(frozen=True)
@@ -352,6 +386,8 @@ def tokens(base: Policy, agent: Agent, said: Episodes) -> list[Tokens] | None:
     has seen is too large to be kept.
     """
     if not (isinstance(base, Worded) and isinstance(agent, Policy) and all(turn.whole for turn in said.turns)):
+        return None
+    if unlike(base, agent):
         return None
     return [list(zip(base.pieces(code), nats.tolist(), strict=True)) for code, nats in elements(base, agent, said)]
 

@@ -1,6 +1,5 @@
-"""The three calls of the public door: adapt a track's base, score what came of it, compare two entries of the board."""
+"""Two calls of the public door: adapt a track's base, and score what came of it."""
 
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,10 +9,9 @@ from razorbench.harness.learn.checkpoint import Checkpoint
 from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.measure.record import Record
 from razorbench.harness.measure.score import Bench
+from razorbench.harness.runs.comparing import place
 from razorbench.harness.runs.run import Spec, adapt_into, score_folder
-from razorbench.harness.store import results
 from razorbench.harness.store.database import Store
-from razorbench.harness.store.results import Comparison
 from razorbench.harness.tracks.catalogue import find_track
 from razorbench.harness.tracks.spec import Track
 from razorbench.harness.tracks.variants import settings_for
@@ -78,27 +76,9 @@ def entered(store: Store, bench: Bench, checkpoint: Checkpoint, name: str = "") 
     return record, new
 
 
-def compare(first: str | Record, second: str | Record, *, home: str | Path | None = None) -> list[Comparison]:
-    """Two entries of the board task by task, on the items that both answered; the new task first.
-
-    An entry is named by the id, name or record of any of its seeds, and counts with all of them.
-
-    Returns, for each task, the difference second − first in points with its interval, p-values with and without Holm's
-    correction, and the items that one alone has right. Raises Refused for entries of two tracks.
-    """
-    store = Store(_place(home))
-    runs = [store.submission(each.id if isinstance(each, Record) else each) for each in (first, second)]
-    entries = {entry.id: entry for entry in store.some([run["entry"] for run in runs])}
-    return results.compare(store, *(entries[run["entry"]] for run in runs))
-
-
-def _place(home: str | Path | None) -> Path:
-    return Path(home or os.environ.get("RAZORBENCH_HOME", ".razorbench"))
-
-
 def _bench(track: str | Path | Track, home: str | Path | None, runtime: Runtime) -> Bench:
-    place = _place(home).absolute()
-    return _ready(track if isinstance(track, Track) else find_track(str(track), place), place, runtime)
+    there = place(home)
+    return _ready(track if isinstance(track, Track) else find_track(str(track), there), there, runtime)
 
 
 _ready = lru_cache(maxsize=1)(Bench)

@@ -310,11 +310,12 @@ def keep(
     home: Path,
     name: str,
     submission: Mapping[str, Any] | None = None,
+    tell: Callable[[str], Any] = lambda task: None,
 ) -> Record:
     """Score the policy, write its record, samples and answers. `checkpoint` is the digest of its weights, `submission`
-    what its maker says, if it was brought.
+    what its maker says, if it was brought; `tell` is called with what is measured next.
     """
-    scored = bench.score(policy)
+    scored = bench.score(policy, tell)
     gain, retention = scored.gain, scored.retention
     record = Record(
         id=record_id(bench, checkpoint, manifest, submission),

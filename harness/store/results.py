@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from razorbench.harness.core.errors import Refused
-from razorbench.harness.measure.estimate import Paired
+from razorbench.harness.measure.comparison import ROWS, Change, Compared
 from razorbench.harness.measure.record import folder
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import Entry, Query, by_task
@@ -18,12 +18,9 @@ def table(store: Store, track: str) -> list[Entry]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison(Paired):
+class Comparison(Change):
     """Two entries of a track on one task."""
 
-    task: str
-    role: str
-    """`new` or `prior`."""
     first_kept: tuple[str, ...]
     """Ids of those that the first alone has right and the base had right: the second forgot them."""
     second_kept: tuple[str, ...]
@@ -34,6 +31,24 @@ def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
 
     An item counts as right from a mean reward of 1/2. Refused for entries of two tracks, which answer other items.
     """
+    return [task for task, _, _ in _tasks(store, first, second)]
+
+
+def compared(store: Store, first: Entry, second: Entry) -> Compared:
+    """The same with the mean over the prior tasks. Refused where these are not in common, too."""
+    from razorbench.harness.measure import statistics
+
+    tasks = _tasks(store, first, second)
+    priors = [each for each in tasks if each[0].role == "prior"]
+    if not priors:
+        raise Refused(f"{first.name} and {second.name} have no prior task in common, so nothing tells what they kept")
+    together = statistics.shared([change for _, change, _ in priors], [cluster for _, _, cluster in priors])
+    mean = statistics.combine([task.difference for task, _, _ in priors], together)
+    return Compared(ROWS, first.name, second.name, tuple(task for task, _, _ in tasks), mean, track=first.track)
+
+
+def _tasks(store: Store, first: Entry, second: Entry) -> list[tuple[Comparison, np.ndarray, np.ndarray]]:
+    """Each task, with second − first of the items that both have scored [n] and the names of what these share [n]."""
     from razorbench.harness.measure import significance, statistics  # they load SciPy, and most pages compare nothing
 
     if first.track != second.track:
@@ -41,24 +56,26 @@ def compare(store: Store, first: Entry, second: Entry) -> list[Comparison]:
     groups = {run["id"]: entry.id for entry in (first, second) for run in entry.runs}
     items = by_task(store.items(groups))
     ours, theirs = items.get(first.id, {}), items.get(second.id, {})
-    comparisons: list[Comparison] = []
+    tasks: list[tuple[Comparison, np.ndarray, np.ndarray]] = []
     for role, task in sorted({*ours} & {*theirs}):
         a, b = ours[role, task], theirs[role, task]
         names, at, to = np.intersect1d(a["item"].astype(str), b["item"].astype(str), return_indices=True)
         base, x, y, cluster = a["base"][at], a["adapted"][at], b["adapted"][to], a["cluster"][at]
         both = ~np.isnan(x + y)
         mine, other, knew = (x >= 0.5) & (y < 0.5), (y >= 0.5) & (x < 0.5), base >= 0.5
-        comparisons.append(
-            Comparison(
-                **vars(statistics.compared(x[both], y[both], cluster[both])),
-                task=task,
-                role=role,
-                first_kept=tuple(names[mine & knew].tolist()),
-                second_kept=tuple(names[other & knew].tolist()),
-            )
+        told = Comparison(
+            **vars(statistics.compared(x[both], y[both], cluster[both])),
+            task=task,
+            role=role,
+            first_kept=tuple(names[mine & knew].tolist()),
+            second_kept=tuple(names[other & knew].tolist()),
         )
-    corrected = significance.holm([each.p for each in comparisons])
-    return [replace(each, p_holm=float(p)) for each, p in zip(comparisons, corrected, strict=True)]
+        tasks.append((told, (y - x)[both], cluster[both]))
+    corrected = significance.holm([told.p for told, _, _ in tasks])
+    return [
+        (replace(told, p_holm=float(p)), change, cluster)
+        for (told, change, cluster), p in zip(tasks, corrected, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from functools import lru_cache
 from hashlib import file_digest, sha1, sha256
 from pathlib import Path, PurePosixPath
-from re import fullmatch
+from re import compile, fullmatch
 from typing import Any, Protocol
 
 from razorbench.harness.core.errors import Refused
@@ -29,6 +29,8 @@ READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt")
 """The files at the top of a folder that an agent may read; what else lies there is no part of a base."""
 MANIFEST = "origin.json"
 """In a folder that was fetched: whence, and the sha256 of each file."""
+ON_HUB = compile(r"([\w.-]+/[\w.-]+)@(\w+)")
+"""How a repository on the hub is named: OWNER/NAME@REVISION."""
 UNPACKED = {".gguf": "razorbench.agents.language.gguf:unpack"}
 """What makes a folder of one file, by the file's ending: "module:function" of (file, folder)."""
 
@@ -119,8 +121,7 @@ class Hub:
 
         cure = (
             "check the name and the network, or fetch it elsewhere with "
-            f"`hf download {self.hub} --revision {self.revision} --local-dir FOLDER`, and name the folder in the "
-            "track's file"
+            f"`hf download {self.hub} --revision {self.revision} --local-dir FOLDER`, and name the folder instead"
         )
         with from_hub(self.told, cure):
             siblings = HfApi().model_info(self.hub, revision=self.revision, files_metadata=True).siblings or ()

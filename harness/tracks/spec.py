@@ -127,7 +127,7 @@ class Track:
     base: Base
     """What is adapted."""
     new: str
-    """Registry id of the new task."""
+    """Registry id of the new task; empty in a comparison of two models that asks only what was forgotten."""
     priors: Mapping[str, tuple[str, ...]]
     """Prior tasks by suite. Retention is the mean over all of them: a track holds only suites that may be averaged."""
     settings: Settings
@@ -155,6 +155,11 @@ class Track:
     def prior_tasks(self) -> list[str]:
         """All prior task ids, suite by suite."""
         return [task for suite in self.priors.values() for task in suite]
+
+    @property
+    def tasks(self) -> list[str]:
+        """All task ids; the new one first, where there is one."""
+        return [task for task in (self.new, *self.prior_tasks) if task]
 
     @cached_property
     def digest(self) -> str:

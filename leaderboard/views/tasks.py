@@ -48,7 +48,7 @@ def page() -> None:
         if example := left[id].get("example"):
             st.caption("example")
             st.code(example, language=None, wrap_lines=True)
-    asked = [track for track in all_tracks(home()).values() if id in (track.new, *track.prior_tasks)]
+    asked = [track for track in all_tracks(home()).values() if id in track.tasks]
     if not asked:
         return
     scored = [min(track.items or items or 0, items or track.items) for track in asked]

@@ -210,7 +210,8 @@ def verdict(id: str, part: Asked, doc: Any, requests: list[Instance], metric: st
             metrics = part.process_results(doc, said)
     except Exception as error:
         lines = (line.strip() for line in str(error).splitlines() if any(map(str.isalpha, line)))
-        return Sample(id, math.nan, error=f"{type(error).__name__}: {next(lines, '')}")
+        why = f"{type(error).__name__}: {next(lines, '')}"
+        return Sample(id, math.nan, error=why, asked=asked(part, doc), said=answered(part, doc, requests, metric))
     numbers = {
         name: float(value) for name, value in metrics.items() if isinstance(value, int | float | np.number | np.bool_)
     }
@@ -220,7 +221,35 @@ def verdict(id: str, part: Asked, doc: Any, requests: list[Instance], metric: st
     gold = right(part, doc)
     if gold is not None:
         numbers["nats"] = said[gold][0]
-    return Sample(id, score, numbers)
+    return Sample(id, score, numbers, asked=asked(part, doc), said=answered(part, doc, requests, metric))
+
+
+def asked(part: Asked, doc: Any) -> str:
+    """What a document asks, without examples and template; where its options have prompts of their own, all of it but
+    its ids and its answer.
+    """
+    text = part.doc_to_text(doc)
+    if isinstance(text, str):
+        return text
+    told = {name: value for name, value in doc.items() if name != "answer" and not name.lower().endswith("id")}
+    return "\n".join(f"{name}: {value}" for name, value in told.items())
+
+
+def answered(part: Asked, doc: Any, requests: list[Instance], metric: str) -> str | None:
+    """What the model answered: its reply, or the choice that it has for the likeliest, by letters where the score
+    counts so; None where there is neither.
+    """
+    kind = part.get_config("output_type")
+    if kind == "generate_until":
+        return str(requests[0].resps[0])
+    if kind != "multiple_choice":
+        return None
+    choices = [str(choice) for choice in part.doc_to_choice(doc)]
+    nats = [
+        request.resps[0][0] / (max(len(choice), 1) if metric == "acc_norm" else 1)
+        for request, choice in zip(requests, choices, strict=False)  # there may be further requests behind these
+    ]
+    return choices[int(np.argmax(nats))]
 
 
 def right(part: Asked, doc: Any) -> int | None:

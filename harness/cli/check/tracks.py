@@ -21,7 +21,7 @@ def check(file: str, home: Path) -> list[Check]:
     track = find_track(file) if file.endswith(".toml") else find_track(file, home)  # of another, `taken` tells
     findings = [*names(track), taken(track, home)]
     if all(each.ok for each in findings):
-        findings += [base(track, home), *(questions(task, track.items) for task in (track.new, *track.prior_tasks))]
+        findings += [base(track, home), *(questions(task, track.items) for task in track.tasks)]
     else:
         findings.append(Check("questions", None, "Asked for when all names are known."))
     return findings
@@ -30,7 +30,7 @@ def check(file: str, home: Path) -> list[Check]:
 def names(track: Track) -> Iterator[Check]:
     """Whether all that the track names by an id is known."""
     wanted = {
-        "new": [("task", track.new)],
+        "new": [("task", track.new)] if track.new else [],
         "priors": [("task", task) for task in track.prior_tasks],
         "base": [("agent", track.base.agent), *(("task", task) for task in [track.base.task] if task)],
         "demo": [("method", how.partition(":")[0]) for how in track.demo],

@@ -1,0 +1,252 @@
+"""Any two models compared, on a track that is made for it: its id is a hash of what it holds, and nobody writes it.
+
+The one is a folder or a repository of the hub; the other, too, or a LoRA of it as peft saves one.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from razorbench.harness.core.errors import Missing, Refused
+from razorbench.harness.core.protocols import Benchmark, Task
+from razorbench.harness.core.registry import make
+from razorbench.harness.learn.checkpoint import ADAPTERS, INDEX, Manifest, files
+from razorbench.harness.learn.policy import Policy
+from razorbench.harness.learn.runtime import AUTO, Runtime
+from razorbench.harness.learn.settings import Settings
+from razorbench.harness.measure.comparison import Compared, of_record
+from razorbench.harness.measure.score import Bench
+from razorbench.harness.runs.comparing import ITEMS
+from razorbench.harness.runs.run import keep, lookup
+from razorbench.harness.store.database import Store
+from razorbench.harness.tracks.bases import policy_digest
+from razorbench.harness.tracks.origins import ON_HUB, Folder, Hub, content_digest, obtained, origin_key
+from razorbench.harness.tracks.spec import Base, Conditions, Track
+
+AGENT = "causal-lm-v1"
+SUITES = {
+    "six": (
+        "lm-eval/hellaswag",
+        "lm-eval/truthfulqa_mc2",
+        "lm-eval/mmlu",
+        "lm-eval/ifeval?chat=1",
+        "lm-eval/winogrande",
+        "lm-eval/humaneval",
+    )
+}
+"""Priors by one name: `six` are those of arXiv 2509.04259. What of a suite cannot be asked is left out and named."""
+ADAPTER_CONFIG = "adapter_config.json"
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+"""Files of which one is in a folder that has a tokenizer."""
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A model that somebody names: a folder, or a repository on the hub at a commit."""
+
+    name: str
+    """As it was given."""
+    base: Base
+    """Its files as a base of tracks."""
+    home: Path
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its files are; fetched into the home if they are not here. Refuses what is not to be had."""
+        assert self.base.origin is not None
+        return obtained(self.base.origin, self.base.fetched(self.home))
+
+    @property
+    def called(self) -> str:
+        """What a row of it is called: the last part of its name."""
+        match = ON_HUB.fullmatch(self.name)
+        return (match[1] if match else str(Path(self.name).resolve())).rpartition("/")[2]
+
+    @property
+    def adapters(self) -> bool:
+        """Whether it is a LoRA."""
+        return (self.folder / ADAPTER_CONFIG).exists()
+
+    @property
+    def words(self) -> bool:
+        """Whether it has a tokenizer."""
+        return any((self.folder / name).exists() for name in TOKENIZERS)
+
+
+def brought(name: str, home: Path) -> Brought:
+    """The model that somebody names. Refuses what is neither a folder nor a repository of the hub at a commit."""
+    if (folder := Path(name).expanduser().resolve()).is_dir():
+        origin = Folder(str(folder), content_digest(folder))
+    elif match := ON_HUB.fullmatch(name):
+        origin = Hub(match[1], match[2])
+    else:
+        raise Refused(f"{name} is no folder here; name a folder, or a model on the hub as OWNER/NAME@COMMIT")
+    return Brought(name, Base(f"brought-{origin_key(origin)}-v1", AGENT, origin=origin), home)
+
+
+def compare_models(
+    base: str,
+    adapted: str,
+    *,
+    new: str = "",
+    priors: Sequence[str] = (),
+    items: int = ITEMS,
+    limit: int = 0,
+    home: Path,
+    runtime: Runtime = AUTO,
+    tell: Callable[[str], Any] = lambda what: None,
+) -> Compared:
+    """What became of a model: gain on the new task, retention of priors, drift, flips; kept as a record in the home.
+
+    `priors` are ids of tasks or names of `SUITES`; none: `six`. Of each task `items` are asked (0: all), and a reply
+    has at most `limit` tokens (0: as many as the agent allows). `tell` hears what is done next. Killed, it goes on with
+    what the base has answered; what was compared before is looked up.
+
+    Refuses what cannot be compared, in a sentence with its cure.
+    """
+    if items < 0 or items == 1:
+        raise Refused(f"items {items} cannot be; give at least 2, or 0 for all")
+    first = brought(base, home)
+    if first.adapters:
+        raise Refused(f"{base} is a LoRA; name the model that it was trained on first, and the LoRA second")
+    if not first.words:
+        raise Refused(
+            f"{base} has no tokenizer; save it there: AutoTokenizer.from_pretrained(…).save_pretrained({base!r})"
+        )
+    second = brought(adapted, home)
+    tell("reading tasks")
+    tasks, notes = asked(new, priors)
+    track = ad_hoc(first, new, [id for id in tasks if id != new], items, Conditions(limit=limit))
+    tell(f"reading {base}")
+    bench = Bench(track, home, runtime, tasks)
+    tell(f"reading {adapted}")
+    policy = loaded(second, first, bench, runtime)
+    checkpoint, told = policy_digest(policy), {"content": origin_key(second.base.origin)}  # type: ignore[arg-type]
+    manifest = Manifest(track.id, "brought", settings=told, provenance={"from": adapted})
+    store = Store(home)
+    store.reconcile()
+    record = lookup(bench, checkpoint, manifest, home)
+    if record is None:
+        for id in bench.tasks:
+            tell(f"{base} answers {id}")
+            bench.base_answers(id)
+        record = keep(
+            bench,
+            policy,
+            checkpoint,
+            manifest,
+            [],
+            [],
+            home,
+            second.called,
+            tell=lambda what: tell("drift" if what == "drift" else f"{adapted} answers {what}"),
+        )
+    store.add(record)
+    notes += remarks(first, second, bench, policy, checkpoint)
+    return of_record(home, record, base, adapted, notes)
+
+
+def asked(new: str, priors: Sequence[str]) -> tuple[dict[str, Task | Benchmark], list[str]]:
+    """The new task and the priors, ready by their ids, and which of a suite are left out.
+
+    Refuses an unknown one, one that is named and not at hand, and where nothing is left of a suite.
+    """
+    made: dict[str, Task | Benchmark] = {new: make("task", new)} if new else {}
+    notes, lacking = [], {}
+    for name in priors or SUITES:
+        for id in SUITES.get(name, (name,)):
+            if id in made:
+                continue
+            try:
+                made[id] = make("task", id)
+            except Refused as error:
+                if name not in SUITES or not (isinstance(error, Missing) or id.startswith("lm-eval/")):
+                    raise
+                lacking[id] = str(error)
+    if len(made) == bool(new):
+        why = next(iter(lacking.values()), "only the new task is named")
+        raise Refused(
+            f"no prior can be asked here ({why}); name others with --priors, `razorbench tasks` lists what there is"
+        )
+    notes += [f"{id} is left out: {why}." for id, why in lacking.items()]
+    return made, notes
+
+
+def ad_hoc(base: Brought, new: str, priors: Sequence[str], items: int, conditions: Conditions) -> Track:
+    """A track that nobody has written: its id is a hash of what it holds."""
+    track = Track(
+        "",
+        f"What became of {base.called}",
+        "What did a model gain, and what did it forget?",
+        base.base,
+        new,
+        {"priors": tuple(priors)},
+        Settings(),
+        conditions,
+        items=items,
+        drift_items=items,
+        checkpoints=0,
+    )
+    return replace(track, id=f"compare-{track.digest}-v1")
+
+
+def loaded(model: Brought, base: Brought, bench: Bench, runtime: Runtime) -> Policy:
+    """The adapted policy. Its tokenizer is its own, or that of its base where it has none.
+
+    Refuses what cannot be read, by its name.
+    """
+    weights = model.folder / ADAPTERS
+    if model.adapters and not weights.exists():
+        raise Refused(f"{model.name} holds {ADAPTER_CONFIG} and no {ADAPTERS}; save it with save_pretrained of peft")
+    folder = base.folder if model.adapters else model.folder
+    if (index := folder / INDEX).exists():
+        files(index)
+    try:
+        policy: Policy = make(
+            "agent",
+            AGENT,
+            folder=folder,
+            words=(model if model.words else base).folder,
+            runtime=runtime,
+            **bench.track.conditions.options,
+        )
+        if model.adapters:
+            policy.load(weights)
+    except Refused as error:
+        cure = (
+            "; what is no plain LoRA of this base is compared when merged (merge_and_unload)" if model.adapters else ""
+        )
+        raise Refused(f"{model.name}: {error}{cure}") from None
+    return policy
+
+
+def remarks(first: Brought, second: Brought, bench: Bench, policy: Policy, checkpoint: str) -> list[str]:
+    """What a reader of the numbers should know of the two, in sentences."""
+    notes = []
+    if why := bench.no_drift(policy):
+        notes.append(f"No drift: {why}.")
+    elif checkpoint == bench.base_id:
+        notes.append(f"{first.name} and {second.name} hold the same weights.")
+    if not second.words and not second.adapters:
+        notes.append(f"{second.name} has no tokenizer, so that of {first.name} is used.")
+    if second.adapters and (other := other_base(first, second)):
+        notes.append(
+            f"{second.name} says that it was trained on {other}; if {first.name} has other weights, its numbers say "
+            "nothing."
+        )
+    return notes
+
+
+def other_base(base: Brought, lora: Brought) -> str:
+    """The base that a LoRA names, where it is not known to be this one; empty where it is, or none is named."""
+    told: Mapping[str, Any] = json.loads((lora.folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    named = str(told.get("base_model_name_or_path") or "")
+    if not named or named.rstrip("/").rpartition("/")[2] == base.called:
+        return ""
+    there = Path(named).expanduser()
+    if there.is_dir() and content_digest(there) == content_digest(base.folder):
+        return ""
+    return named
