@@ -624,6 +624,18 @@ def test_adapters_of_plain_peft_on_some_maps_are_read(lm, episodes, tmp_path, rs
         torch.testing.assert_close(predicted(ours, episodes)[0], expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("alpha_pattern", {"q_proj": 64}), ("use_dora", True), ("fan_in_fan_out", True), ("init_lora_weights", "pissa")],
+)
+def test_adapters_that_are_computed_otherwise_are_refused_with_the_cure(lm, adapted, tmp_path, name, value):
+    adapted.save(tmp_path / "adapters.safetensors")
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), name: value}))
+    with pytest.raises(Refused, match=rf"sets {name}, and plain LoRA is read; merge it into the weights"):
+        lm.copy().load(tmp_path / "adapters.safetensors")
+
+
 def test_adapters_of_another_kind_are_refused(lm, adapted, tmp_path):
     adapted.save(tmp_path / "adapters.safetensors")
     lm.save(tmp_path / "weights.safetensors")

@@ -9,16 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from razorbench import Refused
 from razorbench.agents.language.mini_lm import train_tokenizer
 from razorbench.agents.language.policy import CausalLM
+from razorbench.harness.measure.comparison import round_robin, told
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs import models
 from razorbench.harness.tracks.bases import base_policy
 from razorbench.harness.tracks.catalogue import BASES
+from tests.servers import hub_files, serving
 
 NEW, PRIORS = "mini-tools-v1", ["mini-sorting-v1", "mini-counting-v1"]
 ASKED = ["--new", NEW, "--priors", *PRIORS, "--items", 6, "--limit", 24]
@@ -84,6 +87,7 @@ def run(place, razorbench):
     return run
 
 
+@pytest.mark.slow
 def test_a_lora_by_plain_peft_is_compared_with_its_base_and_is_a_row(place, run, razorbench):
     lora(place / "base", place / "lora")
     page = place / "page.html"
@@ -101,6 +105,7 @@ def test_a_lora_by_plain_peft_is_compared_with_its_base_and_is_a_row(place, run,
     assert "nats an episode" in page.read_text()
 
 
+@pytest.mark.slow
 def test_what_was_compared_is_looked_up_and_of_a_killed_comparison_the_base_is_not_asked_again(place, run, monkeypatch):
     shutil.copytree(lora(place / "base", place / "first", 0.01), place / "second")
     asked = []
@@ -127,6 +132,7 @@ def test_what_was_compared_is_looked_up_and_of_a_killed_comparison_the_base_is_n
     assert run("base", "second", *how, "--json").json["record"] == one["record"]
 
 
+@pytest.mark.slow
 def test_two_adaptations_of_a_base_are_two_entries_of_one_track(place, run, razorbench):
     for name, far in (("near", 0.01), ("far", 0.05)):
         lora(place / "base", place / name, far)
@@ -140,6 +146,7 @@ def test_two_adaptations_of_a_base_are_two_entries_of_one_track(place, run, razo
     assert "Mean change over 2 priors" in said.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["5GB", "1MB"])
 def test_a_full_fine_tune_by_plain_transformers_whole_or_in_shards(size, place, run):
     name = f"full-{size}"
@@ -155,6 +162,7 @@ def test_a_full_fine_tune_by_plain_transformers_whole_or_in_shards(size, place, 
     assert told["drifts"]
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_tokenizer_uses_the_base_s_and_says_so_and_a_base_without_one_is_refused(place, run):
     saved(moved(read(place / "base"), 0.01), place / "bare")
     ran = run("base", "bare")
@@ -164,6 +172,7 @@ def test_a_folder_without_a_tokenizer_uses_the_base_s_and_says_so_and_a_base_wit
     assert "has no tokenizer; save it there: AutoTokenizer.from_pretrained(…)" in refused.sentence
 
 
+@pytest.mark.slow
 def test_the_same_model_twice_has_no_flips_and_no_drift_and_is_told_to_be_the_same(place, run):
     ran = run("base", "base")
     assert "Nothing tells the two models apart." in ran.out
@@ -199,6 +208,7 @@ def test_another_chat_template_has_no_drift(place, run):
     assert "or its chat template is another" in told["notes"][0]
 
 
+@pytest.mark.slow
 def test_a_lora_of_another_base_is_told(place, run):
     config = json.loads((lora(place / "base", place / "elsewhere") / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = "somebody/other-model"
@@ -210,6 +220,7 @@ def test_a_lora_of_another_base_is_told(place, run):
     )
 
 
+@pytest.mark.slow
 def test_without_a_new_task_only_priors_are_asked(place, run):
     lora(place / "base", place / "only")
     told = run("base", "only", "--priors", *PRIORS, "--items", 4, "--limit", 24, "--json").json
@@ -242,10 +253,56 @@ def test_names_that_are_wrong_are_refused_in_a_sentence(place, run, razorbench, 
 
 def test_a_lora_that_is_no_plain_one_is_refused_with_the_cure(place, run):
     lora(place / "base", place / "head", modules_to_save=["norm"])
-    assert "is compared when merged (merge_and_unload)" in run("base", "head").sentence
+    assert "sets modules_to_save, and plain LoRA is read; merge it into the weights" in run("base", "head").sentence
     lora(place / "base", place / "weightless")
     (place / "weightless" / "adapter_model.safetensors").unlink()
     assert "holds adapter_config.json and no adapter_model.safetensors" in run("base", "weightless").sentence
+
+
+def test_a_checkpoint_that_holds_weights_alone_has_the_base_s_config(place, run):
+    policy = base_policy(BASES["mini-lm-v1"], place / "home")
+    (place / "weights").mkdir()
+    moved(policy.model, 0.01)  # type: ignore[attr-defined]
+    policy.save(place / "weights" / "model.safetensors")
+    assert run("base", "weights", *ASKED, "--json").json["drifts"]
+
+
+@pytest.mark.slow
+def test_a_base_on_the_hub_is_fetched_and_kept_and_without_a_network_the_refusal_says_what_to_do(
+    place, razorbench, monkeypatch, tmp_path
+):
+    lora(place / "base", place / "of-hub")
+    commit = "0123456789" * 4
+    named = f"owner/name@{commit}"
+    how = [named, place / "of-hub", "--priors", PRIORS[0], "--items", 2, "--limit", 8, "--home", tmp_path / "home"]
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+    def ask(url: str) -> None:
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+    ask("http://127.0.0.1:9")
+    refused = razorbench("compare", *how).sentence
+    assert f"the hub does not give {named}" in refused
+    assert f"`hf download owner/name --revision {commit} --local-dir FOLDER`, and name the folder instead" in refused
+    with serving(
+        hub_files("owner/name", commit, {p.name: p.read_bytes() for p in (place / "base").iterdir()})
+    ) as server:
+        ask(server.url)
+        assert razorbench("compare", *how).code == 0
+    ask("http://127.0.0.1:9")
+    assert razorbench("compare", *how).code == 0
+
+
+def test_flips_are_lost_priors_and_gains_of_the_new_task_first_and_of_each_task_one_in_turn():
+    samples = {"a": (1.0, 0.0), "b": (0.0, 1.0), "c": (1.0, 0.2)}
+    rows = [{"task": "x", "item": item, "asked": item, "base": "", "adapted": None} for item in "abc"]
+    assert [flip.item for flip in told("prior", samples, rows)] == ["a", "c", "b"]
+    assert [flip.item for flip in told("new", samples, rows)] == ["b", "a", "c"]
+    some = [told(role, samples, rows) for role in ("new", "prior")]
+    assert [flip.item for flip in round_robin(some, 5)] == ["b", "a", "a", "c", "c"]
 
 
 def test_of_a_suite_what_cannot_be_asked_is_left_out_by_name(monkeypatch):

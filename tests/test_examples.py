@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SAYS = {
+    "compare_two_models": [r"mini-tools-v1: [+-]\d", r"mini-logic-v1: [+-]\d", r"Drift: \S+ \[", r"(gained|lost): "],
     "compare_two_methods": [r"sft: gain [+-]", r"dr-grpo: gain [+-]", r"mini-tools-v1: [+-]\d", r"p = "],
     "own_task": [r"backwards-v1: 0 → \d+ % right", r"mini-sorting-v1: \d+ → \d+ % right"],
     "drift_of_a_policy": [r"mini-science-v1: forward KL \d", r"mini-logic-v1: forward KL \d"],

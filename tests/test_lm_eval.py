@@ -22,7 +22,7 @@ from razorbench.harness.core.registry import known, make
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.tracks.bases import base_policy
 from razorbench.harness.tracks.catalogue import BASES, TRACKS
-from razorbench.tasks.lm_eval.benchmark import LmEval, Rules, seeded, verdict
+from razorbench.tasks.lm_eval.benchmark import LmEval, Rules, right, seeded, verdict
 from razorbench.tasks.lm_eval.model import Model
 from tests.conftest import needs_data
 
@@ -99,6 +99,19 @@ def test_a_real_model_has_the_verdicts_of_hf(name, tmp_path_factory):
     policy = base_policy(BASES["smollm2-135m-q4-v1"], tmp_path_factory.getbasetemp() / "smollm2")
     assert isinstance(policy, CausalLM)
     same(policy, hf(policy), name, 4)
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["hellaswag", "winogrande", "mmlu_anatomy"])
+def test_what_is_told_of_a_choice_is_what_was_scored(name, lm):
+    """The choice that it is said to have made is the right one where, and only where, it has the point."""
+    benchmark = make("task", f"lm-eval/{name}")
+    ((_, part),) = benchmark.parts.items()
+    for sample, doc in zip(benchmark.evaluate(lm, 8), benchmark.first(*benchmark.docs, 8), strict=True):
+        choices, gold = part.doc_to_choice(doc), right(part, doc)
+        assert gold is not None
+        assert (sample.said == choices[gold]) == bool(sample.score)
+        assert sample.asked
 
 
 def asked(kind: Any, *arguments: Any) -> Instance:

@@ -23,7 +23,7 @@ from razorbench.agents.language.attention import ATTENTION
 from razorbench.agents.language.chat import Chat, stops
 from razorbench.agents.language.decoding import Prefix, decode
 from razorbench.agents.language.likelihood import Pair, gathered, scored, woods
-from razorbench.agents.language.lora import PROJECTIONS, Lora
+from razorbench.agents.language.lora import MERGED, PROJECTIONS, Lora
 from razorbench.agents.language.packing import Laid, Pack, batches, lay, packed
 from razorbench.harness.learn.policy import Policy, Prediction, read_weights
 from razorbench.harness.learn.runtime import AUTO, Runtime
@@ -415,7 +415,8 @@ class CausalLM:
             raise Refused(f"{path} holds {theirs} and this policy has others; bring weights of its kind")
         expected = lora.shapes(self.model) if lora and not self.lora else shapes(self.weights())
         if wrong := misfit(shapes(tensors), expected):
-            raise Refused(f"{path} does not hold this model's weights: {wrong}; bring weights of that model")
+            cure = f"bring adapters of that model, or {MERGED}" if lora else "bring weights of that model"
+            raise Refused(f"{path} does not hold this model's {'adapters' if lora else 'weights'}: {wrong}; {cure}")
         if lora and not self.lora:
             self.attach(lora)
         for name, x in self.weights().items():

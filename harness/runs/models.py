@@ -13,7 +13,7 @@ from typing import Any
 from razorbench.harness.core.errors import Missing, Refused
 from razorbench.harness.core.protocols import Benchmark, Task
 from razorbench.harness.core.registry import make
-from razorbench.harness.learn.checkpoint import ADAPTERS, INDEX, Manifest, files
+from razorbench.harness.learn.checkpoint import ADAPTERS, INDEX, Checkpoint, Manifest, files
 from razorbench.harness.learn.policy import Policy
 from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.learn.settings import Settings
@@ -194,32 +194,29 @@ def ad_hoc(base: Brought, new: str, priors: Sequence[str], items: int, condition
 
 
 def loaded(model: Brought, base: Brought, bench: Bench, runtime: Runtime) -> Policy:
-    """The adapted policy. Its tokenizer is its own, or that of its base where it has none.
+    """The adapted policy. Config and tokenizer are its own, or those of its base where it has none.
 
     Refuses what cannot be read, by its name.
     """
-    weights = model.folder / ADAPTERS
-    if model.adapters and not weights.exists():
+    weights = Checkpoint(model.folder, None).weights
+    if model.adapters and weights.name != ADAPTERS:
         raise Refused(f"{model.name} holds {ADAPTER_CONFIG} and no {ADAPTERS}; save it with save_pretrained of peft")
-    folder = base.folder if model.adapters else model.folder
-    if (index := folder / INDEX).exists():
-        files(index)
+    own = (model.folder / "config.json").exists() and not model.adapters
     try:
+        if weights.name == INDEX:
+            files(weights)  # what lies elsewhere is no part of the folder, and transformers would read it
         policy: Policy = make(
             "agent",
             AGENT,
-            folder=folder,
+            folder=(model if own else base).folder,
             words=(model if model.words else base).folder,
             runtime=runtime,
             **bench.track.conditions.options,
         )
-        if model.adapters:
+        if not own:
             policy.load(weights)
     except Refused as error:
-        cure = (
-            "; what is no plain LoRA of this base is compared when merged (merge_and_unload)" if model.adapters else ""
-        )
-        raise Refused(f"{model.name}: {error}{cure}") from None
+        raise Refused(f"{model.name}: {error}") from None
     return policy
 
 
