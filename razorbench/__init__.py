@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from razorbench.harness.core.randomness import keys_of, mix, occurrence, uniform
     from razorbench.harness.core.registry import register
+    from razorbench.harness.core.sandbox import run_tests, sandbox_rules
     from razorbench.harness.core.wheels import download_wheel
     from razorbench.harness.learn.runtime import Runtime
     from razorbench.harness.learn.settings import Settings
@@ -68,6 +69,7 @@ PLACES = {
     ),
     "core.randomness": ("keys_of", "mix", "occurrence", "uniform"),
     "core.registry": ("register",),
+    "core.sandbox": ("run_tests", "sandbox_rules"),
     "core.wheels": ("download_wheel",),
     "learn.runtime": ("Runtime",),
     "learn.settings": ("Settings",),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from razorbench import Refused
+from razorbench.harness.core import sandbox
 
 CLONE_NEWUSER, CLONE_NEWNET, PR_SET_PDEATHSIG = 0x10000000, 0x40000000, 1
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
@@ -181,7 +182,11 @@ def _limit(limits: Limits) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if libc.unshare(CLONE_NEWNET):  # no network at all; who is not root needs a name space of users, too
-        libc.unshare(CLONE_NEWUSER | CLONE_NEWNET)  # and where the kernel grants neither, the guard is alone
+        user, group = os.geteuid(), os.getegid()
+        if not libc.unshare(CLONE_NEWUSER | CLONE_NEWNET):  # where the kernel grants neither, the guard is alone
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"{user} {user} 1")  # so that the sandbox may make one in it
+            Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
     status = Path("/proc/self/status").read_text().splitlines()
     held = next(int(line.split()[1]) for line in status if line.startswith("VmData")) * 1024
     caps = {
@@ -195,7 +200,7 @@ def _limit(limits: Limits) -> None:
 
 
 def _guard(writable: Sequence[str]) -> None:
-    """Refuse what Python code would write elsewhere, and what it would send. Native code is not held by this."""
+    """Refuse what Python code would write elsewhere, send or start, but for the sandbox. Native code is not held."""
     allowed = tuple(os.path.realpath(path) for path in (*writable, os.devnull))
 
     def inside(path: Any) -> bool:
@@ -211,7 +216,7 @@ def _guard(writable: Sequence[str]) -> None:
             raise PermissionError(errno.EPERM, "a scoring process writes to its own folders only", os.fsdecode(args[0]))
         if event in changes and not all(inside(path) for path in args[: 2 if event in pairs else 1]):
             raise PermissionError(errno.EPERM, f"a scoring process has no {event} outside its own folders")
-        if event in STARTS:
+        if event in STARTS and not (event == "subprocess.Popen" and args[1] in sandbox.commands().values()):
             raise PermissionError(errno.EPERM, "a scoring process starts no other")
         if event in CALLS:
             raise PermissionError(errno.EPERM, "a scoring process has no network")

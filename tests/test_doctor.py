@@ -8,8 +8,10 @@ import time
 import duckdb
 import pytest
 
+from razorbench import Missing
 from razorbench.harness.cli import doctor
 from razorbench.harness.cli.doctor import diagnose
+from razorbench.harness.core import sandbox
 
 
 @pytest.fixture
@@ -47,6 +49,15 @@ def test_diagnosis_is_quick_and_imports_nothing_heavy(tmp_path):
     seconds, heavy = json.loads(done.stdout)
     assert heavy == []
     assert seconds < 1
+
+
+def test_where_no_sandbox_works_the_cure_is_told(monkeypatch):
+    def none() -> str:
+        raise Missing("none works here")
+
+    monkeypatch.setattr(sandbox, "walls", none)
+    told = doctor.sandbox()
+    assert (told.state, told.cure) == ("missing", f"To have it, {sandbox.cure()}.")
 
 
 def test_diagnosis_makes_nothing(tmp_path):

@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from razorbench.harness.core.errors import Missing
+
 TORCH = (2, 13)
 """The torch that everything here was measured with: 2.13.0."""
 FREE = 2.0
@@ -46,6 +48,7 @@ def diagnose(home: Path) -> list[Finding]:
         store(Path(home)),
         *data(),
         assets(),
+        sandbox(),
         *(optional(module, *part) for module, part in OPTIONAL.items()),
         *clashes(),
     ]
@@ -237,6 +240,18 @@ def assets() -> Finding:
         cure = "Run `export RAZORBENCH_ASSETS=/path/to/assets` with the folder that holds simpler/."
         return Finding("assets", "broken", f"RAZORBENCH_ASSETS={value} holds no simpler/data", cure)
     return Finding("assets", "ok", f"RAZORBENCH_ASSETS={value}")
+
+
+def sandbox() -> Finding:
+    """Walls behind which programs of a model are run."""
+    from razorbench.harness.core.sandbox import cure, walls
+
+    try:
+        return Finding("sandbox", "ok", f"{walls()}, for priors that run programs")
+    except Missing:
+        return Finding(
+            "sandbox", "missing", "no walls stand here; for priors that run programs", f"To have it, {cure()}."
+        )
 
 
 # --- optional parts ---------------------------------------------------------------------------------------------------
