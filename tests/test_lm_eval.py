@@ -48,7 +48,7 @@ def few(tmp_path_factory) -> Iterator[None]:
         lines = (whole / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         (some / name).parent.mkdir(exist_ok=True)
         (some / f"{name}.jsonl").write_text("\n".join(lines[:24]), encoding="utf-8")
-    for name in ("mmlu", "truthfulqa", "mnist", "fashion_mnist"):
+    for name in ("humaneval", "mmlu", "truthfulqa", "mnist", "fashion_mnist"):
         (some / name).symlink_to(whole / name)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("RAZORBENCH_DATA", str(some))
@@ -316,7 +316,6 @@ def test_ids_are_known_by_how_they_begin():
         "hellaswag?shot=1": "may say shots, chat, metric, tokens",
         "hellaswag?shots=many": "may say shots",
         "hellaswag?metric=f1": "no metric 'f1'; it has acc, acc_norm",
-        "humaneval": "runs programs that the model has written",
         "hellaswag?shots=5": "has no examples here",
     }.items(),
 )

@@ -23,11 +23,11 @@ import lm_eval.api.task
 import lm_eval.tasks
 import numpy as np
 from lm_eval.api.instance import Instance
-from lm_eval.tasks._yaml_loader import load_yaml
 
 from razorbench import Agent, Card, Missing, Refused, Sample
 from razorbench.tasks.lm_eval.documents import at_hand
 from razorbench.tasks.lm_eval.model import Model, Reader
+from razorbench.tasks.lm_eval.programs import ask_in_chat, decides, guard, sandboxed
 from razorbench.tasks.lm_eval.sentences import sentences_from_wheel
 
 Asked = Any
@@ -90,15 +90,15 @@ class LmEval:
     """The documents of each."""
 
     def __post_init__(self) -> None:
-        """Loads the task and its documents. Refuses an unknown task, and one that runs what the agent has written."""
+        """Loads the task and its documents. Refuses an unknown one, and one that runs programs outside our sandbox."""
         self.task, _, rules = self.name.partition("?")
         self.rules = Rules.read(rules, PREFIX + self.name)
         said = io.StringIO()  # nltk tells that it looks for a file of its own
-        with quiet(), at_hand(), sentences_from_wheel(), seeded(SEED), redirect_stdout(said), redirect_stderr(said):
+        printed = redirect_stdout(said), redirect_stderr(said)
+        with quiet(), at_hand(), sentences_from_wheel(), sandboxed(), seeded(SEED), printed[0], printed[1]:
             self.parts = loaded(self.task)
             for name, part in self.parts.items():
-                if getattr(part, "UNSAFE_CODE", False):
-                    raise Refused(unsafe(name))
+                guard(name, part)
                 set_rules(part, self.rules)
             self.docs = {name: part.eval_docs for name, part in self.parts.items()}
 
@@ -120,7 +120,7 @@ class LmEval:
     def metric(self, part: Asked) -> tuple[str, str]:
         """The name of the score, and the filter that answers go through before. Refuses one that the task lacks."""
         wanted, _, through = self.rules.metric.partition(",")
-        names, filters = list(part.aggregation()), [each.name for each in part._filters]
+        names, filters = metrics(part), [each.name for each in part._filters]
         name = wanted or ("acc_norm" if "acc_norm" in names else names[0])
         through = through or filters[0]
         if name not in names or through not in filters:
@@ -145,7 +145,7 @@ class LmEval:
         for name, count in self.shares(limit).items():
             part = self.parts[name]
             shots = part.get_config("num_fewshot")
-            told.append([name, part.VERSION, shots, self.metric(part)])
+            told.append([name, part.VERSION, shots, self.metric(part), *decides(part, bool(self.rules.chat))])
             told += [*self.first(name, count), *(part.fewshot_docs() if shots else ())]
         digest = blake2b(digest_size=16)
         for each in told:
@@ -252,6 +252,12 @@ def answered(part: Asked, doc: Any, requests: list[Instance], metric: str) -> st
     return choices[int(np.argmax(nats))]
 
 
+def metrics(part: Asked) -> list[str]:
+    """The names of a task's metrics; one that is told for several k has a name for each, pass@1."""
+    told = [(name, part._metric_fn_kwargs.get(name, {}).get("k", ())) for name in part.aggregation()]
+    return [each for name, many in told for each in ([f"pass@{k}" for k in many] or [name])]
+
+
 def right(part: Asked, doc: Any) -> int | None:
     """Which choice is the right one; None where there are none, or more."""
     if part.get_config("output_type") != "multiple_choice":
@@ -278,6 +284,8 @@ def set_rules(part: Asked, rules: Rules) -> None:
     part.set_config("num_fewshot", shots)
     if rules.tokens and part.get_config("output_type") == "generate_until":
         part.set_config("generation_kwargs", {"max_gen_toks": rules.tokens}, update=True)
+    if rules.chat:
+        ask_in_chat(part)
 
 
 def loaded(task: str) -> dict[str, Asked]:
@@ -285,9 +293,6 @@ def loaded(task: str) -> dict[str, Asked]:
     manager = managed(task)
     if task not in manager.all_tasks:
         raise Refused(f"lm-eval {version('lm_eval')} has no task {task!r}; `lm-eval ls tasks` lists what there is")
-    path = manager.task_index[task].yaml_path
-    if path and load_yaml(path, resolve_func=False).get("unsafe_code"):
-        raise Refused(unsafe(task))
     return dict(manager.load([task])["tasks"])
 
 
@@ -305,11 +310,6 @@ def managed(task: str) -> Any:
             if task in family.all_subtasks or task in family.all_groups:
                 return family
     return lm_eval.tasks.TaskManager()
-
-
-def unsafe(task: str) -> str:
-    """The sentence for a task that runs what the agent has written."""
-    return f"lm-eval/{task} runs programs that the model has written, for which there is no sandbox yet; leave it out"
 
 
 @contextmanager

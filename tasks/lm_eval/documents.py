@@ -63,12 +63,18 @@ def ifeval(folder: Path, name: str) -> dict[str, Rows]:
     return {"train": lines(folder / "ifeval" / "input_data.jsonl")}
 
 
+def humaneval(folder: Path, name: str) -> dict[str, Rows]:
+    """Functions to write, with their tests."""
+    return {"test": lines(folder / "humaneval" / "HumanEval.jsonl.gz")}
+
+
 LOCAL: dict[str, Callable[[Path, str], dict[str, Rows]]] = {
     "Rowan/hellaswag": hellaswag,
     "allenai/winogrande": winogrande,
     "truthfulqa/truthful_qa": truthfulqa,
     "cais/mmlu": mmlu,
     "google/IFEval": ifeval,
+    "openai/openai_humaneval": humaneval,
 }
 """Repository on the hub → what the data folder has of its configuration `name`, by split, in the hub's columns."""
 
