@@ -141,14 +141,14 @@ def run(track: Track, study: Study, told: argparse.Namespace) -> None:
         adapt_into(folder, Bench(track, told.home), Spec(method, settings_for(track, **changes), 0))
     specs = [
         spec
-        for competitors in filter(None, (study.competitors, study.further))
-        for spec in plan(track, [each.format(teacher=folder) for each in competitors], [lr_axis(study.rates)], SEEDS)
-    ]
-    specs += [
-        spec
         for seed in SEEDS
         for competitor, rates in study.own.items()
         for spec in plan(track, [competitor], [lr_axis(rates)], [seed])
+    ]
+    specs += [
+        spec
+        for competitors in filter(None, (study.competitors, study.further))
+        for spec in plan(track, [each.format(teacher=folder) for each in competitors], [lr_axis(study.rates)], SEEDS)
     ]
     started, done = time.perf_counter(), 0
     with bar(track.id) as progress:

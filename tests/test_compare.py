@@ -305,11 +305,12 @@ def test_flips_are_lost_priors_and_gains_of_the_new_task_first_and_of_each_task_
     assert [flip.item for flip in round_robin(some, 5)] == ["b", "a", "a", "c", "c"]
 
 
-def test_of_a_suite_what_cannot_be_asked_is_left_out_by_name(monkeypatch):
-    monkeypatch.setitem(models.SUITES, "some", ("mini-sorting-v1", "lm-eval/humaneval"))
+def test_of_a_suite_what_cannot_be_asked_is_left_out_by_name(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAZORBENCH_DATA", str(tmp_path))
+    monkeypatch.setitem(models.SUITES, "some", ("mini-sorting-v1", "lm-eval/hellaswag"))
     tasks, notes = models.asked("", ["some"])
     assert [*tasks] == ["mini-sorting-v1"]
-    assert notes[0].startswith("lm-eval/humaneval is left out: ")
-    monkeypatch.setitem(models.SUITES, "some", ("lm-eval/humaneval",))
+    assert notes[0].startswith("lm-eval/hellaswag is left out: ")
+    monkeypatch.setitem(models.SUITES, "some", ("lm-eval/hellaswag",))
     with pytest.raises(Refused, match="no prior can be asked here"):
         models.asked(NEW, ["some"])

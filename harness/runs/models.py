@@ -23,21 +23,13 @@ from razorbench.harness.runs.comparing import ITEMS
 from razorbench.harness.runs.run import keep, lookup
 from razorbench.harness.store.database import Store
 from razorbench.harness.tracks.bases import policy_digest
-from razorbench.harness.tracks.origins import ON_HUB, Folder, Hub, content_digest, obtained, origin_key
+from razorbench.harness.tracks.named import LANGUAGE, model
+from razorbench.harness.tracks.origins import ON_HUB, content_digest, obtained, origin_key
 from razorbench.harness.tracks.spec import Base, Conditions, Track
+from razorbench.harness.tracks.suites import SUITES
 
-AGENT = "causal-lm-v1"
-SUITES = {
-    "six": (
-        "lm-eval/hellaswag",
-        "lm-eval/truthfulqa_mc2",
-        "lm-eval/mmlu",
-        "lm-eval/ifeval?chat=1",
-        "lm-eval/winogrande",
-        "lm-eval/humaneval",
-    )
-}
-"""Priors by one name: `six` are those of arXiv 2509.04259. What of a suite cannot be asked is left out and named."""
+USUAL = "paper"
+"""The suite of priors that is asked where none are named."""
 ADAPTER_CONFIG = "adapter_config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 """Files of which one is in a folder that has a tokenizer."""
@@ -78,13 +70,10 @@ class Brought:
 
 def brought(name: str, home: Path) -> Brought:
     """The model that somebody names. Refuses what is neither a folder nor a repository of the hub at a commit."""
-    if (folder := Path(name).expanduser().resolve()).is_dir():
-        origin = Folder(str(folder), content_digest(folder))
-    elif match := ON_HUB.fullmatch(name):
-        origin = Hub(match[1], match[2])
-    else:
+    base = model(name)
+    if base is None:
         raise Refused(f"{name} is no folder here; name a folder, or a model on the hub as OWNER/NAME@COMMIT")
-    return Brought(name, Base(f"brought-{origin_key(origin)}-v1", AGENT, origin=origin), home)
+    return Brought(name, base, home)
 
 
 def compare_models(
@@ -101,9 +90,10 @@ def compare_models(
 ) -> Compared:
     """What became of a model: gain on the new task, retention of priors, drift, flips; kept as a record in the home.
 
-    `priors` are ids of tasks or names of `SUITES`; none: `six`. Of each task `items` are asked (0: all), and a reply
-    has at most `limit` tokens (0: as many as the agent allows). `tell` hears what is done next. Killed, it goes on with
-    what the base has answered; what was compared before is looked up.
+    `priors` are ids of tasks or names of suites; none: those of `paper`. What of a suite cannot be asked here is left
+    out and named. Of each task `items` are asked (0: all), and a reply has at most `limit` tokens (0: as many as the
+    agent allows). `tell` hears what is done next. Killed, it goes on with what the base has answered; what was compared
+    before is looked up.
 
     Refuses what cannot be compared, in a sentence with its cure.
     """
@@ -156,7 +146,7 @@ def asked(new: str, priors: Sequence[str]) -> tuple[dict[str, Task | Benchmark],
     """
     made: dict[str, Task | Benchmark] = {new: make("task", new)} if new else {}
     notes, lacking = [], {}
-    for name in priors or SUITES:
+    for name in priors or (USUAL,):
         for id in SUITES.get(name, (name,)):
             if id in made:
                 continue
@@ -193,30 +183,30 @@ def ad_hoc(base: Brought, new: str, priors: Sequence[str], items: int, condition
     return replace(track, id=f"compare-{track.digest}-v1")
 
 
-def loaded(model: Brought, base: Brought, bench: Bench, runtime: Runtime) -> Policy:
+def loaded(second: Brought, first: Brought, bench: Bench, runtime: Runtime) -> Policy:
     """The adapted policy. Config and tokenizer are its own, or those of its base where it has none.
 
     Refuses what cannot be read, by its name.
     """
-    weights = Checkpoint(model.folder, None).weights
-    if model.adapters and weights.name != ADAPTERS:
-        raise Refused(f"{model.name} holds {ADAPTER_CONFIG} and no {ADAPTERS}; save it with save_pretrained of peft")
-    own = (model.folder / "config.json").exists() and not model.adapters
+    weights = Checkpoint(second.folder, None).weights
+    if second.adapters and weights.name != ADAPTERS:
+        raise Refused(f"{second.name} holds {ADAPTER_CONFIG} and no {ADAPTERS}; save it with save_pretrained of peft")
+    own = (second.folder / "config.json").exists() and not second.adapters
     try:
         if weights.name == INDEX:
             files(weights)  # what lies elsewhere is no part of the folder, and transformers would read it
         policy: Policy = make(
             "agent",
-            AGENT,
-            folder=(model if own else base).folder,
-            words=(model if model.words else base).folder,
+            LANGUAGE,
+            folder=(second if own else first).folder,
+            words=(second if second.words else first).folder,
             runtime=runtime,
             **bench.track.conditions.options,
         )
         if not own:
             policy.load(weights)
     except Refused as error:
-        raise Refused(f"{model.name}: {error}") from None
+        raise Refused(f"{second.name}: {error}") from None
     return policy
 
 

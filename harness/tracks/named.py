@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from re import fullmatch
 from typing import Any
 
 from razorbench.harness.core.errors import Refused
@@ -12,7 +11,7 @@ from razorbench.harness.learn.policy import Policy
 from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.tracks.bases import base_policy, policy_digest
 from razorbench.harness.tracks.catalogue import find_base, find_track
-from razorbench.harness.tracks.origins import Folder, Hub, content_digest
+from razorbench.harness.tracks.origins import ON_HUB, Folder, Hub, content_digest, origin_key
 from razorbench.harness.tracks.spec import Base
 
 LANGUAGE = "causal-lm-v1"
@@ -22,7 +21,7 @@ LANGUAGE = "causal-lm-v1"
 def named_policy(
     name: str, home: Path, options: Mapping[str, Any] | None = None, runtime: Runtime = AUTO
 ) -> tuple[Policy, str]:
-    """The policy of that name and the id of its base; `options` are for its agent's factory.
+    """The policy of that name, and what its base is called; `options` are for its agent's factory.
 
     A folder with checkpoint.json is an adaptation of that track's base; any other one is a model that transformers has
     saved; `owner/name@commit` is one on the hub. Refuses what is none of these.
@@ -39,20 +38,27 @@ def named_policy(
         policy.load(made.weights)
         return policy, base.id
     base = base_of(name)
-    return base_policy(base, home, options, runtime), base.id
+    return base_policy(base, home, options, runtime), name if base.origin else base.id
 
 
 def base_of(name: str) -> Base:
     """The base that a name stands for: an id, a folder of transformers, a repository on the hub at a commit."""
-    folder, hub = Path(name), fullmatch(r"([\w.-]+/[\w.-]+)@(\w+)", name)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise Refused(f"{folder} has no config.json; name a folder that transformers has saved, or a checkpoint")
-        return Base(folder.resolve().name, LANGUAGE, origin=Folder(str(folder.resolve()), content_digest(folder)))
-    if hub:
-        return Base(hub[1].replace("/", "-"), LANGUAGE, origin=Hub(*hub.groups()))
-    if "/" in name and not known("base", name):
+    base = model(name)
+    if base is None and "/" in name and not known("base", name):
         raise Refused(
             f"{name} is no folder here; name one, a base's id, or a repository on the hub as OWNER/NAME@COMMIT"
         )
-    return find_base(name)
+    if base and isinstance(base.origin, Folder) and not (Path(base.origin.folder) / "config.json").is_file():
+        raise Refused(f"{name} has no config.json; name a folder that transformers has saved, or a checkpoint")
+    return base or find_base(name)
+
+
+def model(name: str) -> Base | None:
+    """What is in a folder, or on the hub as OWNER/NAME@COMMIT, as a base of tracks; None of any other name."""
+    if (folder := Path(name).expanduser().resolve()).is_dir():
+        origin = Folder(str(folder), content_digest(folder))
+    elif match := ON_HUB.fullmatch(name):
+        origin = Hub(match[1], match[2])
+    else:
+        return None
+    return Base(f"brought-{origin_key(origin)}-v1", LANGUAGE, origin=origin)
