@@ -10,7 +10,6 @@ from peft import PeftModel
 from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.core.rollout import rollout
 from razorbench.harness.learn import checkpoint
-from razorbench.harness.learn.policy import Mergeable
 from razorbench.harness.measure.drift import divergence
 from razorbench.harness.measure.merging import apart, merging
 from razorbench.harness.measure.score import Bench
@@ -49,8 +48,8 @@ def test_the_adapted_policy_and_its_base_stay_as_they_were(adapted):
     before = {name: x.clone() for name, x in adapted.model.state_dict().items()}
     merged = adapted.merged(torch.bfloat16)
     assert all(torch.equal(x, before[name]) for name, x in adapted.model.state_dict().items())
-    assert merged.head.data_ptr() == adapted.head.data_ptr()
-    assert adapted.base().merged() is None
+    assert not {p.data_ptr() for p in merged.parameters()} & {p.data_ptr() for p in adapted.model.parameters()}
+    assert adapted.base().merged() is adapted.base()
 
 
 def test_only_what_has_adapters_is_rounded(adapted):
@@ -85,7 +84,6 @@ def test_a_greedy_answer_is_another_one_where_an_element_is(adapted):
 
 
 def test_what_has_no_adapters_is_not_measured():
-    assert not isinstance(table(), Mergeable)
     assert merging(table(), Spell(), Spell().instances("test")) == []
     assert merging(made("qwen2"), Chatter(), Chatter().instances("train")) == []
 

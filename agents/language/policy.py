@@ -349,21 +349,6 @@ class CausalLM:
         twin.attach(Lora(rank, 2.0 * rank if alpha is None else alpha, tuple(sorted(maps))))
         return twin
 
-    @torch.no_grad()
-    def merged(self, dtype: torch.dtype = torch.float32) -> "CausalLM | None":
-        """A copy in whose weights the adapters are, rounded to `dtype`; it shares all other weights."""
-        if not self.lora:
-            return None
-        twin = self.twin(self.model.parameters())
-        for name in self.lora.modules:
-            adapted: Any = twin.model.get_submodule(name)
-            linear = adapted.get_base_layer()
-            whole = (linear.weight.float() + adapted.get_delta_weight("default").float()).to(dtype)
-            linear.weight = nn.Parameter(whole.to(linear.weight.dtype), requires_grad=False)
-            twin.model.set_submodule(name, linear)
-        twin.lora = None
-        return twin
-
     def attach(self, lora: Lora) -> None:
         """Freeze all weights and put fresh adapters on some maps; what they add is 0 until they are trained."""
         from peft import LoraConfig, inject_adapter_in_model  # only who wants adapters waits for it
@@ -377,18 +362,23 @@ class CausalLM:
         self.model.eval()
         self.lora = lora
 
-    def merged(self) -> "CausalLM":
-        """A policy without adapters whose weights are these with what the adapters add, summed in float32."""
-        from peft.tuners.tuners_utils import BaseTunerLayer
+    @torch.no_grad()
+    def merged(self, dtype: torch.dtype = torch.float32) -> "CausalLM":
+        """A policy without adapters whose weights are these with what the adapters add; itself where it has none.
 
-        whole = deepcopy(self.model)
-        for name, part in [*whole.named_modules()]:
-            if isinstance(part, BaseTunerLayer):
-                part.merge()
-                parent, _, last = name.rpartition(".")
-                setattr(whole.get_submodule(parent), last, part.get_base_layer())
-        twin = CausalLM(whole.requires_grad_(True), self.chat, limit=self.limit, runtime=self.runtime)
-        twin.reference = self.base()
+        The sums are in float32, and then rounded to `dtype`.
+        """
+        if not self.lora:
+            return self
+        twin = self.twin(())
+        for name in self.lora.modules:
+            adapted: Any = twin.model.get_submodule(name)
+            linear = adapted.get_base_layer()
+            whole = linear.weight.float() + adapted.get_delta_weight("default").float()
+            linear.weight = nn.Parameter(whole.to(dtype).to(linear.weight.dtype))
+            twin.model.set_submodule(name, linear)
+        twin.model.requires_grad_(True)
+        twin.lora = None
         return twin
 
     def weights(self) -> dict[str, Tensor]:

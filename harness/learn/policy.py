@@ -120,19 +120,10 @@ class LowRank(Policy, Protocol):
         """
         ...
 
-    def merged(self) -> Policy:
-        """A copy whose weights are these with what the adapters add to them; its base is this one's."""
-        ...
+    def merged(self, dtype: torch.dtype = torch.float32) -> Policy:
+        """A copy whose weights are these with what the adapters add, rounded to `dtype`; itself where it has none.
 
-
-@runtime_checkable
-class Mergeable(Policy, Protocol):
-    """A policy that may have adapters beside its weights, and can add them to these."""
-
-    def merged(self, dtype: torch.dtype = torch.float32) -> Policy | None:
-        """A copy without adapters that computes the same but for rounding; None where there are none.
-
-        What was added to is rounded to `dtype`; all is summed in single precision before.
+        Its base is this one's.
         """
         ...
 

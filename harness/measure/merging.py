@@ -10,7 +10,7 @@ import torch
 from razorbench.harness.core.episodes import Episodes, Instances
 from razorbench.harness.core.protocols import Task
 from razorbench.harness.core.rollout import rollout
-from razorbench.harness.learn.policy import Mergeable, Policy
+from razorbench.harness.learn.policy import LowRank, Policy
 from razorbench.harness.learn.vocabulary import likeliest
 from razorbench.harness.measure.drift import compared
 
@@ -40,7 +40,7 @@ def merging(agent: Policy, task: Task, instances: Instances) -> list[Merged]:
     rows: list[Merged] = []
     greedy = None
     for name, dtype in DTYPES.items():
-        if not isinstance(agent, Mergeable) or (merged := agent.merged(dtype)) is None:
+        if not isinstance(agent, LowRank) or (merged := agent.merged(dtype)) is agent:
             return []
         greedy = greedy or rollout(agent, task, instances.first(MERGED_EPISODES), temperature=0.0)
         rows.append(Merged(name, *apart(agent, merged, greedy), len(greedy)))
