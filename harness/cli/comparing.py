@@ -35,8 +35,8 @@ def compare(
             (--log_samples); or the name or id of a row.
         second: The same after; of a model, or a LoRA as peft saves one.
         new: Of models, the id of the task that the second was to learn; if not given, only priors are asked.
-        priors: Of models, ids of the tasks that should not be forgotten, such as lm-eval/hellaswag, or a suite; paper, if
-            not given, and which of them cannot be asked here is said.
+        priors: Of models, ids of the tasks that should not be forgotten, such as lm-eval/hellaswag, or a suite; paper,
+            if not given, and which of them cannot be asked here is said.
         items: Of models, how many items of each task; 0: all.
         limit: Of models, tokens that a reply to the new task has at most; 0: 512.
         metric: Of runs, metrics to compare, in order of preference; by default accuracy, normalised where there is
