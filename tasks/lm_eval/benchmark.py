@@ -156,7 +156,8 @@ class LmEval:
         """Score the agent on the first `limit` documents, of a group in turn. Refuses an agent that reads no text."""
         if not isinstance(agent, Reader):
             raise Refused(f"lm-eval/{self.name} asks in words; {type(agent).__name__} is no language model")
-        model, chat = Model(agent), bool(self.rules.chat)
+        chat = bool(self.rules.chat)
+        model = Model(agent, chat)
         shares = self.shares(limit)
         with quiet(), seeded(SEED):
             for name, count in shares.items():

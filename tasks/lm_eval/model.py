@@ -40,10 +40,10 @@ class Reader(Protocol):
 class Model(TemplateLM):
     """What lm-eval asks, answered by a language agent."""
 
-    def __init__(self, agent: Reader):
-        """The agent keeps its weights, device and precision."""
+    def __init__(self, agent: Reader, chat: bool = False):
+        """The agent keeps its weights, device and precision; `chat` says that its template writes all that is asked."""
         super().__init__()
-        self.agent, self.tokenizer = agent, agent.chat.tokenizer
+        self.agent, self.tokenizer, self.chat = agent, agent.chat.tokenizer, chat
         self.encode = lru_cache(2**14)(self.tokenizer.encode)
 
     @property
@@ -62,8 +62,12 @@ class Model(TemplateLM):
         return self.agent.model.config.max_position_embeddings
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> Tokens:
-        """Token ids of a text; the tokenizer puts before it what it does, unless it is there or the flag says no."""
-        begun = string.startswith(self.tokenizer.decode(self.prefix_token_id))
+        """Token ids of a text; the tokenizer puts before it what it does, unless it is there or the flag says no.
+
+        What a template has written has its beginning from the template alone, as where the model was trained: a second
+        token that begins a text costs a model points, and so does a first that it never saw there.
+        """
+        begun = self.chat or string.startswith(self.tokenizer.decode(self.prefix_token_id))
         special = not begun if add_special_tokens is None else add_special_tokens
         return self.encode(string, add_special_tokens=special)
 
@@ -71,10 +75,14 @@ class Model(TemplateLM):
         return self.agent.likelihoods([(context, continuation) for _, context, continuation in requests])
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-        """The log-probability of whole texts, each in windows of what the model reads at most."""
+        """The log-probability of whole texts, each in windows of what the model reads at most.
+
+        The first begins with one `prefix_token_id`. `hf` puts another one behind it, and scores that, where the
+        tokenizer begins every text with one.
+        """
         windows, owner = [], []
         for number, request in enumerate(requests):
-            tokens = self.tok_encode(request.args[0])
+            tokens = self.tok_encode(request.args[0], add_special_tokens=False)
             some = get_rolling_token_windows(tokens, self.prefix_token_id, self.max_length, context_len=1)
             windows += [make_disjoint_window(window) for window in some]
             owner += [number] * (len(windows) - len(owner))
