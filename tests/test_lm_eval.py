@@ -254,6 +254,35 @@ def test_a_grader_that_draws_has_one_verdict_for_one_answer():
         assert len(verdicts) == 1
 
 
+class Whole:
+    """A task that scores whole texts, as lm-eval makes one."""
+
+    def get_config(self, name: str) -> str:
+        return {"output_type": "loglikelihood_rolling"}[name]
+
+    def doc_to_text(self, doc: Any) -> str:
+        return ""
+
+    def process_results(self, doc: Any, said: list[float]) -> dict[str, tuple[float, int]]:
+        return {"byte_perplexity": (said[0], 6)}
+
+
+def test_the_likelihood_of_a_text_is_the_inverse_of_its_perplexity_a_byte():
+    request = replace(asked("loglikelihood_rolling", "Gr\u00fc\u00df"), filtered_resps={"none": -6 * np.log(2)})
+    assert len("Gr\u00fc\u00df".encode()) == 6
+    assert verdict("1", Whole(), {}, [request], "likelihood", "none").score == pytest.approx(0.5)
+
+
+@needs_data
+def test_the_likelihood_of_the_right_choice_is_a_score(lm):
+    benchmark = make("task", "lm-eval/hellaswag?metric=likelihood")
+    for sample, doc in zip(benchmark.evaluate(lm, 4), benchmark.docs["hellaswag"], strict=False):
+        ending = doc["choices"][int(doc["label"])]
+        assert sample.score == pytest.approx(np.exp(sample.metrics["nats"] / len(f" {ending}".encode())))
+        assert 0 < sample.score < 1
+    assert benchmark.digest(4) != make("task", "lm-eval/hellaswag?metric=acc_norm").digest(4)
+
+
 def test_generators_of_others_go_on_as_before():
     import random
 

@@ -35,6 +35,10 @@ Asked = Any
 PREFIX = "lm-eval/"
 SEED = 1234
 """Of few-shot examples that a task draws, as lm-eval has it."""
+LIKELIHOOD = "likelihood"
+"""A metric of ours, `?metric=likelihood`: it moves long before a verdict does."""
+SCORED = ("multiple_choice", "loglikelihood_rolling")
+"""Kinds of tasks that have it."""
 KNOWN = Path(lm_eval.tasks.__file__).parent
 """Where lm-eval's own tasks stand, a folder a family."""
 
@@ -94,8 +98,15 @@ class LmEval:
         self.task, _, rules = self.name.partition("?")
         self.rules = Rules.read(rules, PREFIX + self.name)
         said = io.StringIO()  # nltk tells that it looks for a file of its own
-        printed = redirect_stdout(said), redirect_stderr(said)
-        with quiet(), at_hand(), sentences_from_wheel(), sandboxed(), seeded(SEED), printed[0], printed[1]:
+        with (
+            quiet(),
+            at_hand(),
+            sentences_from_wheel(),
+            sandboxed(),
+            seeded(SEED),
+            redirect_stdout(said),
+            redirect_stderr(said),
+        ):
             self.parts = loaded(self.task)
             for name, part in self.parts.items():
                 guard(name, part)
@@ -216,6 +227,8 @@ def verdict(id: str, part: Asked, doc: Any, requests: list[Instance], metric: st
     numbers = {
         name: float(value) for name, value in metrics.items() if isinstance(value, int | float | np.number | np.bool_)
     }
+    if metric == LIKELIHOOD and (told := likelihood(part, doc, requests, said)) is not None:
+        numbers[metric] = told
     if metric not in numbers:
         raise Refused(f"{metric} of {part.task_name} is no number of a document; choose from {', '.join(numbers)}")
     score = numbers.pop(metric)
@@ -256,7 +269,23 @@ def answered(part: Asked, doc: Any, requests: list[Instance], metric: str) -> st
 def metrics(part: Asked) -> list[str]:
     """The names of a task's metrics; one that is told for several k has a name for each, pass@1."""
     told = [(name, part._metric_fn_kwargs.get(name, {}).get("k", ())) for name in part.aggregation()]
-    return [each for name, many in told for each in ([f"pass@{k}" for k in many] or [name])]
+    names = [each for name, many in told for each in ([f"pass@{k}" for k in many] or [name])]
+    return [*names, LIKELIHOOD] if part.get_config("output_type") in SCORED else names
+
+
+def likelihood(part: Asked, doc: Any, requests: list[Instance], said: list[Any]) -> float | None:
+    """The probability of the right choice, or of a whole text, a byte of it: the geometric mean, 0–1.
+
+    That is 1 / byte_perplexity, where lm-eval has this. A fraction as other scores are, it may be averaged with them;
+    what a byte is does not depend on the tokenizer. None where there is no right choice, or more than one.
+    """
+    if part.get_config("output_type") == "loglikelihood_rolling":
+        nats, text = said[0], requests[0].args[0]
+    elif (gold := right(part, doc)) is not None:
+        nats, text = said[gold][0], requests[gold].args[1]
+    else:
+        return None
+    return math.exp(nats / len(text.encode()))
 
 
 def right(part: Asked, doc: Any) -> int | None:
