@@ -97,7 +97,7 @@ UNVERSIONED = ("method", "measure", "executor")
 FORMER = ("harness", "tasks", "agents", "submissions", "leaderboard")
 """Names under which packages of others may still look for our modules."""
 
-WORDS = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+WORDS = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
 ID = re.compile(WORDS.pattern + r"-v[1-9][0-9]*")
 
 

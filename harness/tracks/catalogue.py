@@ -27,6 +27,7 @@ TRACKS: dict[str, Track] = {
         *("mini-math-v1", "mini-science-v1", "mini-tools-v1"),
         *("mini-robot-air-v2", "mini-robot-air-last-v1"),
         "smollm2-sentiment-v1",
+        *("qwen2.5-3b-math-v1", "qwen2.5-3b-science-v1", "qwen2.5-3b-tools-v1"),
     )
 }
 """Our tracks by id, in the order in which they are shown: what a fresh machine without a GPU can run."""
