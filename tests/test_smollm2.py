@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,3 +101,26 @@ def test_it_is_adapted_submitted_and_scored(lora, lm, home, tmp_path, razorbench
     (row,) = razorbench("show", name, "--home", home, "--json").json["rows"]
     assert row["run"]["drift"] > row["run"]["floor"]
     assert row["run"]["base"] == policy_digest(lm)
+
+
+def test_the_track_of_make_real_goes_its_whole_way_at_a_fraction_of_its_size(home, tmp_path, data, razorbench):
+    whole = TRACKS["smollm2-sentiment-v1"]
+    track = replace(
+        whole,
+        id="sentiment-v1",
+        base=replace(whole.base, id="few-steps-v1", settings=replace(whole.base.settings, steps=2, warmup=1)),
+        settings=replace(whole.settings, steps=2, warmup=1, batch=2, group=2),
+        priors={
+            suite: tuple(re.sub(r"documents=\d+", "documents=2", id) for id in ids)
+            for suite, ids in whole.priors.items()
+        },
+        **{"items": 4, "drift_items": 4},
+    )
+    (tmp_path / "sentiment-v1.toml").write_text(files.toml(track))
+    methods = ",".join([f"{method.replace(':steps=24', '')}" for method in whole.demo])
+    swept = razorbench(
+        "sweep", tmp_path / "sentiment-v1.toml", "--methods", methods, "--workers", 1, "--home", home, "--json"
+    )
+    assert swept.json == {"runs": 3, "failed": 0}
+    rows = razorbench("results", "--track", "sentiment-v1", "--home", home, "--json").json
+    assert len(rows) == 3
