@@ -11,7 +11,7 @@ base_policy(track.base, home)
 Path("base").mkdir(exist_ok=True)
 for name, file in base_files(track.base, home).items():  # as `razorbench base mini-tools-v1 --out base` does
     shutil.copy(file, f"base/{name}")
-adapt(track, "sft", "tuned", steps=8, lora=4)
+adapt(track, "sft", "tuned", steps=24, lr=3e-3, warmup=0, lora=8)
 
 told = compare("base", "tuned", new="mini-tools-v1", priors=["mini-sorting-v1", "mini-logic-v1"], items=30, limit=96)
 print(told.verdict)

@@ -249,7 +249,7 @@ def test_a_grader_that_draws_has_one_verdict_for_one_answer():
         verdicts = set()
         for seed in range(20):
             DetectorFactory.seed = seed
-            request = replace(asked("generate_until", "?", {}), filtered_resps={"none": AMBIGUOUS})
+            request = replace(asked("generate_until", "?", {}), resps=[AMBIGUOUS], filtered_resps={"none": AMBIGUOUS})
             verdicts.add(verdict("1", part, doc, [request], *benchmark.metric(part)).score)
         assert len(verdicts) == 1
 
@@ -305,8 +305,12 @@ def test_what_cannot_be_graded_is_unscored_and_says_why(anatomy):
         raise LookupError("*****\n  Resource nowhere.\n*****")
 
     part.process_results = broken
-    sample = verdict("3", part, {}, [], "acc", "none")
+    (doc,) = anatomy.first("mmlu_anatomy", 1)
+    said = [(-1.0, False), (-2.0, False), (-0.5, True), (-3.0, False)]
+    requests = [replace(asked("loglikelihood", "?", "A"), resps=[told], filtered_resps={"none": told}) for told in said]
+    sample = verdict("3", part, doc, requests, "acc", "none")
     assert np.isnan(sample.score)
+    assert (sample.asked, sample.said) == (part.doc_to_text(doc), "C")
     assert sample.error == "LookupError: Resource nowhere."
 
 

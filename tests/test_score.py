@@ -313,6 +313,7 @@ def test_adapters_are_asked_of_a_policy_that_has_them_and_refused_of_another(spe
     with pytest.raises(Refused, match="Speller has no low-rank adapters; leave lora at 0"):
         begin(spelling, Spec("sft", Settings(lora=4, warmup=0)))
     monkeypatch.setattr(Speller, "low_rank", lambda self, rank: (self.copy(), rank)[0], raising=False)
+    monkeypatch.setattr(Speller, "merged", lambda self, dtype: self, raising=False)
     assert begin(spelling, Spec("sft", Settings(lora=4, warmup=0))).learner.policy.base() is spelling.base
 
 
