@@ -96,7 +96,14 @@ def plain(policy: CausalLM) -> Any:
     return model
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+QUICK = ("llama", "gemma2", "phi3")
+"""Kinds that are always tried: the plain one, caps and windows, fused maps."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS],
+)
 def policy(request) -> CausalLM:
     return made(request.param)
 

@@ -103,6 +103,7 @@ def test_too_much_memory_is_told(confined):
         confined(lambda: float(torch.ones(size // 4).sum()))
 
 
+@pytest.mark.slow
 def test_free_heap_of_the_parent_counts_as_what_it_holds(confined):
     """A process that has freed much keeps it mapped: its child may use that, and no more than the limit on top."""
     crumbs = [bytes(1000) for _ in range(1_200_000)]

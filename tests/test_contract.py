@@ -59,6 +59,10 @@ CHECKED = {"mini-pretraining-v1": 64, **{id: 2 if id.endswith("-last-v1") else 3
 """Episodes with which a slow task is checked; tests/test_fetch.py has each expert of the robot play twelve."""
 
 
+MORE_THAN_A_SECOND = ("countdown-3-v1", "countdown-4-v1", "mini-science-v1", "fashion-mnist-v1")
+"""Tasks that are checked in more than a second."""
+
+
 @pytest.fixture(
     scope="module",
     params=[
@@ -107,10 +111,7 @@ def differ(one: Episodes, other: Episodes) -> str | None:
 
 @pytest.mark.parametrize(
     "id",
-    [
-        pytest.param(id, marks=pytest.mark.slow) if id in CHECKED and id != "fetch-reach-v1" else id
-        for id in ids("task")
-    ],
+    [pytest.param(id, marks=pytest.mark.slow) if id in (*CHECKED, *MORE_THAN_A_SECOND) else id for id in ids("task")],
 )
 def test_task_passes_its_checks(id, data):
     checks = check(id, episodes=CHECKED.get(id, 256))

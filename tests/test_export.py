@@ -194,6 +194,7 @@ def test_scores_gain_retention_and_drift_are_metrics_with_their_uncertainty(boar
     assert config["metric_unit"] == "nats per episode"
 
 
+@pytest.mark.slow
 def test_scores_lie_within_their_bounds_and_all_that_has_no_field_is_text(board: Store, strangers: Store):
     def texts(value: Any, name: str = "") -> Iterator[Any]:
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
@@ -236,6 +237,7 @@ def test_who_evaluated_stands_to_who_adapted_as_the_record_knows(store: Store):
     assert developers == {"ours": "razorbench", "theirs": "unknown", "nobody": "unknown"}
 
 
+@pytest.mark.slow
 def test_no_stranger_decides_a_path(strangers: Store, tmp_path: Path):
     publish(strangers, TRACK, "every-eval-ever", tmp_path / "out")
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
@@ -245,6 +247,7 @@ def test_no_stranger_decides_a_path(strangers: Store, tmp_path: Path):
     assert all(MARK in json.loads(path.read_text())["model_info"]["name"] for path in files)
 
 
+@pytest.mark.slow
 def test_every_file_is_valid_by_the_published_schema(board: Store, strangers: Store):
     folder = os.environ.get("RAZORBENCH_EEE_SCHEMA")
     if not folder:
@@ -362,6 +365,7 @@ def test_entries_that_cannot_be_told_apart_are_called_tied(board: Store):
     assert html.inside("td").count("1, tied") == 3
 
 
+@pytest.mark.slow
 def test_figures_say_what_they_show_and_their_parts_are_found(pages: dict[str, Page]):
     html = pages["board"]
     labels = [attributes.get("aria-label", "") for tag, attributes in html.tags if tag == "svg"]
@@ -375,6 +379,7 @@ def test_figures_say_what_they_show_and_their_parts_are_found(pages: dict[str, P
     assert {a["href"][1:] for _, a in html.tags if "href" in a} <= set(ids)
 
 
+@pytest.mark.slow
 def test_a_change_is_coloured_by_its_size_and_has_its_number(pages: dict[str, Page]):
     cells = [attributes for tag, attributes in pages["board"].tags if "heat" in attributes.get("class", "")]
     assert len(cells) == 3  # one prior task

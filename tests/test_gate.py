@@ -55,7 +55,14 @@ def base(tmp_path: Path) -> Reference:
 # --- the corpus -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow) if case.name.startswith(("bomb: ", "template: ")) else case
+        for case in CASES
+    ],
+    ids=lambda case: case.name,
+)
 def test_bad_submission_is_refused_with_the_sentence_of_its_rule(case: Case, tmp_path):
     told = refusal(case, tmp_path)
     assert told is not None

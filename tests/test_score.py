@@ -185,6 +185,7 @@ def test_methods_that_give_the_same_weights_are_two_rows(bench: Bench, tmp_path)
     assert one.id != other.id
 
 
+@pytest.mark.slow
 def test_run_that_is_made_again_is_the_same_record(bench: Bench, tmp_path):
     assert run(bench, Spec("sft", QUICK), tmp_path) == run(bench, Spec("sft", QUICK), tmp_path)
 

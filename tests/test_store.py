@@ -407,6 +407,7 @@ def test_a_torn_database_names_its_cure_and_rebuild_is_it(store: Store, keep: in
     assert everything(store) == before
 
 
+@pytest.mark.slow
 def test_rebuild_gives_equal_rows_and_keeps_events(store: Store):
     put(store, make("r1"), make("r2", seed=1), make("r3", method="sft", gain=float("nan")))
     store.decide("r2", "hidden", "why")
