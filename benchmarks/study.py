@@ -287,11 +287,16 @@ def entry_lines(store: Store, track: Track) -> list[str]:
         shares = " → ".join(f"{100 * share:.0f} %" for share in np.mean(told, axis=0)) if told else "–"
         lines.append(
             f"| {entry.variant} | {entry.settings['lr']:g} | {entry.seeds} "
-            f"| {interval(entry.gain)} ({entry.gain_between:.1f}) "
-            f"| {interval(entry.retention)} ({entry.retention_between:.1f}) | {interval(entry.drift, 2)} "
+            f"| {interval(entry.gain)}{between(entry.gain_between)} "
+            f"| {interval(entry.retention)}{between(entry.retention_between)} | {interval(entry.drift, 2)} "
             f"| {entry.drift_element:.3f} | {shares} |"
         )
     return [*lines, ""]
+
+
+def between(spread: float) -> str:
+    """The standard deviation of seeds, in brackets; empty where there is one seed."""
+    return "" if np.isnan(spread) else f" ({spread:.1f})"
 
 
 def prior_lines(store: Store, track: Track) -> list[str]:
@@ -341,12 +346,17 @@ def well_formed(store: Store, track: Track) -> dict[str, tuple[float, float]]:
 
 
 def interval(estimate: Estimate, digits: int = 1) -> str:
-    """Value and 95 % interval."""
+    """Value and 95 % interval; of a drift of one seed no interval is kept."""
+    if np.isnan(estimate.low):
+        return f"{estimate.value:+.{digits}f}"
     return f"{estimate.value:+.{digits}f} [{estimate.low:+.{digits}f}, {estimate.high:+.{digits}f}]"
 
 
 def law_lines(store: Store, track: Track, study: Study) -> list[str]:
-    """The law of forgetting: fits over all points, end points and mid-training, and for each competitor alone."""
+    """The law of forgetting: fits over all points, end points and mid-training, and for each competitor alone.
+
+    Of fewer than four points there is none.
+    """
     lines = [
         "Forgetting (points lost on the priors) as a quadratic in forward KL on the new task"
         + "".join(f"; `{twin}` has the weights of another and is left out" for twin in study.twins)
@@ -356,27 +366,46 @@ def law_lines(store: Store, track: Track, study: Study) -> list[str]:
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for title, end in (("end points", True), ("mid-training", False), ("all", None)):
-        fit = fit_law(*columns(store, track, study, end))
+        points = columns(store, track, study, end)
+        if distinct(*points[:2]) < LEAST:
+            continue
+        fit = fit_law(*points)
         lines.append(
             f"| {title} | {fit.n} | {fit.r2:.3f} | {fit.r2_left_out_pooled:.3f} | {fit.baseline_r2:.3f} "
             f"| {np.max(fit.leverage):.3f} |"
         )
     drift, forgetting, method, baseline = columns(store, track, study, None)
+    if distinct(drift, forgetting) < LEAST:
+        return []
     together = fit_law(drift, forgetting, method, baseline)
-    lines += [
-        "",
-        "| method | n | R² of its own fit | R² from the others' fit | R² of log(lr × steps) | largest drift (nats) "
-        "| largest forgetting (points) |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    rows = []
     for name in dict.fromkeys(method):
         mine = method == name
+        if distinct(drift[mine], forgetting[mine]) < LEAST:
+            continue
         fit = fit_law(drift[mine], forgetting[mine], method[mine], baseline[mine])
-        lines.append(
+        rows.append(
             f"| {name} | {fit.n} | {fit.r2:.3f} | {together.r2_left_out[name]:.3f} | {fit.baseline_r2:.3f} "
             f"| {drift[mine].max():.2f} | {forgetting[mine].max():.1f} |"
         )
+    if rows:
+        lines += [
+            "",
+            "| method | n | R² of its own fit | R² from the others' fit | R² of log(lr × steps) | largest drift (nats) "
+            "| largest forgetting (points) |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+            *rows,
+        ]
     return [*lines, ""]
+
+
+LEAST = 4
+"""Points that the law needs."""
+
+
+def distinct(drift: np.ndarray, forgetting: np.ndarray) -> int:
+    """How many points there are, each counted once."""
+    return len({*zip(drift.tolist(), forgetting.tolist(), strict=True)})
 
 
 def columns(store: Store, track: Track, study: Study, end: bool | None) -> tuple[np.ndarray, ...]:
