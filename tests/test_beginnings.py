@@ -29,7 +29,7 @@ KINDS = {
 """Whether the model has such a token, and who writes it: the tokenizer before every text, its chat template."""
 
 
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
+@pytest.fixture(params=KINDS.values(), ids=[*KINDS])
 def lm(request) -> CausalLM:
     there, tokenizer_writes, template_writes = request.param
     tokenizer = deepcopy(mini_lm().chat.tokenizer)

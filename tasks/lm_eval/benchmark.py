@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 from urllib.parse import parse_qsl
 
@@ -282,7 +282,8 @@ def likelihood(part: Asked, doc: Any, requests: list[Instance], said: list[Any])
     if part.get_config("output_type") == "loglikelihood_rolling":
         nats, text = said[0], requests[0].args[0]
     elif (gold := right(part, doc)) is not None:
-        nats, text = said[gold][0], requests[gold].args[1]
+        _, text = cast(tuple[str, str], requests[gold].args)
+        nats = said[gold][0]
     else:
         return None
     return math.exp(nats / len(text.encode()))
