@@ -11,7 +11,7 @@ ifeq ($(RAZORBENCH_DATA),)
 unexport RAZORBENCH_DATA
 endif
 
-.PHONY: demo test quick kill apart real real-tests check docs links picture study benchmarks fuzz load clean
+.PHONY: demo test quick long kill apart real real-tests check docs links picture study benchmarks fuzz load clean
 
 demo: .venv/installed
 	$(BIN)/razorbench demo
@@ -20,7 +20,11 @@ demo: .venv/installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: .venv/installed check
-	$(PYTEST) -m "not kill and not apart and not real" --durations=10
+	$(PYTEST) -m "not long and not kill and not apart and not real" --durations=10
+
+# What alone takes a quarter of a minute or more: pages and examples run as written, two processes that share a model.
+long: .venv/installed
+	$(PYTEST) -m "long and not kill" --durations=5
 
 # Processes are killed, again and again, at any moment of what they do.
 kill: .venv/installed
@@ -43,7 +47,7 @@ real-tests: .venv/installed
 quick: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(PYTEST) -m "not slow and not kill and not browser and not load and not apart and not real"
+	$(PYTEST) -m "not slow and not long and not kill and not browser and not load and not apart and not real"
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

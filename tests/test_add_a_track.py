@@ -23,6 +23,7 @@ BLOCKS = {
 """The fenced blocks: file name (or language, where there is none) → text."""
 
 
+@pytest.mark.long
 @pytest.mark.slow(seconds=40)
 def test_the_page_works_as_written(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}

@@ -314,6 +314,7 @@ def test_an_answer_may_end_with_a_special_token_that_has_no_name():
     assert Chat(tokenizer).stop == tokenizer.convert_tokens_to_ids("<|end|>")
 
 
+@pytest.mark.long
 @pytest.mark.slow(seconds=30)
 def test_two_processes_that_share_the_weights_compute_what_one_does(tmp_path):
     ended(two("tests.sharded_architectures", tmp_path / "apart.json"))

@@ -202,6 +202,7 @@ def test_hostile_tooltip_and_choices_are_text(among_strangers):
 # --- writers ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_page_outlives_writers_and_what_befalls_the_file(driver, tmp_path):
     """Somebody hides and shows an entry all the time; then the file is torn, is removed, and is made again."""
     store, done = small(tmp_path), threading.Event()

@@ -102,12 +102,14 @@ def alike(two: Path, one: checkpoint.Checkpoint, way: float) -> None:
             assert ours.measures[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 
+@pytest.mark.long
 @pytest.mark.slow(seconds=30)
 def test_two_processes_give_by_sft_the_weights_of_one(sft, home, tmp_path):
     one = alone(tmp_path / "one", home, "sft")
     alike(sft, one, far(one.weights, BASES["mini-lm-v1"].shipped))
 
 
+@pytest.mark.long
 @pytest.mark.slow(seconds=30)
 def test_two_processes_give_by_dr_grpo_the_weights_of_one(home, tmp_path):
     more = {"group": 3, "kl": 0.1, "iterations": 2, "importance_cap": 2.0}
@@ -117,6 +119,7 @@ def test_two_processes_give_by_dr_grpo_the_weights_of_one(home, tmp_path):
     alike(tmp_path / "two", one, far(one.weights, BASES["mini-lm-v1"].shipped))
 
 
+@pytest.mark.long
 @pytest.mark.slow(seconds=30)
 def test_two_processes_that_are_killed_go_on_to_the_same_weights(sft, home, tmp_path):
     out = tmp_path / "out"
@@ -162,6 +165,7 @@ def way(method: str) -> float:
     return sum(learning_rate(settings, step, settings.steps) for step in range(settings.steps))
 
 
+@pytest.mark.long
 @pytest.mark.slow(seconds=60)
 @pytest.mark.parametrize("method", sharded.RUNS)
 def test_two_processes_that_share_the_weights_give_those_of_one(method, parts, home, tmp_path):
@@ -169,6 +173,7 @@ def test_two_processes_that_share_the_weights_give_those_of_one(method, parts, h
     alike(parts / method, one, way(method))
 
 
+@pytest.mark.long
 @pytest.mark.slow(seconds=60)
 def test_each_of_two_processes_holds_half_of_everything(parts):
     first, second = (json.loads((parts / f"held-{rank}.json").read_text()) for rank in (0, 1))
@@ -182,6 +187,7 @@ def test_each_of_two_processes_holds_half_of_everything(parts):
     assert [first[i] + second[i] for i in range(3)] == [weights] * 3
 
 
+@pytest.mark.long
 @pytest.mark.slow(seconds=60)
 @pytest.mark.parametrize("method", ["sft", "iterative-sft"])
 def test_one_process_goes_on_with_what_two_have_shared(method, parts, home, tmp_path):
@@ -190,6 +196,7 @@ def test_one_process_goes_on_with_what_two_have_shared(method, parts, home, tmp_
     alike(parts / method, in_one(method, tmp_path / "one", home), way(method))
 
 
+@pytest.mark.long
 @pytest.mark.slow(seconds=60)
 def test_state_of_which_a_part_is_missing_is_refused(parts, home, tmp_path):
     shutil.copytree(parts / "sft stopped", tmp_path / "one")

@@ -21,6 +21,7 @@ def test_every_example_is_tried():
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(SAYS)
 
 
+@pytest.mark.long
 @pytest.mark.slow(seconds=20)
 @pytest.mark.parametrize("name", SAYS)
 def test_the_example_runs(name, tmp_path):

@@ -154,6 +154,7 @@ def test_in_chat_a_function_is_asked_for_and_found_in_the_reply(data_folder, mon
     assert benchmark.digest(3) != make("task", "lm-eval/humaneval?tokens=32").digest(3)
 
 
+@pytest.mark.long
 @needs_data
 @pytest.mark.slow
 def test_gold_solutions_pass_and_broken_ones_fail(data_folder):

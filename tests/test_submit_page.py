@@ -20,6 +20,7 @@ BLOCKS = {
 """The fenced blocks: file name (or language, where there is none) → text."""
 
 
+@pytest.mark.long
 @pytest.mark.slow(seconds=60)
 def test_the_page_works_as_written(tmp_path):
     commands = [shlex.split(line) for line in BLOCKS["sh"].splitlines()]
