@@ -111,16 +111,13 @@ def test_the_track_of_make_real_goes_its_whole_way_at_a_fraction_of_its_size(hom
         base=replace(whole.base, id="few-steps-v1", settings=replace(whole.base.settings, steps=2, warmup=1)),
         settings=replace(whole.settings, steps=2, warmup=1, batch=2, group=2),
         priors={
-            suite: tuple(re.sub(r"documents=\d+", "documents=2", id) for id in ids)
+            suite: tuple(re.sub(r"documents=\d+", "documents=1", id) for id in ids)
             for suite, ids in whole.priors.items()
         },
-        **{"items": 4, "drift_items": 4},
+        **{"items": 2, "drift_items": 2},
     )
     (tmp_path / "sentiment-v1.toml").write_text(files.toml(track))
-    methods = ",".join([f"{method.replace(':steps=24', '')}" for method in whole.demo])
-    swept = razorbench(
-        "sweep", tmp_path / "sentiment-v1.toml", "--methods", methods, "--workers", 1, "--home", home, "--json"
-    )
-    assert swept.json == {"runs": 3, "failed": 0}
-    rows = razorbench("results", "--track", "sentiment-v1", "--home", home, "--json").json
-    assert len(rows) == 3
+    how = ["--methods", next(iter(whole.demo)), "--workers", 1, "--home", home]
+    assert razorbench("sweep", tmp_path / "sentiment-v1.toml", *how, "--json").json == {"runs": 1, "failed": 0}
+    (row,) = razorbench("results", "--track", "sentiment-v1", "--home", home, "--json").json
+    assert row["drift"] > 0
