@@ -127,9 +127,14 @@ def read_manifest(path: Path) -> Manifest:
 
 def write_json(path: Path, record: Any) -> None:
     """Write a dataclass as JSON, all or nothing."""
+    write_text(path, json.dumps(asdict(record), indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, all or nothing."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(fresh, "w") as file:
-        json.dump(asdict(record), file, indent=1)
+    with open(fresh, "w", encoding="utf-8") as file:
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, path)

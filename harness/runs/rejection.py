@@ -5,7 +5,6 @@ call goes on with the next block. What is drawn depends on seed and instance alo
 """
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +21,9 @@ from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.locks import alone
 from razorbench.harness.core.protocols import Agent, Task
 from razorbench.harness.core.questions import data_digest
-from razorbench.harness.core.recorded import Manifest, beside, digest_of, manifest
+from razorbench.harness.core.recorded import Manifest, beside, manifest
 from razorbench.harness.core.rollout import rollout
+from razorbench.harness.learn.checkpoint import write_json, write_text
 from razorbench.harness.learn.policy import Policy, encoded, log_probabilities
 from razorbench.harness.tracks.spec import Conditions
 
@@ -88,7 +88,7 @@ def demonstrate(
             file = work / f"{start:08d}.json"
             some = instances.take(np.arange(start, min(start + PROMPTS, len(instances))))
             if not file.exists():
-                write(file, json.dumps(block(agent, base, task, some, sampling)))
+                write_text(file, json.dumps(block(agent, base, task, some, sampling)))
             tell(start + len(some), len(instances))
         blocks = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(work.glob("[0-9]*.json"))]
         counted = Counter[str]()
@@ -110,10 +110,9 @@ def demonstrate(
             len(lines),
             {"known": known, "counts": counts, "provenance": dict(provenance)},
         )
-        write(beside(out), json.dumps(asdict(made), indent=1) + "\n")
-        write(out, text)  # the last, so where it stands all is there
+        write_json(beside(out), made)
+        write_text(out, text)  # the last, so where it stands all is there
         shutil.rmtree(work)
-    assert digest_of(out) == made.sha256
     return made
 
 
@@ -167,13 +166,3 @@ def ended(episodes: Episodes) -> np.ndarray:
         if turn.done is not None:
             whole[turn.rows] &= [getattr(value, "finished", True) for value in turn.done.value]
     return whole
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file, all or nothing."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(fresh, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
