@@ -20,6 +20,8 @@ from typing import Any
 from razorbench.harness.core.errors import Refused
 
 WEIGHTS, ADAPTERS, INDEX = "model.safetensors", "adapter_model.safetensors", "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
+"""What describes adapters, as peft has it, beside their weights."""
 MANIFEST, CURVE, WAYPOINTS = "checkpoint.json", "curve.jsonl", "checkpoints"
 
 

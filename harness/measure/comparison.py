@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from razorbench.harness.core.errors import Refused
+from razorbench.harness.learn.checkpoint import ADAPTER_CONFIG, WEIGHTS
 from razorbench.harness.measure.estimate import Estimate, Paired, below_floor
 from razorbench.harness.measure.record import Drift, Record, Score, answers_of, samples_of
 from razorbench.harness.tracks.origins import ON_HUB
@@ -53,7 +54,7 @@ ROWS = Kind(
     "item",
     "Mean change",
 )
-MODEL_FILES = ("config.json", "adapter_config.json", "model.safetensors")
+MODEL_FILES = ("config.json", ADAPTER_CONFIG, WEIGHTS)
 """Of which one is in a folder that holds a model."""
 
 

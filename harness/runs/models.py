@@ -13,7 +13,7 @@ from typing import Any
 from razorbench.harness.core.errors import Missing, Refused
 from razorbench.harness.core.protocols import Benchmark, Task
 from razorbench.harness.core.registry import make
-from razorbench.harness.learn.checkpoint import ADAPTERS, INDEX, Checkpoint, Manifest, files
+from razorbench.harness.learn.checkpoint import ADAPTER_CONFIG, ADAPTERS, INDEX, Checkpoint, Manifest, files
 from razorbench.harness.learn.policy import Policy
 from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.learn.settings import Settings
@@ -30,7 +30,6 @@ from razorbench.harness.tracks.suites import SUITES
 
 USUAL = "paper"
 """The suite of priors that is asked where none are named."""
-ADAPTER_CONFIG = "adapter_config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 """Files of which one is in a folder that has a tokenizer."""
 
