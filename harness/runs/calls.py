@@ -9,7 +9,7 @@ from razorbench.harness.learn.checkpoint import Checkpoint
 from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.measure.record import Record
 from razorbench.harness.measure.score import Bench
-from razorbench.harness.runs.comparing import place
+from razorbench.harness.runs.comparing import home_folder
 from razorbench.harness.runs.run import Spec, adapt_into, score_folder
 from razorbench.harness.store.database import Store
 from razorbench.harness.tracks.catalogue import find_track
@@ -77,7 +77,7 @@ def entered(store: Store, bench: Bench, checkpoint: Checkpoint, name: str = "") 
 
 
 def _bench(track: str | Path | Track, home: str | Path | None, runtime: Runtime) -> Bench:
-    there = place(home)
+    there = home_folder(home)
     return _ready(track if isinstance(track, Track) else find_track(str(track), there), there, runtime)
 
 

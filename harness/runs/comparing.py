@@ -41,7 +41,7 @@ def compare(
     Returns the changes with their intervals and p-values, by task; of models the drift and the record, too. Raises
     Refused for two of different kinds, and for what cannot be compared.
     """
-    there = place(home)
+    there = home_folder(home)
     kinds = [ROWS if isinstance(each, Record) else kind_of(str(each)) for each in (first, second)]
     if kinds[0] is not kinds[1]:
         told = "; ".join(f"{each} is {kind.one}" for each, kind in zip((first, second), kinds, strict=True))
@@ -80,6 +80,6 @@ def row_of(store: Store, named: str) -> dict[str, Any]:
         raise Refused(f"{named} is no folder here and no OWNER/NAME@COMMIT, and {error}") from None
 
 
-def place(home: str | Path | None) -> Path:
+def home_folder(home: str | Path | None) -> Path:
     """The folder that everything lives in."""
     return Path(home or os.environ.get("RAZORBENCH_HOME", ".razorbench")).absolute()

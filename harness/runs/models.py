@@ -23,7 +23,7 @@ from razorbench.harness.runs.comparing import ITEMS
 from razorbench.harness.runs.run import keep, lookup
 from razorbench.harness.store.database import Store
 from razorbench.harness.tracks.bases import policy_digest
-from razorbench.harness.tracks.named import LANGUAGE, model
+from razorbench.harness.tracks.named import LANGUAGE, brought_base
 from razorbench.harness.tracks.origins import ON_HUB, content_digest, obtained, origin_key
 from razorbench.harness.tracks.spec import Base, Conditions, Track
 from razorbench.harness.tracks.suites import SUITES
@@ -69,7 +69,7 @@ class Brought:
 
 def brought(name: str, home: Path) -> Brought:
     """The model that somebody names. Refuses what is neither a folder nor a repository of the hub at a commit."""
-    base = model(name)
+    base = brought_base(name)
     if base is None:
         raise Refused(f"{name} is no folder here; name a folder, or a model on the hub as OWNER/NAME@COMMIT")
     return Brought(name, base, home)

@@ -43,7 +43,7 @@ def named_policy(
 
 def base_of(name: str) -> Base:
     """The base that a name stands for: an id, a folder of transformers, a repository on the hub at a commit."""
-    base = model(name)
+    base = brought_base(name)
     if base is None and "/" in name and not known("base", name):
         raise Refused(
             f"{name} is no folder here; name one, a base's id, or a repository on the hub as OWNER/NAME@COMMIT"
@@ -53,7 +53,7 @@ def base_of(name: str) -> Base:
     return base or find_base(name)
 
 
-def model(name: str) -> Base | None:
+def brought_base(name: str) -> Base | None:
     """What is in a folder, or on the hub as OWNER/NAME@COMMIT, as a base of tracks; None of any other name."""
     if (folder := Path(name).expanduser().resolve()).is_dir():
         origin = Folder(str(folder), content_digest(folder))
