@@ -1,8 +1,6 @@
 """HumanEval: programs are found in replies, judged in the sandbox, and never run in this process."""
 
 import ast
-import os
-from pathlib import Path
 from typing import Any
 
 import evaluate
@@ -101,15 +99,8 @@ def test_the_metric_is_code_evals():
 
 
 @pytest.fixture
-def humaneval(data_folder) -> LmEval:
+def humaneval(data) -> LmEval:
     return make("task", "lm-eval/humaneval?shots=0&metric=pass@1")
-
-
-@pytest.fixture
-def data_folder() -> Path:
-    if "RAZORBENCH_DATA" not in os.environ:
-        pytest.skip("RAZORBENCH_DATA is not set")
-    return Path(os.environ["RAZORBENCH_DATA"])
 
 
 def answered(benchmark: LmEval, say: Any, documents: int, monkeypatch: Any) -> list[float]:
@@ -142,7 +133,7 @@ def test_what_the_grader_cannot_do_is_unscored(humaneval, monkeypatch):
 
 
 @needs_data
-def test_in_chat_a_function_is_asked_for_and_found_in_the_reply(data_folder, monkeypatch):
+def test_in_chat_a_function_is_asked_for_and_found_in_the_reply(data, monkeypatch):
     benchmark = make("task", "lm-eval/humaneval?chat=1&tokens=32")
     replies = iter(["```python\n{prompt}{canonical_solution}\n```", "{canonical_solution}", "I do not know."])
     scores = answered(benchmark, lambda doc: next(replies).format(**doc), 3, monkeypatch)
@@ -157,8 +148,8 @@ def test_in_chat_a_function_is_asked_for_and_found_in_the_reply(data_folder, mon
 @pytest.mark.long
 @needs_data
 @pytest.mark.slow
-def test_gold_solutions_pass_and_broken_ones_fail(data_folder):
-    problems = lines(data_folder / "humaneval" / "HumanEval.jsonl.gz")
+def test_gold_solutions_pass_and_broken_ones_fail(data):
+    problems = lines(data / "humaneval" / "HumanEval.jsonl.gz")
     assert len(problems) == 164
     wrong = []
     for doc in problems:
@@ -171,7 +162,7 @@ def test_gold_solutions_pass_and_broken_ones_fail(data_folder):
 
 @needs_data
 @pytest.mark.slow
-def test_every_gold_solution_is_found_in_every_form_of_reply(data_folder):
+def test_every_gold_solution_is_found_in_every_form_of_reply(data):
     forms = [
         "{canonical_solution}",
         "```python\n{prompt}{canonical_solution}```",
@@ -183,7 +174,7 @@ def test_every_gold_solution_is_found_in_every_form_of_reply(data_folder):
     def function(text: str, name: str) -> str:
         return [ast.dump(each) for each in ast.parse(text).body if getattr(each, "name", "") == name][-1]
 
-    for doc in lines(data_folder / "humaneval" / "HumanEval.jsonl.gz"):
+    for doc in lines(data / "humaneval" / "HumanEval.jsonl.gz"):
         gold = function(f"{doc['prompt']}{doc['canonical_solution']}", doc["entry_point"])
         for form in forms:
             got = solution(form.format(**doc), doc["prompt"], doc["entry_point"])
@@ -220,7 +211,7 @@ def test_a_metric_that_somebody_loaded_before_is_replaced_and_another_runner_is_
 
 
 @needs_data
-def test_without_a_sandbox_the_task_is_refused_with_the_cure(data_folder, monkeypatch):
+def test_without_a_sandbox_the_task_is_refused_with_the_cure(data, monkeypatch):
     def none() -> None:
         raise Missing("programs of a model run in a sandbox, and none works here (bubblewrap: no); install it")
 
