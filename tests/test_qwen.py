@@ -27,10 +27,8 @@ def test_settings_are_those_of_table_2(track):
     assert len(QWEN) == 3
     assert isinstance(track.base.origin, Hub)
     assert track.base.origin.hub == "Qwen/Qwen2.5-3B-Instruct"
-    assert (settings.optimizer, settings.schedule, settings.weight_decay, settings.max_grad_norm) == (
-        *("adamw", "constant"),
-        *(0.0, 1.0),
-    )
+    assert (settings.optimizer, settings.schedule) == ("adamw", "constant")
+    assert (settings.weight_decay, settings.max_grad_norm) == (0.0, 1.0)
     assert (settings.batch, settings.group, settings.kl, settings.iterations, settings.lora) == (8, 64, 0.0, 1, 0)
     assert set(track.demo["dr-grpo"]) == {1e-5, 2e-5, 3e-5, 4e-5, 5e-5}
     assert track.prior_tasks == [*SUITES["paper"]]

@@ -15,14 +15,8 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "gate_proj", 
 """The linear maps of a decoder layer, which LoRA adapts; Phi-3 has three of them as one, and two."""
 UNREAD = (
     *("alpha_pattern", "rank_pattern", "modules_to_save", "lora_bias", "fan_in_fan_out", "layer_replication"),
-    *(
-        "use_dora",
-        "use_qalora",
-        "use_bdlora",
-        "alora_invocation_tokens",
-        "target_parameters",
-        "trainable_token_indices",
-    ),
+    *("use_dora", "use_qalora", "use_bdlora", "alora_invocation_tokens"),
+    *("target_parameters", "trainable_token_indices"),
 )
 """What in a description makes it another computation than plain LoRA, unless it is off."""
 OTHER_BASE = ("pissa", "olora", "loftq", "corda")

@@ -143,19 +143,8 @@ def commands() -> dict[str, list[str]]:
             *(word for path in parents(binds) for word in ("--perms", "0755", "--dir", path)),
             *(word for path in binds for word in ("--ro-bind", path, path)),
             *(word for path, target in links.items() for word in ("--symlink", target, path)),
-            *(
-                "--perms",
-                "1777",
-                "--size",
-                str(ROOM),
-                "--tmpfs",
-                "/tmp",
-                "--remount-ro",
-                "/",
-                "--chdir",
-                "/tmp",
-                *inside,
-            ),
+            *("--perms", "1777", "--size", str(ROOM), "--tmpfs", "/tmp"),
+            *("--remount-ro", "/", "--chdir", "/tmp", *inside),
         ]
     if sys.platform == "linux":
         asked = {"binds": binds, "links": links, "room": ROOM, "command": inside}
