@@ -23,7 +23,7 @@ from razorbench.agents.language.attention import ATTENTION
 from razorbench.agents.language.chat import Chat, stops
 from razorbench.agents.language.decoding import Prefix, decode
 from razorbench.agents.language.likelihood import Pair, gathered, scored, woods
-from razorbench.agents.language.lora import MERGED, PROJECTIONS, Lora
+from razorbench.agents.language.lora import ADAPTER_CONFIG, MERGED, PROJECTIONS, Lora
 from razorbench.agents.language.packing import Laid, Pack, batches, lay, packed
 from razorbench.harness.learn.policy import Policy, Prediction, read_weights
 from razorbench.harness.learn.runtime import AUTO, Runtime
@@ -72,8 +72,8 @@ class CausalLM:
         Its weights are kept in float32, whatever they are saved in: steps of AdamW are lost to the rounding of bf16.
         Refuses what cannot be read. `harness.tracks.origins` gets a folder from the hub.
         """
-        if (folder / "adapter_config.json").exists():  # transformers would put them on, and freeze all weights
-            raise Refused(f"{folder} holds adapters, adapter_config.json; merge them into the weights, or remove them")
+        if (folder / ADAPTER_CONFIG).exists():  # transformers would put them on, and freeze all weights
+            raise Refused(f"{folder} holds adapters, {ADAPTER_CONFIG}; merge them into the weights, or remove them")
         where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
         try:
             with quiet():
