@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ def write(place: Path) -> None:
 def card(id: str) -> dict[str, Any]:
     """The card of a task that can be imported; of another, as `missing`, the reason why not."""
     try:
-        return asdict(find("task", id).card)
+        return find("task", id).card.told
     except Exception as error:  # of any package's task
         return {"missing": reason(error)}
 

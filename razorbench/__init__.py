@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         Turn,
     )
     from razorbench.harness.core.errors import Missing, Refused, WorldFailed
-    from razorbench.harness.core.extras import missing
+    from razorbench.harness.core.extras import missing, versions
     from razorbench.harness.core.protocols import (
         Agent,
         Benchmark,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Guessable,
         Memoryless,
         Pinned,
+        RobotProtocol,
         Sample,
         Task,
     )
@@ -62,10 +63,10 @@ PLACES = {
         *("Observation", "Observations", "Outcome", "Outcomes", "Reply", "Turn"),
     ),
     "core.errors": ("Missing", "Refused", "WorldFailed"),
-    "core.extras": ("missing",),
+    "core.extras": ("missing", "versions"),
     "core.protocols": (
         *("Agent", "Benchmark", "Bounded", "Card", "Clustered", "Expert", "Guessable", "Memoryless", "Pinned"),
-        *("Sample", "Task"),
+        *("RobotProtocol", "Sample", "Task"),
     ),
     "core.randomness": ("keys_of", "mix", "occurrence", "uniform"),
     "core.registry": ("register",),

@@ -470,6 +470,13 @@ def test_cards_are_written_by_a_process_of_their_own(home, show, tmp_path, monke
     assert "test items: 10000; sha256 of what they ask: " in texts(at)
 
 
+def test_the_page_of_a_robots_task_shows_its_protocol(home, show, tmp_path, monkeypatch):
+    monkeypatch.setenv(cards.PLACE, str(tmp_path))
+    cards.put(tmp_path, {id: cards.card(id) for id in ("fetch-air-last-v1", "mini-math-v1")})
+    assert "success: end" in texts(show(home, "tasks", task="fetch-air-last-v1"))
+    assert "success: " not in texts(show(home, "tasks", task="mini-math-v1"))
+
+
 def test_every_task_has_a_card():
     assert all(cards.card(id).get("asks") or cards.card(id)["missing"] for id in ids("task"))
 

@@ -732,6 +732,15 @@ def test_lists_are_tables_for_people_and_json_for_scripts(razorbench, home: Path
     assert all(str(next(iter(row.values()))) in shown.out for row in rows)
 
 
+def test_the_card_of_one_task_is_shown_whole_with_the_protocol_of_a_robot(razorbench, home: Path):
+    shown, told = razorbench("tasks", "fetch-air-last-v1"), razorbench("tasks", "fetch-air-last-v1", "--json").json
+    assert "protocol horizon: 50\n" in shown.out
+    assert "protocol success: end\n" in shown.out
+    assert (told["task"], told["protocol"]["success"]) == ("fetch-air-last-v1", "end")
+    assert "protocol" not in razorbench("tasks", "mini-math-v1").out
+    assert razorbench("tasks", "fetch-air-lost-v1").code == 2
+
+
 def test_an_empty_board_says_how_to_fill_it(razorbench, home: Path):
     assert razorbench("results", "--home", home, "--json").json == []
     ran = razorbench("results", "--home", home)

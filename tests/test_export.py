@@ -211,6 +211,15 @@ def test_scores_lie_within_their_bounds_and_all_that_has_no_field_is_text(board:
             assert config["score_type"] == "continuous"
 
 
+def test_the_rules_that_a_robot_was_scored_by_leave_with_its_score(tmp_path: Path):
+    samples = items({("new", "fetch-air-v1"): ([0.0], [1.0]), ("prior", "mini-logic-v1"): ([1.0], [1.0])})
+    add(store := Store(tmp_path), (scored("robot", samples), samples))
+    row = aggregate(store)["robot"]
+    told = result(row, "fetch-air-v1", "score")["source_data"]["additional_details"]
+    assert (json.loads(told["protocol"])["success"], json.loads(told["protocol"])["horizon"]) == ("once", 50)
+    assert "protocol" not in result(row, "mini-logic-v1", "score")["source_data"]["additional_details"]
+
+
 def test_what_is_not_known_is_left_out(store: Store):
     put(store, make(track=TRACK, gain=None, gain_low=None, gain_high=None, gain_se=None, drifts=()), FLAT, FLAT)
     (row,) = aggregate(store).values()

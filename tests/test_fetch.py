@@ -1,5 +1,6 @@
 """Fetch: states that their ids fix, physics bit for bit Gymnasium's, experts, and what wins an episode."""
 
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from razorbench.harness.core.lanes import Workers
 from razorbench.harness.core.registry import ids, make
 from razorbench.harness.core.rollout import Guesser, demonstrations, rollout
 from razorbench.tasks.fetch.simulator import environment, scene
-from razorbench.tasks.fetch.tasks import KINDS, PICK, Air, AirLast, Pretraining, Reach, held, last
+from razorbench.tasks.fetch.tasks import KINDS, PICK, Air, AirLast, Pretraining, Push, Reach, ReachLast
 
 EVERY = [id for id in ids("task") if id.startswith("fetch-")]
 
@@ -143,22 +144,57 @@ def max_height(episodes):
     return np.mean([max(seen.state["block"][2] for seen in episode.observations) for episode in episodes])
 
 
+class Scripted:
+    """A scene in which the thing is at the goal in some steps, and far from it in the others."""
+
+    def __init__(self, near):
+        self.near, self.step_at = near, 0
+
+    def start(self, block):
+        return self
+
+    def step(self, data, motion):
+        if self.near[self.step_at] is None:
+            raise ArithmeticError("the simulation became unstable")
+        self.step_at += 1
+
+    def look(self, data):
+        there = self.step_at and self.near[self.step_at - 1]
+        return np.concatenate([np.zeros(3), np.zeros(3) if there else np.ones(3), np.zeros(11)])
+
+
 @pytest.mark.parametrize(
-    ("near", "wins_held", "wins_last"),
+    ("near", "held", "last", "last_once"),
     [
-        ([1, 1, 1, 0, 0, 0], True, False),
-        ([1, 1, 0, 1, 1, 0], False, False),
-        ([0, 0, 0, 0, 0, 1], False, True),
-        ([0, 0, 0, 1, 1, 1], True, True),
+        ([1, 1, 1, 0, 0, 0], 1, 0, 1),
+        ([1, 1, 0, 1, 1, 0], 0, 0, 1),
+        ([0, 0, 0, 0, 0, 1], 0, 1, 1),
+        ([0, 0, 0, 1, 1, 1], 1, 1, 1),
+        ([0, 0, 0, 0, 0, 0], 0, 0, 0),
     ],
 )
-def test_held_rule_and_last_rule_judge_differently(near, wins_held, wins_last):
-    streak, by_held, by_last = np.zeros(1, int), [], []
-    for step, there in enumerate(near):
-        streak = np.where([bool(there)], streak + 1, 0)
-        by_held.append(held(streak, len(near) - 1 - step)[0])
-        by_last.append(last(streak, len(near) - 1 - step)[0])
-    assert (any(by_held), any(by_last)) == (wins_held, wins_last)
+def test_success_at_once_and_at_the_end_are_told_and_the_card_says_which_is_the_score(
+    monkeypatch, near, held, last, last_once
+):
+    monkeypatch.setattr("razorbench.tasks.fetch.tasks.STEPS", len(near))
+    for task, once, at_end in ((Reach(), held, held), (ReachLast(), last_once, last)):
+        monkeypatch.setattr("razorbench.tasks.fetch.tasks.scene", lambda name: Scripted(near))
+        some = Instances(np.arange(1), {"kind": np.zeros(1, int), "block": np.zeros((1, 3)), "goal": np.zeros((1, 3))})
+        (played,) = rollout(Still(), task, some)
+        assert played.outcome
+        assert (played.outcome.metrics["success_once"], played.outcome.metrics["success_at_end"]) == (once, at_end)
+        assert played.outcome.reward == task.card.protocol.score(once, at_end)
+    assert (Reach.card.protocol.success, ReachLast.card.protocol.success) == ("once", "end")
+
+
+def test_successes_of_a_simulator_that_died_are_not_known(monkeypatch):
+    monkeypatch.setattr("razorbench.tasks.fetch.tasks.scene", lambda name: Scripted([1, 1, None]))
+    some = Instances(np.arange(1), {"kind": np.zeros(1, int), "block": np.zeros((1, 3)), "goal": np.zeros((1, 3))})
+    (played,) = rollout(Still(), ReachLast(), some)
+    assert played.outcome
+    assert np.isnan(
+        [played.outcome.reward, *(played.outcome.metrics[n] for n in ("success_once", "success_at_end"))]
+    ).all()
 
 
 def test_episode_stops_after_three_steps_at_the_goal_and_is_asked_no_more():
@@ -264,3 +300,11 @@ def test_demonstrations_of_pretraining_go_on_for_ten_steps_at_the_goal():
 def test_rules_stand_on_the_cards():
     assert "3 steps in a row" in Air.card.rule
     assert "last of 50" in AirLast.card.rule
+
+
+def test_cards_hold_the_protocol_with_the_versions_that_are_installed():
+    protocol = Air.card.protocol
+    assert (protocol.horizon, protocol.control_hz, protocol.determinism) == (50, 25.0, "bitwise")
+    assert f"mujoco {version('mujoco')}" in protocol.simulator
+    assert protocol.control_hz == pytest.approx(1 / scene(PICK).env.dt)
+    assert Air.card.protocol.digest == Push.card.protocol.digest != AirLast.card.protocol.digest

@@ -1,10 +1,14 @@
 """The commands that list what there is: tracks, tasks, agents, methods."""
 
+import json as jsonlib
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from typing import Any
+
+import tyro
 
 from razorbench.harness.cli.arguments import HOME, Home, Json
-from razorbench.harness.cli.terminal import listing
+from razorbench.harness.cli.terminal import listing, out
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.tracks.catalogue import all_tracks
 
@@ -28,14 +32,34 @@ def tracks(*, home: Home = HOME, json: Json = False) -> None:
     )
 
 
-def tasks(*, home: Home = HOME, json: Json = False) -> None:
-    """List the registered tasks with their cards, and the suites of prior tasks."""
+def tasks(task: tyro.conf.Positional[str] = "", *, home: Home = HOME, json: Json = False) -> None:
+    """List the registered tasks with their cards, and the suites of prior tasks; or show one card whole.
+
+    Args:
+        task: Id of one task.
+    """
     from razorbench.harness.core.registry import find, ids
     from razorbench.harness.tracks.suites import SUITES
 
-    listing([{"task": id, **asdict(find("task", id).card)} for id in ids("task")], json, ("task", "asks", "chance"))
+    if task:
+        told = {"task": task, **find("task", task).card.told}
+        if json:
+            print(jsonlib.dumps(told))
+        else:
+            say_card(told)
+        return
+    listing([{"task": id, **find("task", id).card.told} for id in ids("task")], json, ("task", "asks", "chance"))
     if not json:
         listing([{"suite": name, "prior tasks": ids} for name, ids in SUITES.items()], json)
+
+
+def say_card(told: Mapping[str, Any]) -> None:
+    """The fields of a card, a line each; those of what stands in it behind its name."""
+    for name, value in told.items():
+        if isinstance(value, Mapping):
+            say_card({f"{name} {inner}": each for inner, each in value.items()})
+        elif value not in (None, ""):
+            out.print(f"{name}: {value}", highlight=False, soft_wrap=True)
 
 
 def agents(*, home: Home = HOME, json: Json = False) -> None:

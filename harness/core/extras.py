@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 
 from razorbench.harness.core.errors import Missing
 
@@ -22,6 +23,17 @@ def missing(error: ModuleNotFoundError) -> str:
     if module not in EXTRAS:
         return ""
     return f"{module} is not installed; run `pip install 'razorbench[{EXTRAS[module]}]'`"
+
+
+def versions(*packages: str) -> str:
+    """Packages with the versions that are installed here: `mujoco 3.3.7, gymnasium 1.4.0`."""
+    told = []
+    for name in packages:
+        try:
+            told.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            told.append(f"{name} (not installed)")
+    return ", ".join(told)
 
 
 @contextmanager

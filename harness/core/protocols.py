@@ -1,13 +1,58 @@
 """Who asks and who answers: what a task, a benchmark and an agent can do, each a protocol."""
 
+import json
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from razorbench.harness.core.columns import Column
 from razorbench.harness.core.episodes import Actions, Asked, Instances, Observations, Outcomes
+from razorbench.harness.core.errors import Refused
+
+SUCCESS = ("once", "end")
+"""Which steps of a robot's episode may make its score: any of them, or the last."""
+DETERMINISM = ("bitwise", "process", "none")
+"""How far the same motions from the same state give the same episode: everywhere, within one process, not at all."""
+
+
+@dataclass(frozen=True)
+class RobotProtocol:
+    """Under what rules a robot's episodes are played. With other ones the same robot has other scores."""
+
+    horizon: int
+    """Steps that an episode has at most."""
+    control_hz: float
+    """Actions in a second of the simulated world."""
+    success: str
+    """Which success is the score, one of `SUCCESS`. `Outcome.metrics` has both: `success_once`, `success_at_end`."""
+    initial: str
+    """What a seed decides, and how the state that it means is set."""
+    simulator: str
+    """Its name and version, and those of its physics."""
+    renderer: str
+    """What makes the pictures, and its version."""
+    determinism: str
+    """One of `DETERMINISM`; `razorbench task check` tries what is declared."""
+    cameras: Mapping[str, str] = field(default_factory=dict)
+    """Camera → pixels, height before width: `"480x640"`. None where no picture is seen."""
+
+    def __post_init__(self) -> None:
+        """Refuses what is none of the words."""
+        for name, words in (("success", SUCCESS), ("determinism", DETERMINISM)):
+            if getattr(self, name) not in words:
+                raise Refused(f"a protocol's {name} is {getattr(self, name)!r}; choose {' or '.join(words)}")
+
+    def score(self, once: Column, at_end: Column) -> Column:
+        """Which of the two is the score."""
+        return once if self.success == "once" else at_end
+
+    @property
+    def digest(self) -> str:
+        """A hash of all of it, 12 hex digits."""
+        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -26,6 +71,14 @@ class Card:
     """Expected score, 0–1, of an agent that guesses at random."""
     example: str = ""
     """One question and one right answer."""
+    protocol: RobotProtocol | None = None
+    """Of a robot's task: the rules that its episodes are played by."""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The fields, as JSON has them; those of the protocol with its hash."""
+        protocol = self.protocol and {**asdict(self.protocol), "hash": self.protocol.digest}
+        return {**asdict(self), "protocol": protocol}
 
 
 @runtime_checkable

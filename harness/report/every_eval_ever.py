@@ -30,6 +30,8 @@ OWNER = "razorbench"
 """Stands for who evaluates, and before the model's name, until a curator puts an organisation there."""
 LONGEST = 10_000
 """Characters of a text that goes into a file."""
+TOLD = ("asks", "source", "licence", "protocol")
+"""What is told of a task's card."""
 INFINITE = "Infinity"
 
 Json = dict[str, Any]
@@ -249,7 +251,7 @@ def _adapted(samples: pa.Table, task: str, role: str) -> Estimate:
 def _source(*tasks: str) -> Json:
     """What was asked: our tasks make or pack their data themselves, so there is no address of it."""
     cards = {task: card for task in tasks if (card := _card(task))}
-    about = {task: {name: card[name] for name in ("asks", "source", "licence")} for task, card in cards.items()}
+    about = {task: {name: card[name] for name in TOLD if card[name] is not None} for task, card in cards.items()}
     details = next(iter(about.values())) if len(tasks) == 1 and about else {"tasks": about or list(tasks)}
     return {
         "dataset_name": tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks",
@@ -262,7 +264,7 @@ def _source(*tasks: str) -> Json:
 def _card(task: str) -> Mapping[str, Any]:
     """The fields of a task's card; nothing for a task that is not installed here."""
     try:
-        return vars(find("task", task).card)
+        return find("task", task).card.told
     except (ImportError, Refused):
         return {}
 

@@ -45,6 +45,9 @@ def page() -> None:
         items = left[id].get("items")
         if items:
             st.text(f"test items: {items}; sha256 of what they ask: {left[id]['hash']}…")
+        if protocol := left[id].get("protocol"):
+            st.caption("protocol")
+            st.text("\n".join(f"{name}: {told}" for name, told in protocol.items() if told))
         if example := left[id].get("example"):
             st.caption("example")
             st.code(example, language=None, wrap_lines=True)

@@ -9,7 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from razorbench import Asked, Card, Column, Instance, Instances, Observations, Outcomes, mix, take, uniform
+from razorbench import (
+    Asked,
+    Card,
+    Column,
+    Instance,
+    Instances,
+    Observations,
+    Outcomes,
+    RobotProtocol,
+    mix,
+    take,
+    uniform,
+    versions,
+)
 from razorbench.tasks.fetch.experts import State, carrying, pushing, reaching
 from razorbench.tasks.fetch.simulator import COLUMNS, scene, studio
 from razorbench.tasks.fetch.states import above_the_block, anywhere, blocks, in_the_air, on_the_table
@@ -18,37 +31,30 @@ STEPS = 50
 """Motions an episode may take."""
 NEAR = 0.05
 """Metres from the goal that count as there, as in Gymnasium-Robotics."""
-HELD = 3
-"""Steps in a row that a thing must be near its goal, by the rule "held"."""
-STAYED = 10
-"""The same by the rule "stayed"."""
 
 
 # --- when it is solved ------------------------------------------------------------------------------------------------
 
-Rule = Callable[[np.ndarray, int], np.ndarray]
+
+@dataclass(frozen=True)
+class Rule:
+    """When an episode is won. A step is a success if the thing has been near its goal for so many steps in a row."""
+
+    streak: int
+    success: str
+    """Which success wins: one at any step, "once", and then the episode stops; or that of the last step, "end"."""
+    says: str
+
+    def met(self, streak: np.ndarray) -> np.ndarray:
+        """Whether a step is a success, from how many steps in a row the thing has been near its goal."""
+        return streak >= self.streak
 
 
-def held(streak: np.ndarray, left: int) -> np.ndarray:
-    """Won as soon as the thing has been near its goal for three steps in a row; then the episode stops."""
-    return streak >= HELD
-
-
-def last(streak: np.ndarray, left: int) -> np.ndarray:
-    """Won if the thing is near its goal after the last of the 50 steps: Gymnasium's own rule."""
-    return (streak > 0) & (left == 0)
-
-
-def stayed(streak: np.ndarray, left: int) -> np.ndarray:
-    """Won after ten steps in a row: demonstrations that go on for a while also show how to stay."""
-    return streak >= STAYED
-
-
-RULES: dict[Rule, str] = {
-    held: "The thing is within 5 cm of the goal for 3 steps in a row, of 50; then the episode stops.",
-    last: "The thing is within 5 cm of the goal after the last of 50 steps.",
-    stayed: "The thing is within 5 cm of the goal for 10 steps in a row, of 50; then the episode stops.",
-}
+HELD = Rule(3, "once", "The thing is within 5 cm of the goal for 3 steps in a row, of 50; then the episode stops.")
+LAST = Rule(1, "end", "The thing is within 5 cm of the goal after the last of 50 steps.")
+"""Gymnasium's own rule."""
+STAYED = Rule(10, "once", "The thing is within 5 cm of the goal for 10 steps in a row, of 50; then the episode stops.")
+"""Demonstrations that go on for a while also show how to stay."""
 
 
 # --- what can be asked ------------------------------------------------------------------------------------------------
@@ -95,7 +101,7 @@ class Fetch:
     kind: str
     block = True
     """Whether a block lies on the table; where one does, it lies where the same id has it in every task."""
-    rule: Rule = staticmethod(held)
+    rule = HELD
     styles: tuple[str, ...] = ("usual",)
     card: Card
 
@@ -125,8 +131,9 @@ class Fetch:
         for i, (place, sim) in enumerate(zip(scenes, sims, strict=True)):
             seen[i] = place.look(sim)
         live, streak = np.arange(len(sims)), np.zeros(len(sims), np.int64)
-        reward, steps = np.zeros(len(sims)), np.zeros(len(sims), np.int64)
+        once, at_end, steps = (np.zeros(len(sims), kind) for kind in (bool, bool, np.int64))
         error: list[str | None] = [None] * len(sims)
+        lost = np.zeros(len(sims), bool)
         earned = np.zeros((len(sims), STEPS))
         for step in range(STEPS):
             if not len(live):
@@ -138,16 +145,20 @@ class Fetch:
                     scenes[i].step(sims[i], move)
                     seen[i] = scenes[i].look(sims[i])
                 except Exception as trouble:
-                    reward[i], error[i] = np.nan, f"{type(trouble).__name__}: {trouble}"
+                    lost[i], error[i] = True, f"{type(trouble).__name__}: {trouble}"
             steps[live] += 1
             far = np.linalg.norm(seen[:, 3:6] - goal, axis=1)
             earned[:, step] = -far
             streak = np.where(far < NEAR, streak + 1, 0)
-            won = self.rule(streak, STEPS - 1 - step) & ~np.isnan(reward)
-            reward[live] += won[live]
-            live = live[~won[live] & ~np.isnan(reward[live])]
+            at_end[live] = self.rule.met(streak[live])
+            once |= at_end
+            live = live[~(lost | once if self.rule.success == "once" else lost)[live]]
+        once, at_end = (np.where(lost, np.nan, won) for won in (once, at_end))
+        assert self.card.protocol
+        reward = self.card.protocol.score(once, at_end)
+        metrics = {"steps": steps, "success_once": once, "success_at_end": at_end}
         taken = [row[:n] for row, n in zip(earned.tolist(), steps, strict=True)]
-        return Outcomes(reward, {"steps": steps}, error if any(error) else None, taken)
+        return Outcomes(reward, metrics, error if lost.any() else None, taken)
 
     def valid(self, motions: Column) -> np.ndarray:
         """Which motions [n, 4] are within −1…1, up to rounding."""
@@ -194,11 +205,20 @@ def card(asks: str, rule: Rule, chance: float = 0.0) -> Card:
     """The card of a task."""
     return Card(
         asks=asks,
-        rule=RULES[rule],
+        rule=rule.says,
         source="generated; the simulator is Fetch of Gymnasium-Robotics with MuJoCo",
         licence="MIT (Gymnasium-Robotics)",
         chance=chance,
         example="motions (x, y, z, fingers) in −1…1, at most 50",
+        protocol=RobotProtocol(
+            horizon=STEPS,
+            control_hz=25.0,
+            success=rule.success,
+            initial="a hash of the id places block and goal, in a new state of the simulator; tests from 1,000,000 on",
+            simulator=f"Fetch of Gymnasium-Robotics ({versions('gymnasium-robotics', 'mujoco')})",
+            renderer="none: what is seen is a state",
+            determinism="bitwise",
+        ),
     )
 
 
@@ -207,66 +227,66 @@ class Reach(Fetch):
 
     kind = "reach"
     block = False
-    card = card("Move the gripper to the goal, 10 cm or more away.", held, chance=0.058)
+    card = card("Move the gripper to the goal, 10 cm or more away.", HELD, chance=0.058)
 
 
 class Push(Fetch):
     """Prior: push the block over the table, with closed fingers."""
 
     kind = "push"
-    card = card("Push the block to a goal on the table, 10 cm or more away.", held)
+    card = card("Push the block to a goal on the table, 10 cm or more away.", HELD)
 
 
 class Lift(Fetch):
     """Prior: lift the block."""
 
     kind = "lift"
-    card = card("Lift the block to 10 cm above where it lies.", held)
+    card = card("Lift the block to 10 cm above where it lies.", HELD)
 
 
 class Place(Fetch):
     """Prior: move the block over the table, with fingers that can grasp it."""
 
     kind = "place"
-    card = card("Bring the block to a goal on the table, 10 cm or more away.", held)
+    card = card("Bring the block to a goal on the table, 10 cm or more away.", HELD)
 
 
 class Air(Fetch):
     """The new task: take the block up into the air."""
 
     kind = "air"
-    card = card("Bring the block to a goal 10 to 35 cm up in the air, anywhere over the table.", held)
+    card = card("Bring the block to a goal 10 to 35 cm up in the air, anywhere over the table.", HELD)
     styles = ("usual", "slow", "straight-up", "sideways")
 
 
 class ReachLast(Reach):
     """Reach by Gymnasium's own rule."""
 
-    rule, card = staticmethod(last), card(Reach.card.asks, last, chance=0.01)
+    rule, card = LAST, card(Reach.card.asks, LAST, chance=0.01)
 
 
 class PushLast(Push):
     """Push by Gymnasium's own rule."""
 
-    rule, card = staticmethod(last), card(Push.card.asks, last)
+    rule, card = LAST, card(Push.card.asks, LAST)
 
 
 class LiftLast(Lift):
     """Lift by Gymnasium's own rule."""
 
-    rule, card = staticmethod(last), card(Lift.card.asks, last)
+    rule, card = LAST, card(Lift.card.asks, LAST)
 
 
 class PlaceLast(Place):
     """Place by Gymnasium's own rule."""
 
-    rule, card = staticmethod(last), card(Place.card.asks, last)
+    rule, card = LAST, card(Place.card.asks, LAST)
 
 
 class AirLast(Air):
     """Air by Gymnasium's own rule."""
 
-    rule, card = staticmethod(last), card(Air.card.asks, last)
+    rule, card = LAST, card(Air.card.asks, LAST)
 
 
 class Pretraining(Fetch):
@@ -275,8 +295,8 @@ class Pretraining(Fetch):
     The experts see where a disturbance has led to and correct it; what is imitated is their clean motion.
     """
 
-    card = card("All five instructions mixed, a few of them Air's; what the arm does is disturbed by noise.", stayed)
-    rule = staticmethod(stayed)
+    card = card("All five instructions mixed, a few of them Air's; what the arm does is disturbed by noise.", STAYED)
+    rule = STAYED
     shares: Mapping[str, int] = {"reach": 100, "push": 300, "lift": 300, "place": 300, "air": 6}
     """Demonstrations of each kind."""
     noise = 0.3
