@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from razorbench import Actions, Asked, Column, Episodes, Observations, take
+from razorbench import Actions, Asked, Column, Episodes, Observations
 from razorbench.agents.network import OneNetwork
 from razorbench.harness.learn.policy import Prediction, draw, drawn_with
 
@@ -23,12 +23,14 @@ def network() -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def inputs(state: Column) -> Tensor:
+def inputs(seen: Observations) -> Tensor:
     """The network's input [n, 785] float32: pixels scaled to 0–1, then the indicator ±1."""
-    x = torch.empty(len(state["pixels"]), SIZES[0])
-    x[:, :-1] = torch.from_numpy(state["pixels"])
+    assert seen.images is not None
+    (image,) = seen.images.values()  # [n, 28, 28]
+    x = torch.empty(len(image), SIZES[0])
+    x[:, :-1] = torch.from_numpy(image.reshape(len(image), -1))
     x[:, :-1] /= 255
-    x[:, -1] = torch.from_numpy(state["indicator"])
+    x[:, -1] = torch.from_numpy(seen.state["indicator"])
     return x
 
 
@@ -54,17 +56,17 @@ class Mlp(OneNetwork):
         super().__init__(seed)
         self.latest: tuple[Observations, tuple[int, ...], Categorical] | None = None
 
-    def distribution(self, seen: Column, key: np.ndarray) -> Categorical:
+    def distribution(self, seen: Observations, key: np.ndarray) -> Categorical:
         """Distributions [n, 1] over ten classes for what is seen; equal neighbours in `key` [n] are computed once."""
         groups = shared(key)
-        logits = self.net(inputs(seen if groups is None else take(seen, groups[0])))  # [k, 10]
+        logits = self.net(inputs(seen if groups is None else seen.take(groups[0])))  # [k, 10]
         if groups is not None:
             logits = logits.index_select(0, torch.from_numpy(groups[1]))  # [n, 10]
         return Categorical(logits=logits[:, None], validate_args=False)
 
     def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
         """A class drawn by the episode's own random number, or the likeliest."""
-        dist = self.distribution(asked.now.state, asked.instances.key)
+        dist = self.distribution(asked.now, asked.instances.key)
         if dist.logits.requires_grad:
             self.latest = (asked.now, self.version(), dist)
         with torch.no_grad():
@@ -88,5 +90,5 @@ class Mlp(OneNetwork):
             if latest and latest[0] is turn.seen and latest[1] == self.version():
                 dist = latest[2]
             else:
-                dist = self.distribution(turn.seen.state, episodes.instances.key[turn.rows])
+                dist = self.distribution(turn.seen, episodes.instances.key[turn.rows])
             yield Prediction(dist, turn.done.code, None, torch.from_numpy(turn.rows))

@@ -30,8 +30,9 @@ def unseen(name: str, indicator: int, split: str) -> Instances:
 
 
 def show(instances: Instances) -> Observations:
-    """What the agent sees: pixels [n, 784] uint8 and indicator [n]."""
-    return Observations(state={name: instances.data[name] for name in ("pixels", "indicator")})
+    """What the agent sees: an image [n, 28, 28] uint8 and an indicator [n]."""
+    images = {"image": instances.data["pixels"].reshape(-1, 28, 28)}
+    return Observations(images=images, state={"indicator": instances.data["indicator"]})
 
 
 class Classes:

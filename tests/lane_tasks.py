@@ -115,6 +115,24 @@ class Large:
         return Outcome(float(answer.sum()) + float(x.data["image"].sum()))
 
 
+class Pictured:
+    """Two cameras, whose pictures are of the shade that was said last; the reward is the sum of the shades."""
+
+    card = CARD
+
+    def instances(self, split):
+        return Instances(np.arange(6))
+
+    @each
+    def play(self, x):
+        total, shade = 0, int(x.id)
+        for _ in range(3):
+            images = {"front": np.full((4, 6, 3), shade, np.uint8), "wrist": np.full((2, 2, 3), shade + 1, np.uint8)}
+            shade = int((yield Observation(images=images)))
+            total += shade
+        return Outcome(float(total))
+
+
 class LargeValues(Large):
     """Small observations that are answered with large values."""
 

@@ -100,7 +100,7 @@ def test_numbers_are_told_as_text_and_vectors_as_values():
 
 @pytest.mark.parametrize("done", [[], [{"a": 1}], [None], [[[1], [2, 3]]], [np.array(["a"])], [np.zeros((2, 2))]])
 def test_answer_that_is_no_text_and_no_vector_is_null(done):
-    odd = episode([Observation(state={"pixels": np.zeros(5)})], done)
+    odd = episode([Observation(images={"front": np.zeros(5)})], done)
     assert (answers.said(odd), answers.values(odd), answers.picture(odd.observations[0])) == (None, None, None)
 
 
@@ -115,19 +115,18 @@ def test_long_text_ends_in_an_ellipsis_and_any_text_can_be_written():
 @pytest.mark.parametrize(
     ("image", "size"),
     [
-        (np.arange(784).astype(np.uint8), (28, 28)),
+        (np.arange(784).astype(np.uint8).reshape(28, 28), (28, 28)),
         (np.full((40, 20, 3), 9, np.uint8), (20, 40)),
         (np.full((1024, 512, 3), 9, np.uint8), (128, 256)),
     ],
 )
 def test_picture_is_a_png_no_larger_than_needed(image, size):
-    seen = Observation(state={"pixels": image}) if image.ndim == 1 else Observation("look", (image,))
-    png = answers.picture(seen)
+    png = answers.picture(Observation("look", {"front": image, "wrist": np.zeros((2, 2), np.uint8)}))
     assert png is not None
     read = np.asarray(Image.open(io.BytesIO(png)))
     assert (read.shape[1], read.shape[0]) == size
-    if image.ndim == 1:
-        assert read.ravel().tolist() == image.tolist()
+    if image.ndim == 2:
+        assert read.tolist() == image.tolist()
 
 
 # --- drift, token by token --------------------------------------------------------------------------------------------
@@ -368,7 +367,7 @@ def test_robot_has_no_pieces():
 
 def test_page_shows_both_answers_beside_each_other(tmp_path, show):
     tokens = [{"text": "4", "nats": 0.5}, {"text": "!\n", "nats": None}]
-    png = answers.picture(Observation(state={"pixels": np.zeros(784, np.uint8)}))
+    png = answers.picture(Observation(images={"image": np.zeros((28, 28), np.uint8)}))
     rows = [row(asked="2 + 2?\nThink.", picture=png, base="4!\n", adapted="5", tokens=tokens)]
     at = show(home_of(tmp_path, rows), id="r", task=PRIOR)
     assert shown(at) == ["2 + 2?\nThink.", "4!", "5"]

@@ -296,6 +296,29 @@ def test_asked_instances_are_those_of_the_rows():
     assert [episode.instance.id for episode in some] == [5, 7]
 
 
+def test_pictures_are_columns_by_camera():
+    singles = [
+        Observation(f"{i}", {"front": np.full((4, 6, 3), i, np.uint8), "wrist": np.full((2, 2, 3), i, np.uint8)})
+        for i in range(3)
+    ]
+    seen: Any = Observations.stack(singles)
+    assert {name: column.shape for name, column in seen.images.items()} == {
+        "front": (3, 4, 6, 3),
+        "wrist": (3, 2, 2, 3),
+    }
+    assert seen.nbytes == 3 * (72 + 12 + 1)
+    assert [int(image[0, 0, 0]) for image in seen.take(np.array([2, 0])).images["wrist"]] == [2, 0]
+    assert seen[1].images["front"].shape == (4, 6, 3)
+    assert len(Observations(images={"front": np.zeros((5, 4, 6, 3), np.uint8)})) == 5
+
+
+def test_pictures_of_other_cameras_or_of_some_rows_only_stay_single():
+    one, two = {"front": np.zeros((2, 2), np.uint8)}, {"wrist": np.ones((2, 2), np.uint8)}
+    for images in ([one, two], [one, None]):
+        seen: Any = Observations.stack([Observation("look", image) for image in images])
+        assert [seen[i].images for i in range(2)] == images
+
+
 def test_observations_of_a_mapping_count_its_rows_and_not_its_names():
     seen = Observations(state={"pixels": np.zeros((5, 3)), "indicator": np.zeros(5)})
     assert len(seen) == 5

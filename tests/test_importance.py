@@ -39,17 +39,21 @@ REWARD = torch.tensor([0.0, 1.0, 0.3, 0.0, 0.7, 0.1, 0.0, 1.0, 0.2, 0.5], dtype=
 """What each of the ten answers earns."""
 
 
+def shown(instances):
+    return Observations(images={"image": instances.data["pixels"]}, state={"indicator": instances.data["indicator"]})
+
+
 class Digit:
     """One picture, and ten answers that earn this or that."""
 
     card = Card("Name a digit.", "Some earn more.", "made here", "none", 0.38)
 
     def instances(self, split):
-        pixels = np.random.default_rng(0).integers(0, 256, (1, 784)).astype(np.uint8)
+        pixels = np.random.default_rng(0).integers(0, 256, (1, 28, 28)).astype(np.uint8)
         return Instances(np.array([int(split == "test")]), {"pixels": pixels, "indicator": np.ones(1)})
 
     def play(self, instances):
-        said = yield Observations(state=instances.data)
+        said = yield shown(instances)
         return Outcomes(REWARD[torch.from_numpy(np.asarray(said))].numpy())
 
 
@@ -70,7 +74,7 @@ PAIRS = torch.cartesian_prod(torch.arange(10), torch.arange(10))
 def log_odds(policy: Mlp) -> torch.Tensor:
     """Log-probabilities of the ten answers, [10], with gradient."""
     instance = Digit().instances("train")
-    return policy.distribution(instance.data, instance.key).logits[0, 0]
+    return policy.distribution(shown(instance), instance.key).logits[0, 0]
 
 
 @pytest.fixture(scope="module")

@@ -174,6 +174,18 @@ def test_instances_and_observations_bigger_than_a_socket_arrive_whole():
     assert episodes.reward.tolist() == expected.tolist()
 
 
+def test_pictures_arrive_by_camera():
+    class Sees:
+        def act(self, asked, *, temperature=1.0):
+            front, wrist = asked.now.images["front"], asked.now.images["wrist"]
+            assert (front.dtype, front.shape[1:], wrist.shape[1:]) == (np.uint8, (4, 6, 3), (2, 2, 3))
+            return Actions(front[:, 0, 0, 0].astype(int) + wrist[:, 0, 0, 0])  # s, then 2s + 1, then 4s + 3, …
+
+    with Workers("lane_tasks:Pictured", lanes=2, scenes=2) as pool:
+        episodes = rollout(Sees(), pool, pool.instances("train"))
+    assert episodes.reward.tolist() == [14.0 * i + 11 for i in range(6)]  # (2i + 1) + (4i + 3) + (8i + 7)
+
+
 @pytest.mark.slow
 def test_tensors_arrive_as_arrays():
     with Workers("lane_tasks:Tensors", lanes=1) as pool:  # it imports torch

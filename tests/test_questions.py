@@ -35,12 +35,13 @@ def test_all_that_is_seen_counts():
     image = np.zeros((2, 2), np.uint8)
     seen = [
         Observation("What?"),
-        Observation("What?", images=(image,)),
-        Observation("What?", images=(image, image)),
+        Observation("What?", images={"a": image}),
+        Observation("What?", images={"a": image, "b": image + np.uint8(1)}),
+        Observation("What?", images={"b": image, "a": image + np.uint8(1)}),
         Observation("What?", state=np.zeros(2)),
         Observation("What?", state={"a": np.zeros(2), "b": np.ones(2)}),
         Observation("What?", state={"b": np.zeros(2), "a": np.ones(2)}),
-        Observation(images=(image,)),
+        Observation(images={"a": image}),
     ]
     assert len(set(map(of, seen))) == len(seen)
     assert of(seen[0]) == of_text("What?")

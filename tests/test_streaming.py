@@ -44,12 +44,12 @@ class Watch:
             shade = (shade + 90 * turn) % 256
             pictures = np.empty((len(instances), SIDE, SIDE, 3), np.uint8)
             pictures[:] = shade[:, None, None, None]
-            said = yield Observations(text="bright?", images=pictures)
+            said = yield Observations(text="bright?", images={"front": pictures})
             right += np.asarray(said) == (shade > 127)
         return Outcomes((right >= self.turns - 1).astype(float))
 
     def solve(self, asked: Asked, style: str) -> Column:
-        return (asked.now.images[:, 0, 0, 0] > 127).astype(np.int64)
+        return (asked.now.images["front"][:, 0, 0, 0] > 127).astype(np.int64)
 
 
 class WatchLong(Watch):
@@ -66,7 +66,7 @@ class Looker(OneNetwork):
     memoryless = True
 
     def distribution(self, seen: Observations) -> Categorical:
-        pixel = torch.from_numpy(seen.images[:, 0, 0, :1].astype(np.float32)) / 255
+        pixel = torch.from_numpy(seen.images["front"][:, 0, 0, :1].astype(np.float32)) / 255
         return Categorical(logits=self.net(pixel)[:, None], validate_args=False)
 
     def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
@@ -172,7 +172,7 @@ class Staggered:
         for rows in ([0], [0, 1], [1]):
             pictures = np.stack([np.full((32, 64), row, np.uint8) for row in rows])
             text = [f"look, {row}" for row in rows]
-            yield Observations(text, pictures, {"far": pictures}, "user", np.array(rows))
+            yield Observations(text, {"near": pictures}, {"far": pictures}, "user", np.array(rows))
         return Outcomes(np.array([1.0, 0.0]))
 
 
@@ -208,7 +208,7 @@ def test_a_rollout_keeps_what_it_is_asked_to(keep: Keep, words, pictured):
         assert [seen.text for seen in episode.observations] == [f"look, {i}"] * words[i]
         assert [seen.images is not None for seen in episode.observations] == pictured[i]
         assert [seen.state is not None for seen in episode.observations] == pictured[i]
-        assert all(np.all(seen.images == i) for seen in episode.observations if seen.images is not None)
+        assert all(np.all(seen.images["near"] == i) for seen in episode.observations if seen.images is not None)
         assert [action.value for action in episode.actions] == [["1", "2"], ["2", "3"]][i][: words[i]]
     assert all(turn.whole == (turn.seen.images is not None) for turn in played.turns)
 

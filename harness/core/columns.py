@@ -48,9 +48,13 @@ def nbytes(column: Column) -> int:
 
 
 def stack(rows: Sequence[Any]) -> Column:
-    """One column from single values: an array of arrays (of one shape) or numbers, else a list; None of Nones."""
+    """One column from single values: an array of arrays (of one shape) or numbers, a mapping of columns from mappings
+    (of the same names), else a list; None of Nones.
+    """
     if all(value is None for value in rows):
         return None
+    if all(isinstance(value, Mapping) and value.keys() == rows[0].keys() for value in rows):
+        return {name: stack([value[name] for value in rows]) for name in rows[0]}
     if all(isinstance(value, np.ndarray | np.generic | int | float | bool) for value in rows):
         arrays = [np.asarray(value) for value in rows]
         if len({array.shape for array in arrays}) == 1:

@@ -108,20 +108,24 @@ class Instances:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the agent perceives in one turn. `state` is an array; `role` is who speaks (user, tool)."""
+    """What the agent perceives in one turn. `images` are uint8 [H, W, 3], or [H, W] of grey, by camera; `state` is an
+    array, or a mapping of them by name; `role` is who speaks (user, tool).
+    """
 
     text: str | None = None
-    images: tuple[np.ndarray, ...] | None = None
+    images: Mapping[str, np.ndarray] | None = None
     state: Any = None
     role: str = "user"
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Columns of observations. `rows` [n] says whom of the batch they are for (None: everyone, in order)."""
+    """Columns of observations: `images` are uint8 [n, H, W, 3], or [n, H, W] of grey, by camera. `rows` [n] says whom
+    of the batch they are for (None: everyone, in order).
+    """
 
     text: Column = None
-    images: Column = None
+    images: Mapping[str, Column] | None = None
     state: Column = None
     role: Column = "user"
     rows: np.ndarray | None = None

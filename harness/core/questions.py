@@ -33,7 +33,7 @@ def of(seen: Observation) -> str:
     """The hash of what is seen: of the text, where there is nothing else; else of the hashes of all its parts."""
     state: Mapping[str, Any] = seen.state if isinstance(seen.state, Mapping) else {"": seen.state}
     parts = [] if seen.text is None else [of_text(seen.text)]
-    parts += [of_array(image) for image in (() if seen.images is None else seen.images)]
+    parts += [of_array(image) for _, image in sorted((seen.images or {}).items())]
     parts += [of_array(state[name]) for name in sorted(state) if state[name] is not None]
     return parts[0] if len(parts) == 1 else sha256(" ".join(parts).encode()).hexdigest()
 

@@ -3,7 +3,7 @@
 Imports no torch, for the board shows them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
 from io import BytesIO
@@ -101,16 +101,10 @@ def values(episode: Episode) -> list[list[float]] | None:
 
 
 def picture(seen: Observation) -> bytes | None:
-    """The first image that was seen, as PNG: one of `images`, or the square of grey `pixels` in a state; else None."""
-    image: Any = seen.images
-    if image is None and isinstance(seen.state, Mapping):
-        image = seen.state.get("pixels")
-    if isinstance(image, tuple | list):
-        image = image[0] if image else None
+    """What the first camera saw, as PNG; None where there is none, or what it saw is no picture."""
+    image: Any = next(iter((seen.images or {}).values()), None)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         return None
-    if image.ndim == 1 and (side := round(image.size**0.5)) ** 2 == image.size:
-        image = image.reshape(side, side)
     if image.size == 0 or image.ndim < 2 or image.shape[2:] not in ((), (3,), (4,)):
         return None
     drawn, file = Image.fromarray(image), BytesIO()
