@@ -111,6 +111,7 @@ STUDIES: dict[str, Study] = {
     "smollm2-sentiment-v1": Study(
         (), (3e-5,), (60, 70), further=("dr-grpo",), own=find_track("smollm2-sentiment-v1").demo
     ),
+    "smollm2-arithmetic-v1": Study((), (), (30, 40), own=find_track("smollm2-arithmetic-v1").demo),
     "mini-robot-air-last-v1": replace(ROBOT, competitors=(ROBOT.competitors[0], ROBOT.competitors[2], "reinforce")),
 }
 

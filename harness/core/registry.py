@@ -39,6 +39,8 @@ OURS: dict[str, dict[str, str]] = {
         "labels-sst2-v1": "razorbench.tasks.labels:SST2",
         "sst2-sentiment-v1": "razorbench.tasks.sentiment:Sentiment",
         "sst2-form-v1": "razorbench.tasks.sentiment:SentimentForm",
+        "arithmetic-line-v1": "razorbench.tasks.arithmetic:Arithmetic",
+        "arithmetic-form-v1": "razorbench.tasks.arithmetic:ArithmeticForm",
         "labels-amazon-v1": "razorbench.tasks.labels:Amazon",
         "labels-rte-v1": "razorbench.tasks.labels:RTE",
         "labels-wic-v1": "razorbench.tasks.labels:WiC",
