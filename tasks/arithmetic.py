@@ -38,7 +38,8 @@ class Arithmetic(Generated):
         steps = f"{first} {one} {second} = {middle}. {middle} {two} {third} = {end}."
         told = (
             f"Let us go through this slowly and with care. We begin with {first}, and once we have {WORDS[one]} "
-            f"{second} we arrive at {middle}; after that we have {WORDS[two]} {third}, and so what we are left with is {end}."
+            f"{second} we arrive at {middle}; after that we have {WORDS[two]} {third}, and so what we are left with is "
+            f"{end}."
         )
         return Question(f"What is {first} {one} {second} {two} {third}?", end, {"steps": steps, "told": told})
 
