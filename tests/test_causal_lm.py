@@ -246,7 +246,7 @@ def test_companions_and_order_change_nothing(exact, monkeypatch):
     assert codes(play(exact, np.arange(12))) == every[::4]
     backwards = codes(play(exact, np.repeat(np.arange(12)[::-1], 4)))
     assert [backwards[i] for i in (0, 20, 47)] == [every[i] for i in (44, 24, 3)]
-    monkeypatch.setattr(razorbench.agents.language.policy, "SLOTS", 300)  # a few rows at a time
+    monkeypatch.setattr(razorbench.agents.language.decoding, "SLOTS", 300)  # a few rows at a time
     assert codes(play(exact, np.repeat(np.arange(12), 4))) == every
 
 

@@ -13,8 +13,34 @@ from torch.distributions import Categorical
 from razorbench import Refused
 from razorbench.agents.language import architecture
 from razorbench.agents.language.chat import until
+from razorbench.agents.language.packing import batches
 from razorbench.harness.learn.policy import draw, drawn_with
 from razorbench.harness.learn.vocabulary import logits_of
+
+SLOTS = 2**17
+"""Tokens whose keys are kept at once: rows × (prompt + limit)."""
+
+
+def decoded(
+    model: Any,
+    trunk: Callable[..., Any],
+    ends: Sequence[int],
+    prompts: list[list[int]],
+    u: np.ndarray,
+    temperature: float,
+    over: Callable[[list[int]], bool] | None = None,
+    alphabet: Tensor | None = None,
+) -> tuple[list[list[int]], list[list[float]]]:
+    """What `decode` says of prompts in any order, as many at once as fit: token ids, and their log-probabilities."""
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
+    codes: list[list[int]] = [[]] * len(prompts)
+    logp: list[list[float]] = [[]] * len(prompts)
+    for part in batches([len(prompts[i]) + u.shape[1] for i in order], SLOTS):
+        rows = order[part]
+        said = decode(model, trunk, ends, [prompts[i] for i in rows], u[rows], temperature, over, alphabet)
+        for i, (code, nats) in zip(rows, said, strict=True):
+            codes[i], logp[i] = code, nats
+    return codes, logp
 
 
 def decode(
@@ -25,16 +51,19 @@ def decode(
     u: np.ndarray,
     temperature: float,
     over: Callable[[list[int]], bool] | None = None,
+    alphabet: Tensor | None = None,
 ) -> list[tuple[list[int], list[float]]]:
     """Token ids that follow prompts (in order of length), drawn with `u` [n, limit] at a temperature; and the
     log-probability of each. `trunk` is the model without its head.
 
     A row ends with one of the tokens `ends`, or when its tokens so far are `over`; then more may follow them. Equal
-    neighbours are read once. Raises Refused where the model cannot read so much.
+    neighbours are read once. Nothing but the tokens `alphabet` [A] is said, where it is given, and draws go by its
+    order. Raises Refused where the model cannot read so much.
     """
-    head, stop, limit = model.lm_head.weight, ends[0], u.shape[1]
+    head, stop, limit = model.lm_head.weight, ends[0] if ends else 0, u.shape[1]
+    rows = head if alphabet is None else head[alphabet]
     device = head.device
-    stops = torch.tensor(ends, device=device)
+    stops = torch.tensor(ends, device=device, dtype=torch.int64)
     width, most, cap = len(prompts[-1]), architecture.reach(model.config), architecture.cap(model.config)
     if width + limit > most:
         raise Refused(
@@ -61,9 +90,10 @@ def decode(
     live = torch.arange(len(prompts), device=device)  # rows that are still in the batch
     going = torch.ones(len(prompts), dtype=torch.bool, device=device)  # which of them have not ended
     for t in range(limit):
-        dist = Categorical(logits=logits_of(hidden, head, cap)[:, None], validate_args=False)  # [n, 1]
-        code = draw(dist, u[live.cpu(), t : t + 1], temperature)[:, 0]
-        drawn[live, t], nats[live, t] = code, drawn_with(dist, code[:, None], temperature)[:, 0].float()
+        dist = Categorical(logits=logits_of(hidden, rows, cap)[:, None], validate_args=False)  # [n, 1]
+        at = draw(dist, u[live.cpu(), t : t + 1], temperature)[:, 0]
+        code = at if alphabet is None else alphabet[at]
+        drawn[live, t], nats[live, t] = code, drawn_with(dist, at[:, None], temperature)[:, 0].float()
         going &= ~torch.isin(code, stops)
         if over is not None:
             said = drawn[live, : t + 1].tolist()

@@ -79,11 +79,12 @@ def lay(packs: list[Pack]) -> Laid:
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[slice]:
-    """Slices of ascending lengths, each of at most `budget` elements when padded (or of a single longer row)."""
-    start = 0
-    for end, longest in enumerate(lengths):
+    """Slices of lengths, each of at most `budget` elements when padded (or of a single longer row)."""
+    start = longest = 0
+    for end, length in enumerate(lengths):
+        longest = max(longest, length)
         if end > start and (end + 1 - start) * longest > budget:
             yield slice(start, end)
-            start = end
+            start, longest = end, length
     if len(lengths):
         yield slice(start, len(lengths))
