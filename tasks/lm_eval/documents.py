@@ -107,8 +107,9 @@ def at_hand() -> Iterator[None]:
         try:
             return from_hub(path, name, **how)
         except (OSError, ValueError) as error:
+            own = ", or set RAZORBENCH_DATA to a folder that has it" if path in LOCAL else ""
             raise Missing(
-                f"{path} cannot be fetched from the hub ({first_line(error)}); try again with a hub at hand"
+                f"{path} cannot be fetched from the hub ({first_line(error)}); try again with a hub at hand{own}"
             ) from error
 
     with patch.object(datasets, "load_dataset", load):
