@@ -1,6 +1,7 @@
 """Scoring a submission: each seed's weights become a record. Meant to be called in a confined process."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 
+from razorbench.harness.core.lanes import Workers, close_all
 from razorbench.harness.learn.checkpoint import MANIFEST, Checkpoint, Manifest
 from razorbench.harness.learn.policy import Policy
 from razorbench.harness.measure.record import Record
@@ -31,6 +33,20 @@ def ready(track: str, home: Path) -> Bench:
     bench = Bench(find_track(track, home), home)
     _ = bench.answers, bench.drawn, bench.floor, bench.data
     return bench
+
+
+@contextmanager
+def lanes(track: str, home: Path) -> Iterator[None]:
+    """The workers of a track's tasks, started for a confined process, which may start none and gets their sockets when
+    it is forked; ended afterwards, for what it has made of them is not known.
+    """
+    try:
+        for task in ready(track, home).tasks.values():
+            if isinstance(task, Workers):
+                task.open()
+        yield
+    finally:
+        close_all()
 
 
 def score(home: Path, sub: Submission, into: Path) -> list[str]:

@@ -12,7 +12,6 @@ from unicodedata import normalize
 
 from razorbench import Refused, Task
 from razorbench.harness.core.questions import fingerprints
-from razorbench.harness.core.registry import make
 from razorbench.harness.learn.checkpoint import MANIFEST
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.tracks.origins import ON_HUB, from_hub
@@ -178,7 +177,7 @@ def reference(track: Track, home: Path) -> Reference:
 
 def evaluated(track: Track) -> set[str]:
     """The fingerprints of all that a track scores with."""
-    tasks = [make("task", id) for id in track.tasks]
+    tasks = [track.task(id) for id in track.tasks]
     return {
         fingerprint
         for task in tasks

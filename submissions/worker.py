@@ -17,7 +17,7 @@ from razorbench.submissions import queue
 from razorbench.submissions.confine import Crashed, Limits, Stopped, call
 from razorbench.submissions.lease import LEASE, Try, Worker
 from razorbench.submissions.queue import End, Submission
-from razorbench.submissions.scoring import ready, score
+from razorbench.submissions.scoring import lanes, ready, score
 
 LIMITS = Limits()
 IDLE = 1.0
@@ -122,17 +122,18 @@ def made(home: Path, worker: Worker, begun: Try, limits: Limits, say: Callable[[
         return not begun.over
 
     try:
-        ids = call(
-            score,
-            home,
-            sub,
-            begun.folder,
-            limits=limits,
-            writable=[begun.folder],
-            log=begun.log,
-            keep_on=keep_on,
-            every=min(1.0, worker.lease / 6),
-        )
+        with lanes(sub.track, home):
+            ids = call(
+                score,
+                home,
+                sub,
+                begun.folder,
+                limits=limits,
+                writable=[begun.folder],
+                log=begun.log,
+                keep_on=keep_on,
+                every=min(1.0, worker.lease / 6),
+            )
         return End("scored", records=tuple(ids), worker=worker.name)
     except Stopped:
         return None

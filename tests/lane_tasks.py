@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from razorbench import Card, Instances, Observation, Observations, Outcome, Outcomes, each
+from razorbench import Card, Instances, Observation, Observations, Outcome, Outcomes, Refused, each
 
 CARD = Card("how far to go", "the sum of what was said", "made up", "Apache-2.0", 0.5)
 
@@ -148,7 +148,7 @@ class FalseStart(Large):
     def __init__(self):
         mark = Path(os.environ["LANE_TASKS_MARK"])
         if (
-            "razorbench.harness.core.lanes" in sys.modules
+            "razorbench.harness.core.serving" in sys.modules
             and os.getpid() != int(os.environ["LANE_TASKS_PARENT"])
             and not mark.exists()
         ):
@@ -162,6 +162,89 @@ class Stillborn(Counting):
     def __init__(self):
         if os.getpid() != int(os.environ["LANE_TASKS_PARENT"]):
             raise RuntimeError("no display")
+
+
+class Gated(Counting):
+    """Builds for as long as there is no file `gate` beside the mark, in each process once."""
+
+    built = False
+
+    @each
+    def play(self, x):
+        mark = Path(os.environ["LANE_TASKS_MARK"])
+        mark.touch()
+        while not self.built and not mark.with_name("gate").exists():
+            time.sleep(0.01)
+        self.built = True
+        yield Observation("?")
+        return Outcome(1.0)
+
+
+class FalseBuild(Counting):
+    """Dies while it builds in the first worker, and never again; a file remembers that."""
+
+    def play(self, instances):  # type: ignore[override]
+        mark = Path(os.environ["LANE_TASKS_MARK"])
+        if not mark.exists():
+            mark.touch()
+            os._exit(3)
+        yield Observations(text=["?"] * len(instances))
+        return Outcomes(np.ones(len(instances)))
+
+
+class Poison(Counting):
+    """No instance with an even id can ever be built."""
+
+    def play(self, instances):  # type: ignore[override]
+        if (instances.id % 2 == 0).any():
+            raise RuntimeError("the mesh is torn")
+        yield Observations(text=["?"] * len(instances))
+        return Outcomes(np.ones(len(instances)))
+
+
+class Sightless(Counting):
+    """Shows every third episode what is no number, in its second step; the reward is what was said last."""
+
+    def play(self, instances):  # type: ignore[override]
+        state = np.ones((len(instances), 2))
+        yield Observations(state={"joints": state})
+        said = yield Observations(state={"joints": np.where((instances.id % 3 == 0)[:, None], np.nan, state)})
+        return Outcomes(np.asarray(said))
+
+
+class Flooding(Counting):
+    """Shows more and more; the third episode as much as nobody reads."""
+
+    @each
+    def play(self, x):
+        yield Observation(state=np.zeros(1 << (20 if x.id == 2 else 10), np.uint8))
+        return Outcome(1.0)
+
+
+class Abroad(Walk):
+    """Can be made elsewhere only: where torch cannot be imported. Its expert knows no earlier turn."""
+
+    def __init__(self):
+        try:
+            import torch  # noqa: F401
+        except ImportError:
+            return
+        raise ImportError("the simulator is not installed here")
+
+    def instances(self, split):
+        if split == "train":
+            raise Refused("there is nothing to train on")
+        return super().instances(split)
+
+    def solve(self, asked, style):
+        if style == "loud":
+            raise ZeroDivisionError("too loud")
+        assert len(asked.episodes.turns) == 1
+        return np.ones(len(asked))
+
+    def frames(self, instance, motions):
+        for _ in range(len(motions) + 1):
+            yield np.zeros((2, 2, 3), np.uint8)
 
 
 class Wrong(Counting):

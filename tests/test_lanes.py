@@ -7,18 +7,21 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
 import torch
-from lane_tasks import Counting, Trouble, VectorWalk, Walk
+from lane_tasks import Counting, Sightless, Trouble, VectorWalk, Walk
 
-from razorbench import Actions, Expert, Guessable, Instances, Refused, Task
+from razorbench import Actions, Clustered, Expert, Guessable, Instances, Refused, Task, WorldFailed
 from razorbench.harness.core.keeping import everything
-from razorbench.harness.core.lanes import Workers
+from razorbench.harness.core.lanes import Workers, close_all
+from razorbench.harness.core.processes import answers
 from razorbench.harness.core.registry import REGISTERED
-from razorbench.harness.core.rollout import demonstrations, rollout
+from razorbench.harness.core.rollout import Demonstrator, Guesser, demonstrations, rollout
 from razorbench.harness.measure.evaluation import evaluate
+from razorbench.submissions.confine import Crashed, Limits, call
 
 
 class Keyed:
@@ -269,6 +272,74 @@ def test_a_start_that_hangs_costs_no_episode(parent):
     assert parent.exists()
 
 
+def test_a_worker_has_patience_until_its_first_observation_and_a_time_limit_from_then_on(parent):
+    with Workers("lane_tasks:Gated", lanes=1, timeout=60.0, patience=600.0) as pool:
+        questions = pool.instances("train")
+        pool.open()
+        (worker,) = pool.workers
+        worker.play(np.arange(1), questions)
+        while not parent.exists():
+            time.sleep(0.01)  # it has the batch, and is about to build
+        assert worker.move() is None
+        assert (worker.warm, worker.begun, worker.limit) == (False, False, 600.0)
+        parent.with_name("gate").touch()
+        assert answers([worker], 0.0)[worker][0] == "asks"
+        assert (worker.warm, worker.begun) == (True, True)
+        worker.post("values", ["!"])
+        assert worker.limit == 60.0
+        assert answers([worker], 0.0)[worker][0] == "ends"
+        worker.play(np.arange(1), questions)
+        assert worker.limit == 60.0
+
+
+def test_a_worker_that_dies_while_it_builds_costs_no_episode(parent):
+    with Workers("lane_tasks:FalseBuild", lanes=1) as pool:
+        assert np.isfinite(rollout(Keyed(), pool, pool.instances("train")).reward).all()
+    assert parent.exists()
+
+
+def test_what_cannot_be_built_costs_its_own_episode_though_it_comes_first():
+    with Workers("lane_tasks:Poison", lanes=1) as pool:
+        episodes = rollout(Keyed(), pool, pool.instances("train").take(np.array([0, 1, 3])))
+        assert np.isnan(episodes.reward).tolist() == [True, False, False]
+        assert "the mesh is torn" in errors(episodes)[0]
+        pool.close()
+        with pytest.raises(Refused, match=r"no worker could begin to play .*the mesh is torn"):
+            rollout(Keyed(), pool, pool.instances("train").take(np.array([0, 2, 1])))
+
+
+@pytest.mark.parametrize("lanes", [0, 2])
+def test_a_world_that_shows_what_is_no_number_is_unscored_and_the_agent_never_sees_it(lanes):
+    class Adds:
+        def act(self, asked, *, temperature=1.0):
+            assert np.isfinite(asked.now.state["joints"]).all()
+            return Actions(asked.now.state["joints"].sum(axis=1))
+
+    task = Workers("lane_tasks:Sightless", lanes=lanes, scenes=3) if lanes else Sightless()
+    episodes = rollout(Adds(), task, task.instances("train"))
+    assert np.isnan(episodes.reward).tolist() == [True, False, False] * 4
+    assert errors(episodes)[:2] == ["the world showed what is no number: its state is not finite", None]
+    assert (episodes.reward[1], episodes.turns[-1].seen.state["joints"].min()) == (2.0, 0.0)
+
+
+def test_who_floods_costs_its_own_episode(monkeypatch):
+    monkeypatch.setattr("razorbench.harness.core.processes.LARGEST", 1 << 16)
+    with Workers("lane_tasks:Flooding", lanes=2) as pool:
+        episodes = rollout(Keyed(), pool, pool.instances("train").take(np.arange(4)))
+    assert np.isnan(episodes.reward).tolist() == [False, False, True, False]
+    assert "the worker floods: its answer is of 1,0" in errors(episodes)[2]
+
+
+def test_workers_that_others_keep_waiting_make_room(monkeypatch):
+    monkeypatch.setattr("razorbench.harness.core.lanes.IDLE", 1)
+    monkeypatch.setattr("razorbench.harness.core.lanes.POOLS", WeakSet())
+    with Workers("lane_tasks:Walk", lanes=2) as first, Workers("lane_tasks:Counting", lanes=1) as second:
+        first.open()
+        rollout(Keyed(), second, second.instances("train").take(np.arange(2)))
+        assert (len(first.workers), len(second.workers)) == (1, 1)
+        assert np.isfinite(rollout(Keyed(), first, first.instances("train")).reward).all()
+
+
 def test_a_task_that_no_worker_can_start_is_refused_with_its_error(parent):
     pool = Workers("lane_tasks:Stillborn", lanes=2)
     with pool, pytest.raises(Refused, match="RuntimeError: no display"):
@@ -363,18 +434,80 @@ def test_a_worker_imports_no_torch_of_its_own_accord():
         assert rollout(InTensors(), pool, pool.instances("train")).reward.tolist() == [1.0] * 12
 
 
-def test_another_interpreter_without_torch_plays(tmp_path):
+@pytest.fixture
+def torchless(tmp_path):
+    """Another interpreter, in which nobody can import torch."""
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['torch'] = None\n")  # import torch now fails
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nPYTHONPATH="{tmp_path}" exec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
-    with Workers("lane_tasks:WithoutTorch", lanes=1, python=str(python)) as pool:
+    return str(python)
+
+
+def test_another_interpreter_without_torch_plays(torchless):
+    with Workers("lane_tasks:WithoutTorch", lanes=1, python=torchless) as pool:
         assert rollout(Keyed(), pool, pool.instances("train")).reward.tolist() == [1.0] * 12
 
 
-def test_an_interpreter_that_does_not_exist_is_refused():
-    with pytest.raises(Refused, match="no Python interpreter at '/nowhere/python'"):
-        Workers("lane_tasks:Walk", lanes=1, python="/nowhere/python")
+def test_what_this_interpreter_cannot_import_is_asked_of_a_worker(torchless, monkeypatch):
+    monkeypatch.setenv("ANOTHER_PYTHON", torchless)
+    with pytest.raises(ImportError, match="not installed here"):
+        Workers("lane_tasks:Abroad", lanes=1)
+    with Workers("lane_tasks:Abroad", lanes=2, python="$ANOTHER_PYTHON") as pool:
+        assert pool.card == Trouble.card
+        assert isinstance(pool, Task)
+        assert isinstance(pool, Expert)
+        assert isinstance(pool, Guessable)
+        assert not isinstance(pool, Clustered)
+        with pytest.raises(Refused, match="nothing to train on"):
+            pool.instances("train")
+        questions = pool.instances("test")
+        shown = demonstrations(pool, questions)
+        assert (shown.reward >= 1.0).all()
+        here = rollout(Keyed(), Walk(), questions, seed=3)
+        assert alike(rollout(Keyed(), pool, questions, seed=3), here)
+        assert np.isfinite(rollout(Guesser(pool), pool, questions).reward).all()
+        assert len(list(pool.frames(questions[0], [0.0]))) == 2  # type: ignore[attr-defined]
+        with pytest.raises(WorldFailed, match="solve of lane_tasks:Abroad raised ZeroDivisionError: too loud"):
+            rollout(Demonstrator(pool, "loud"), pool, questions)
+        assert np.isfinite(rollout(Keyed(), pool, questions).reward).all()
+
+
+def test_a_worker_that_cannot_be_asked_is_told(torchless, parent):
+    with pytest.raises(Refused, match="could not tell offers of lane_tasks:Stillborn: RuntimeError: no display"):
+        Workers("lane_tasks:Stillborn", lanes=1, python=torchless)
+
+
+@pytest.mark.parametrize(
+    ("python", "sentence"),
+    [
+        ("/nowhere/python", "no Python interpreter at '/nowhere/python'"),
+        ("$NOBODY_PYTHON", "\\$NOBODY_PYTHON is not set"),
+    ],
+)
+def test_an_interpreter_that_does_not_exist_is_refused(python, sentence):
+    with pytest.raises(Refused, match=sentence):
+        Workers("lane_tasks:Walk", lanes=1, python=python)
+
+
+# --- a confined process -----------------------------------------------------------------------------------------------
+
+
+def test_a_confined_process_plays_in_workers_that_were_started_before(tmp_path):
+    def play():
+        again = rollout(Keyed(), pool, trouble("", "die", ""))
+        return [None if np.isnan(reward) else reward for reward in again.reward], len(pool.workers)
+
+    with Workers("lane_tasks:Trouble", lanes=2) as pool:
+        pool.open()
+        before = pids(pool)
+        limits = {"limits": Limits(memory=1.0, seconds=60), "writable": [], "log": tmp_path / "log.txt"}
+        assert call(play, **limits) == [[1.0, None, 1.0], 1]  # it may start none in the place of one that died
+        close_all()
+        assert all(gone(pid) for pid in before)
+        with pytest.raises(Crashed, match="starts no other"):
+            call(play, **limits)
+        assert np.isfinite(rollout(Keyed(), pool, trouble("", "")).reward).all()
 
 
 # --- still the same task ----------------------------------------------------------------------------------------------

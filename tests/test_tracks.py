@@ -54,6 +54,30 @@ def written(tmp_path: Path):
     return write
 
 
+def test_a_track_says_where_its_tasks_are_played_and_that_changes_no_digest(written):
+    plain = find_track(str(written()))
+    said = "[priors]", '[workers."mini-*"]\nlanes = 2\npatience = 300.0\n\n[priors]'
+    track = find_track(str(path := written(said)))
+    assert (track.digest, plain.workers) == (plain.digest, {})
+    with track.task(track.new) as played:
+        assert (played.lanes, played.scenes, played.card) == (2, 1, plain.task(plain.new).card)
+    path.write_text(files.toml(track))
+    assert find_track(str(path)) == track
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("[workers.fetch-air-v1]\nlanes = 2", "'fetch-air-v1' is no task of the track"),
+        ('[workers."mini-*"]\nlanes = 0', "lanes and scenes should be 1 or more"),
+        ('[workers."mini-*"]\nlane = 2', "there is no 'lane'; did you mean 'lanes'?"),
+    ],
+)
+def test_workers_that_cannot_be_are_refused(written, said, sentence):
+    with pytest.raises(Refused, match=sentence):
+        find_track(str(written(("[priors]", f"{said}\n\n[priors]"))))
+
+
 def test_our_tracks_are_files_and_are_what_they_were():
     assert {path.stem for path in OURS.glob("*.toml")} == set(TRACKS)
     assert {id: track.digest for id, track in TRACKS.items()} == DIGESTS

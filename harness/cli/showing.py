@@ -234,13 +234,12 @@ def conflicts(
     if out and out.suffix.lower() != ".png":
         raise Refused(f"{out} is no name of a picture; give --out a file that ends in .png")
     chosen = find_track(track, home)
-    from razorbench.harness.core.registry import make
     from razorbench.harness.learn.checkpoint import read
     from razorbench.harness.measure import conflicts as measured
     from razorbench.harness.tracks.bases import base_policy
 
     asked = task or chosen.new
-    if asked not in (chosen.new, *chosen.prior_tasks) or not isinstance(played := make("task", asked), Task):
+    if asked not in (chosen.new, *chosen.prior_tasks) or not isinstance(played := chosen.task(asked), Task):
         raise Refused(
             f"{asked!r} is no task of {chosen.id}; choose one of {', '.join((chosen.new, *chosen.prior_tasks))}"
         )

@@ -60,3 +60,27 @@ def stack(rows: Sequence[Any]) -> Column:
         if len({array.shape for array in arrays}) == 1:
             return np.stack(arrays)
     return list(rows)
+
+
+def portable(column: Column) -> Column:
+    """The column without torch: tensors become arrays, also inside mappings, lists and tuples."""
+    if isinstance(column, Mapping):
+        return {name: portable(inner) for name, inner in column.items()}
+    if isinstance(column, list):
+        return [portable(value) for value in column]
+    if isinstance(column, tuple):
+        return tuple(portable(value) for value in column)
+    return column.detach().cpu().numpy() if hasattr(column, "detach") else column
+
+
+def concatenated(parts: list[Any], lengths: Sequence[int]) -> Column:
+    """One column from parts of some lengths; a list of single values where the parts are not of one kind."""
+    if len(parts) == 1 or all(part is None for part in parts):
+        return parts[0]
+    if all(isinstance(part, str) and part == parts[0] for part in parts):
+        return parts[0]
+    if all(isinstance(part, Mapping) and part.keys() == parts[0].keys() for part in parts):
+        return {name: concatenated([part[name] for part in parts], lengths) for name in parts[0]}
+    if all(isinstance(part, np.ndarray) and part.shape[1:] == parts[0].shape[1:] for part in parts):
+        return np.concatenate(parts)
+    return [row(part, i) for part, length in zip(parts, lengths, strict=True) for i in range(length)]

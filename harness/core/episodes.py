@@ -256,13 +256,13 @@ class Outcomes:
         errors = self.error or [None] * len(self)
         return np.array([error is not None for error in errors], bool) & np.isfinite(self.reward)
 
-    def failing(self, rows: np.ndarray, why: str) -> "Outcomes":
-        """The same but that the agent failed the episodes `rows` [k], however they went on."""
-        reward, error = np.array(self.reward, np.float64), list(self.error or [None] * len(self))
-        reward[rows] = 0.0
+    def failing(self, rows: np.ndarray, why: str, reward: float = 0.0) -> "Outcomes":
+        """The same but that the agent failed the episodes `rows` [k], or with NaN the world, however they went on."""
+        ends, error = np.array(self.reward, np.float64), list(self.error or [None] * len(self))
+        ends[rows] = reward
         for i in rows.tolist():
             error[i] = why
-        return Outcomes(reward, self.metrics, error, self.turn_rewards)
+        return Outcomes(ends, self.metrics, error, self.turn_rewards)
 
     def __iter__(self) -> Iterator[Outcome]:
         return (self[i] for i in range(len(self)))

@@ -1,7 +1,7 @@
 """Play episodes: one agent, one task, a batch of instances; whole, or as a stream of turns."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -38,8 +38,10 @@ def rollout(
     random numbers. At temperature 0 nothing is drawn. Of the instances `only` those at some indices [k] are played, as
     they are among all.
 
-    An answer that is no action (a number that is not finite, what a `Bounded` task does not know) has failed its
-    episode, which scores 0. The task gets nothing in its place, so that no simulator meets it.
+    A world that shows what is no number (a state that is not finite) has failed its episode, which is unscored; the
+    agent sees nothing in its place. An answer that is no action (a number that is not finite, what a `Bounded` task
+    does not know) has failed its episode, which scores 0. The task gets nothing in its place, so that no simulator
+    meets it.
     """
     playing, key = begun(instances, seed, only)
     turns = [kept for turn, first in stream(agent, task, playing, key, temperature) for kept in keep(turn, first)]
@@ -102,7 +104,7 @@ def stream(
     """
     n = len(playing)
     turn, game, values = np.zeros(n, np.int64), task.play(playing.instances), None
-    lost, forget = np.zeros(n, bool), forgets(agent)
+    lost, broken, forget = np.zeros(n, bool), np.zeros(n, bool), forgets(agent)
     try:
         while True:
             try:
@@ -111,6 +113,9 @@ def stream(
                 outcome = end.value
                 break
             rows = np.arange(n) if seen.rows is None else np.asarray(seen.rows)
+            if len(blind := unreadable(seen.state)):
+                seen = replace(seen, state=nothing(seen.state, blind))
+                broken[rows[blind]] = ~lost[rows[blind]]
             playing.turns.append(Turn(rows, seen))
             done = agent.act(Asked(playing, rows, seen, key[rows], turn[rows]), temperature=temperature)
             playing.turns[-1] = Turn(rows, seen, done)
@@ -119,13 +124,25 @@ def stream(
                 playing.turns.clear()
             turn[rows] += 1
             values, bad = screened(task, done.value)
-            lost[rows[bad]] = True
+            lost[rows[bad]] = ~broken[rows[bad]]
     finally:
         game.close()
-    playing.outcome = outcome.failing(np.flatnonzero(lost), NO_ACTION) if lost.any() else outcome
+    if lost.any():
+        outcome = outcome.failing(np.flatnonzero(lost), NO_ACTION)
+    playing.outcome = outcome.failing(np.flatnonzero(broken), NO_SIGHT, np.nan) if broken.any() else outcome
 
 
 NO_ACTION = "the agent's answer is no action of this task: not finite, or outside of what can be done"
+
+
+NO_SIGHT = "the world showed what is no number: its state is not finite"
+
+
+def unreadable(state: Column) -> np.ndarray:
+    """Which rows [k] of a state hold a number that is not finite."""
+    if state is None or isinstance(state, str):
+        return np.empty(0, np.int64)
+    return np.flatnonzero(~finite(state))
 
 
 def screened(task: Task, values: Column) -> tuple[Column, np.ndarray]:

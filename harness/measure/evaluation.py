@@ -10,6 +10,7 @@ import torch
 from razorbench.harness.core.episodes import Episodes, Instances, Outcome, Outcomes
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.keeping import Keep, codes
+from razorbench.harness.core.lanes import Workers
 from razorbench.harness.core.protocols import Agent, Benchmark, Clustered, Task
 from razorbench.harness.core.rollout import chunks, rollout
 from razorbench.harness.tracks.spec import Conditions
@@ -127,7 +128,7 @@ def clusters(task: Task, instances: Instances, conditions: Conditions) -> np.nda
     """Names [n] of what instances share with each other or with others of a track; None where each stands alone."""
     if isinstance(task, Clustered):
         return task.clusters(instances)
-    kind = f"{type(task).__module__}.{type(task).__qualname__}"
+    kind = task.name if isinstance(task, Workers) else f"{type(task).__module__}.{type(task).__qualname__}"
     return np.array([f"{kind} {id}" for id in instances.id]) if conditions.samples > 1 else None
 
 

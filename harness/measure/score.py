@@ -13,9 +13,9 @@ import torch
 from razorbench.harness.core.episodes import Episodes, Instances
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.keeping import Keep, codes, nothing, opening
+from razorbench.harness.core.lanes import code_of
 from razorbench.harness.core.protocols import Agent, Benchmark, Pinned, Task
 from razorbench.harness.core.questions import data_digest
-from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import if_small
 from razorbench.harness.learn.policy import Policy, Worded, unlike
 from razorbench.harness.learn.runtime import AUTO, Runtime
@@ -58,7 +58,7 @@ class Bench:
             add_track(track, home)
         self.track, self.home = track, home
         made = made or {}
-        self.tasks: dict[str, Task | Benchmark] = {id: made.get(id) or make("task", id) for id in track.tasks}
+        self.tasks: dict[str, Task | Benchmark] = {id: made.get(id) or track.task(id) for id in track.tasks}
         """The new task, then the priors."""
         self.base = base_policy(track.base, home, track.conditions.options, runtime)
         self.base_id = policy_digest(self.base)
@@ -138,7 +138,7 @@ class Bench:
             "conditions": self.conditions,
             "data": self.questions_digest(task, items),
             "runtime": self.runtime,
-            "code": code_digest(type(self.tasks[task]), type(self.base)),
+            "code": code_digest(code_of(self.tasks[task]), type(self.base)),
             "torch": [torch.__version__, torch.backends.cpu.get_cpu_capability()],
         }
         return kept(self.home / "answers", key, make, lasting)

@@ -1,5 +1,6 @@
 """A track is a file, and so is a base: TOML, read strictly, so that a slip of the pen is told and not guessed at."""
 
+import fnmatch
 import json
 import tomllib
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.lanes import Lanes
 from razorbench.harness.core.registry import check_id
 from razorbench.harness.learn.settings import Settings, lasting
 from razorbench.harness.tracks.origins import ORIGINS, Folder, Hub, Wheel
@@ -39,12 +41,18 @@ def read_track(path: Path, find_base: Callable[[str], Base]) -> Track:
     table["demo"] = {
         method: numbers(rates, f"{path}, [demo] {method}") for method, rates in listed(table, "demo", path)
     }
+    table["workers"] = {
+        pattern: filled(Lanes, said, f"{path}, [workers] {pattern}") for pattern, said in listed(table, "workers", path)
+    }
     track = filled(Track, table, str(path))
     check_name("track", track.id, str(path))
     if not track.prior_tasks:
         raise Refused(f"{path} names no prior task, so nothing could be forgotten; name some under [priors]")
     if track.new in track.prior_tasks or len(set(track.prior_tasks)) < len(track.prior_tasks):
         raise Refused(f"{path} names a task twice; the new task and all priors should be different tasks")
+    for pattern in track.workers:
+        if not fnmatch.filter(track.tasks, pattern):
+            raise Refused(f"{path}, [workers]: {pattern!r} is no task of the track; they are {', '.join(track.tasks)}")
     return track
 
 
@@ -56,7 +64,7 @@ def read_base(path: Path) -> Base:
 def toml(track: Track) -> str:
     """A track as a file that reads back as the same track. What is at its default is left out."""
     base = track.base
-    head = unusual(track, leave=("base", "priors", "settings", "conditions", "demo"))
+    head = unusual(track, leave=("base", "priors", "settings", "conditions", "workers", "demo"))
     recipe = {"task": base.task, "seed": base.seed, "threads": base.threads} if base.task else {}
     tables = {
         "base": {"id": base.id, "agent": base.agent} | ({"sha256": base.sha256} if base.sha256 else {}),
@@ -67,6 +75,7 @@ def toml(track: Track) -> str:
         "priors": track.priors,
         "settings": unusual(track.settings),
         "conditions": unusual(track.conditions),
+        **{f"workers.{json.dumps(pattern)}": vars(lanes) for pattern, lanes in track.workers.items()},
         "demo": track.demo,
     }
     parts = [toml_lines(head), *(f"\n[{name}]\n{toml_lines(table)}" for name, table in tables.items() if table)]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from fnmatch import fnmatchcase
 from functools import cached_property
 from hashlib import sha256
 from importlib.resources import files
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.lanes import Lanes, Workers
+from razorbench.harness.core.registry import make
 from razorbench.harness.learn.settings import Settings, lasting
 from razorbench.harness.tracks.origins import Folder, Hub, Wheel, origin_key
 
@@ -149,6 +152,10 @@ class Track:
     """Test instances a task for points in mid-training; 0: as many as at the end."""
     checkpoints: int = 8
     """Points measured in mid-training, evenly spaced, besides the end."""
+    workers: Mapping[str, Lanes] = field(default_factory=dict)
+    """Tasks that are played in processes of their own: id, or a pattern of ids (`fetch-*`) → how many, and where. They
+    decide no score.
+    """
     demo: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Method, with settings of its own as `plan` takes them, → learning rates that `razorbench demo` runs; the longest
     runs first.
@@ -168,13 +175,18 @@ class Track:
         """All task ids; the new one first, where there is one."""
         return [task for task in (self.new, *self.prior_tasks) if task]
 
+    def task(self, id: str) -> Any:
+        """A new task by its id, in processes of its own where the track says so."""
+        lanes = next((lanes for pattern, lanes in self.workers.items() if fnmatchcase(id, pattern)), None)
+        return Workers(id, **vars(lanes)) if lanes else make("task", id)
+
     @cached_property
     def digest(self) -> str:
-        """A hash of all of it that decides a number, 16 hex digits: not of what it is called, nor of the demo.
+        """A hash of all of it that decides a number, 16 hex digits: not of what it is called, nor of workers and demo.
 
         What is at its default counts for nothing, so a field that is added later changes no digest.
         """
-        parts = unusual(self, leave=("title", "question", "demo", "base", "settings", "conditions"))
+        parts = unusual(self, leave=("title", "question", "workers", "demo", "base", "settings", "conditions"))
         parts["base"] = unusual(self.base, leave=("settings", "origin")) | {"settings": unusual(self.base.settings)}
         if self.base.origin:
             parts["base"]["origin"] = dict(self.base.origin.identity)

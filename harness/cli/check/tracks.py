@@ -7,7 +7,7 @@ from razorbench.harness.cli.check.trial import Check
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.protocols import Benchmark
 from razorbench.harness.core.registry import ids as registered
-from razorbench.harness.core.registry import known, make, unknown
+from razorbench.harness.core.registry import known, unknown
 from razorbench.harness.tracks.catalogue import find_track, other_track
 from razorbench.harness.tracks.origins import Folder
 from razorbench.harness.tracks.spec import Track
@@ -21,7 +21,7 @@ def check(file: str, home: Path) -> list[Check]:
     track = find_track(file) if file.endswith(".toml") else find_track(file, home)  # of another, `taken` tells
     findings = [*names(track), taken(track, home)]
     if all(each.ok for each in findings):
-        findings += [base(track, home), *(questions(task, track.items) for task in track.tasks)]
+        findings += [base(track, home), *(questions(track, task) for task in track.tasks)]
     else:
         findings.append(Check("questions", None, "Asked for when all names are known."))
     return findings
@@ -65,15 +65,18 @@ def base(track: Track, home: Path) -> Check:
     return Check("weights", True, f"{chosen.id} is made on first use, or now by `razorbench pretrain`.")
 
 
-def questions(id: str, items: int) -> Check:
+def questions(track: Track, id: str) -> Check:
     """Whether a task has as many test questions as the track scores, and its data are to be had."""
+    task, items = None, track.items
     try:
-        task = make("task", id)
+        task = track.task(id)
         if isinstance(task, Benchmark):
             return Check(id, True, "owns its loop, and its items with it.")
         there = len(task.instances("test"))
     except Exception as error:  # whatever a task of somebody's does when its data are not there
         return Check(id, False, f"{type(error).__name__}: {error}")
+    finally:
+        getattr(task, "close", lambda: None)()  # Workers keep processes
     if there < items:
         return Check(id, False, f"has {there:,} test questions, not {items:,}; lower items, or take 0 for all.")
     return Check(id, True, f"{items or there:,} of {there:,} test questions")
