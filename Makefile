@@ -10,6 +10,11 @@ export RAZORBENCH_DATA ?= $(realpath ../shared/data)
 ifeq ($(RAZORBENCH_DATA),)
 unexport RAZORBENCH_DATA
 endif
+# What robots are made of: a folder beside the checkout where there is one.
+export RAZORBENCH_ASSETS ?= $(realpath ../shared/assets)
+ifeq ($(RAZORBENCH_ASSETS),)
+unexport RAZORBENCH_ASSETS
+endif
 
 .PHONY: demo test quick long kill apart real real-tests check docs links picture study benchmarks fuzz load clean
 

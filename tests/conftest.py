@@ -12,12 +12,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: spinn
 
 import pytest
 
-SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
-if "RAZORBENCH_DATA" not in os.environ and SHARED.is_dir():
-    os.environ["RAZORBENCH_DATA"] = str(SHARED)
+SHARED = Path(__file__).parent.parent.parent / "shared"
+for variable, folder in {"RAZORBENCH_DATA": SHARED / "data", "RAZORBENCH_ASSETS": SHARED / "assets"}.items():
+    if variable not in os.environ and folder.is_dir():
+        os.environ[variable] = str(folder)
 
 needs_data = pytest.mark.skipif(
     "RAZORBENCH_DATA" not in os.environ, reason="RAZORBENCH_DATA is not set: the real data are not at hand"
+)
+
+needs_assets = pytest.mark.skipif(
+    "RAZORBENCH_ASSETS" not in os.environ,
+    reason="RAZORBENCH_ASSETS is not set: SimplerEnv's data files are not at hand",
 )
 
 

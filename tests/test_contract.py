@@ -24,6 +24,7 @@ from razorbench.harness.measure.evaluation import evaluate
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.tracks.catalogue import TRACKS, find_track
 from razorbench.submissions.queue import locked
+from tests.conftest import needs_assets
 from tests.toys import SPELLING
 
 
@@ -55,7 +56,10 @@ BUDGETS = {
 }
 
 FETCH = [id for id in ids("task") if id.startswith("fetch-")]
-CHECKED = {"mini-pretraining-v1": 64, **{id: 2 if id.endswith("-last-v1") else 3 for id in FETCH}}
+GOOGLE = [id for id in ids("task") if id.startswith("google-")]
+UPRIGHT = "google-coke-can-upright-sapien3-v1"
+"""A robot whose motions take 40 ms each: one of its tasks is checked; tests/test_google.py has each of them play."""
+CHECKED = {"mini-pretraining-v1": 64, UPRIGHT: 2, **{id: 2 if id.endswith("-last-v1") else 3 for id in FETCH}}
 """Episodes with which a slow task is checked; tests/test_fetch.py has each expert of the robot play twelve."""
 
 
@@ -111,7 +115,12 @@ def differ(one: Episodes, other: Episodes) -> str | None:
 
 @pytest.mark.parametrize(
     "id",
-    [pytest.param(id, marks=pytest.mark.slow) if id in (*CHECKED, *MORE_THAN_A_SECOND) else id for id in ids("task")],
+    [
+        pytest.param(id, marks=pytest.mark.slow) if id in (*CHECKED, *MORE_THAN_A_SECOND) else id
+        for id in ids("task")
+        if id not in GOOGLE
+    ]
+    + [pytest.param(UPRIGHT, marks=[pytest.mark.long, needs_assets])],
 )
 def test_task_passes_its_checks(id, data):
     checks = check(id, episodes=CHECKED.get(id, 256))

@@ -8,6 +8,7 @@ from razorbench.harness.core.errors import Missing
 
 EXTRAS = {
     **dict.fromkeys(("av", "gymnasium", "gymnasium_robotics", "mujoco"), "robots"),
+    **dict.fromkeys(("ruckig", "sapien"), "sapien"),
     **dict.fromkeys(("pandas", "streamlit"), "board"),
     "matplotlib": "export",
     "gguf": "gguf",

@@ -1,0 +1,122 @@
+"""Experts: functions of what is seen [n, …], so they can be asked in any state, also one that noise has led to.
+
+All is in the frame of the robot's base, which looks along x. The arm lags: of 6 cm that are asked it makes 2 a step.
+"""
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+State = dict[str, np.ndarray]
+
+HOME = Rotation.from_matrix([[-0.219, -0.932, 0.289], [-0.953, 0.269, 0.143], [-0.211, -0.244, -0.947]])
+"""How the hand is turned at first: it comes from above, a little from the front."""
+
+
+REACH = {"usual": 0.06, "upright": 0.06, "brisk": 0.12}
+"""Metres that are asked for in a step, at most, by style."""
+HOOK = np.array([-0.085, 0.0, 0.05])
+"""Where the hand hooks a drawer: metres from its handle, out of the cabinet, aside and up."""
+
+
+def turning(pose: np.ndarray) -> Rotation:
+    """Rotations from poses [n, 7]."""
+    return Rotation.from_quat(pose[:, 3:], scalar_first=True)
+
+
+def limited(x: np.ndarray, most: float) -> np.ndarray:
+    """Vectors [n, 3], shortened to a length where they are longer."""
+    return x * np.minimum(1.0, most / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9))
+
+
+def across(s: State) -> Rotation:
+    """How the hand should be turned to grasp: as at first, but that the fingers close across a can that lies."""
+    approach, closing = HOME.as_matrix()[:, 2], HOME.as_matrix()[:, 1]
+    long = turning(s["thing"]).as_matrix()[:, :, 1]  # the can's axis, [n, 3]
+    flat = long - (long @ approach)[:, None] * approach
+    lies = np.linalg.norm(flat, axis=1, keepdims=True) > 0.6
+    way = np.cross(approach, flat)
+    way *= np.sign(way @ closing)[:, None] / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
+    way = np.where(lies, way, closing)
+    return Rotation.from_matrix(np.stack([np.cross(way, np.broadcast_to(approach, way.shape)), way,
+                                          np.broadcast_to(approach, way.shape)], axis=2))  # fmt: skip
+
+
+def picking(s: State, style: str = "usual") -> np.ndarray:
+    """Above the can, down, close the fingers, up. What slips or was missed is begun again.
+
+    Styles: "usual" comes down along the fingers, "upright" straight from above, "brisk" asks for twice as much a step.
+    """
+    reach = REACH[style]
+    hand, can = s["hand"], s["thing"]
+    goal, now = across(s), turning(hand)
+    approach = np.array([0.0, 0.0, -1.0]) if style == "upright" else now.as_matrix()[:, :, 2]
+    away = can[:, :3] - hand[:, :3]
+    depth = (away * approach).sum(1, keepdims=True)
+    aside = np.linalg.norm(away - depth * approach, axis=1, keepdims=True)
+    turn = (goal * now.inv()).as_rotvec()
+    turned = np.linalg.norm(turn, axis=1, keepdims=True) < 0.15
+    closed = s["fingers"].mean(1, keepdims=True)
+    still = np.abs(s["speed"][:, 7:]).max(1, keepdims=True) < 0.08
+    near = (aside < 0.025) & (np.abs(depth) < 0.02)
+    empty = closed > 1.15
+    held = near & (closed > 0.3) & ~empty
+    over = (aside < 0.03) & turned & (depth > -0.03)
+    above = limited(away - 0.13 * approach, reach)
+    down = limited(away + 0.01 * approach, reach)
+    lift = np.broadcast_to([0.0, 0.0, 0.05], away.shape)
+    move = np.where(
+        held, np.where(still, lift, 0.0), np.where(near & ~empty, 0.0, np.where(over & ~empty, down, above))
+    )
+    turn = np.where(near | held, 0.0, limited(turn, 0.25))
+    fingers = np.where(held | (near & ~empty), 1.0, np.where(closed > 0.02, -1.0, 0.0))
+    return np.hstack([move, turn, fingers])
+
+
+HOOKED = Rotation.from_matrix([[0.616, 0.0, 0.788], [0.0, -1.0, 0.0], [0.788, 0.0, -0.616]])
+"""How the hand is turned to hook a drawer: 38° down. Turned by 180° about its own axis the wrist would not reach."""
+
+
+def before(s: State) -> tuple[np.ndarray, np.ndarray]:
+    """The cabinet's axes [n, 3, 3] (columns: out of it, aside, up), and in them the hand as seen from the handle."""
+    axes = turning(s["thing"]).as_matrix()
+    return axes, np.einsum("nij,ni->nj", axes, s["hand"][:, :3] - s["thing"][:, :3])
+
+
+def closing(s: State, style: str = "usual") -> np.ndarray:
+    """Make a fist, go before the drawer, and push it in."""
+    reach = REACH[style]
+    axes, at = before(s)
+    out, side, up = at.T[:, :, None]
+    lined = (np.abs(up) < 0.04) & (np.abs(side) < 0.1)
+    push = np.hstack([np.full_like(out, -1.0), -side, -up])
+    clear = np.hstack([0.12 - out, 0.0 * side, 0.0 * up])
+    front = np.hstack([0.1 - out, -side, -up])
+    move = np.where(lined, push, np.where(out < 0.05, clear, front))
+    turn = (HOME * turning(s["hand"]).inv()).as_rotvec()
+    return pushed(s, axes, move, turn, reach, s["opened"] < 0.01)
+
+
+def opening(s: State, style: str = "usual") -> np.ndarray:
+    """Make a fist, slide it over the edge of the drawer's panel, and pull."""
+    reach = REACH[style]
+    axes, at = before(s)
+    way = np.einsum("nij,i->nj", axes, HOOKED.as_matrix()[:, 2])  # the hand's approach in the cabinet's axes
+    away = HOOK - at
+    depth = (away * way).sum(1, keepdims=True)
+    aside = np.linalg.norm(away - depth * way, axis=1, keepdims=True)
+    turn = (HOOKED * turning(s["hand"]).inv()).as_rotvec()
+    turned = np.linalg.norm(turn, axis=1, keepdims=True) < 0.2
+    hooked = (at[:, :1] < -0.03) & (np.abs(at[:, 1:2]) < 0.05) & (at[:, 2:] < 0.06)
+    off = away - depth * way  # from the line along which the hand comes
+    pull = 3.0 * away * [0.0, 1.0, 1.0] + [0.05, 0.0, 0.0]
+    slide = 3.0 * off + np.clip(depth, 0.02, 0.05) * way
+    move = np.where(hooked, pull, np.where((aside < 0.025) & (depth > -0.02) & turned, slide, away - 0.2 * way))
+    return pushed(s, axes, move, turn, reach, s["opened"] > 0.18)
+
+
+def pushed(
+    s: State, axes: np.ndarray, move: np.ndarray, turn: np.ndarray, reach: float, done: np.ndarray
+) -> np.ndarray:
+    """Motions [n, 7] with a fist, from what is asked in the cabinet's axes; none where it is `done` [n, 1]."""
+    moved = np.einsum("nij,nj->ni", axes, limited(move, reach))
+    return np.where(done, 0.0, np.hstack([moved, limited(turn, 0.25), np.ones_like(done, np.float64)]))
