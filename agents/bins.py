@@ -1,8 +1,9 @@
-"""A goal-conditioned robot policy with OpenVLA's kind of action tokens: four autoregressive elements of 256 bins."""
+"""Robot policies with OpenVLA's kind of action tokens: a motion's numbers, one after another, in 256 bins each."""
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,20 +14,14 @@ from razorbench import Actions, Asked, Column, Episodes, Observations, Turn
 from razorbench.agents.network import OneNetwork
 from razorbench.harness.learn.policy import Prediction, draw, drawn_with
 
-ELEMENTS, BINS = 4, 256
-"""Numbers in a motion, and the bins that each is cut into, of equal width in −1…1."""
+BINS = 256
+"""Bins that each number of a motion is cut into, of equal width."""
 CENTRES = torch.arange(0.5, BINS) * (2 / BINS) - 1
-"""The values of the bins, [256]."""
-WORDS = ("reach", "push", "lift", "place", "put", "the", "block", "goal", "to", "up", "at")
-"""What an instruction may say; other words are not heard."""
+"""The values of the bins, [256], of a number that reaches from −1 to 1."""
 LOUDNESS = 3.0
 """What a word counts as an input: a loud one keeps what is learned for one instruction from changing the others."""
-CENTRE = (1.342, 0.749, 0.535)
-"""Middle of the workspace, metres: positions are seen from here."""
 WIDTH, INNER = 256, 128
 """Units of the trunk's layers, and of each head's."""
-INPUTS = 25
-"""Numbers that are seen of the arm, the block and the goal."""
 BUMPS = (8, 16, 32, 64)
 """How many smooth bumps over −1…1 the logits are made of, at each of four scales."""
 HEARD = sum(BUMPS[:2])
@@ -36,12 +31,33 @@ LEAST = math.log(1e-6 / BINS)
 ROWS = 8192
 """Rows of a micro-batch."""
 
+AT_REST = np.array([-0.264, 0.083, 0.502, 1.157, 0.029, 1.593, -1.081], np.float32)
+"""Joints of the google robot's arm when an episode begins, rad."""
 
-def inputs(seen: Observations) -> Tensor:
-    """What the network sees, [n, 36] float32: arm, block and goal, each about −1…1, and which `WORDS` are said."""
-    state = seen.state
-    gripper, block, goal = (state[name] - np.array(CENTRE, np.float32) for name in ("gripper", "block", "goal"))
-    columns = [
+State = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a policy sees of a robot and what it can make it do."""
+
+    id: str
+    """The agent's."""
+    reach: tuple[float, ...]
+    """The largest motion, a number each; the smallest is its opposite."""
+    inputs: int
+    """How many numbers `look` makes of a state."""
+    look: Callable[[State], list[np.ndarray]]
+    """Columns [n, k] of what is seen, each about −1…1, from the task's named columns."""
+    words: tuple[str, ...]
+    """What an instruction may say; other words are not heard."""
+
+
+def arm(state: State) -> list[np.ndarray]:
+    """The arm of `tasks/fetch`, a block and a goal; metres are seen from the middle of the workspace."""
+    centre = np.array((1.342, 0.749, 0.535), np.float32)
+    gripper, block, goal = (state[name] - centre for name in ("gripper", "block", "goal"))
+    return [
         gripper * 6,
         (block - gripper) * 10,
         np.tanh((block - gripper) * 40),  # grasping is a matter of a centimetre
@@ -51,15 +67,66 @@ def inputs(seen: Observations) -> Tensor:
         state["fingers"] * 40 - 1,
         state["moving"] * 2,
         (state["pushed"] - state["moving"]) * 2,
-        LOUDNESS * words(seen.text, len(gripper)),
     ]
-    return torch.from_numpy(np.concatenate(columns, axis=1, dtype=np.float32))
 
 
-def words(text: Column, rows: int) -> np.ndarray:
-    """Which of `WORDS` stand in each instruction, [n, 11]; one string is for all rows."""
+def google(state: State) -> list[np.ndarray]:
+    """The robot of `tasks/google`: joints, the hand, and the thing as seen from it, in the frame of the base."""
+    hand, thing = state["hand"], state["thing"]
+    away = thing[:, :3] - hand[:, :3]
+    turned = [axes(pose)[:, :, :2].reshape(len(pose), 6) for pose in (hand, thing)]
+    return [
+        (state["arm"] - AT_REST) * 1.5,
+        state["speed"] * np.array([4.0] * 7 + [1.0] * 2),
+        state["fingers"] * 1.5 - 1,
+        (hand[:, :3] - (0.45, 0.0, 0.9)) * 3,
+        away * 4,
+        np.tanh(away * 15),
+        np.tanh(away * 50),  # grasping is a matter of a centimetre
+        *turned,
+        state["opened"] * 5,
+    ]
+
+
+BODIES = {
+    "mini-robot-v1": Body(
+        "mini-robot-v1",
+        reach=(1.0, 1.0, 1.0, 1.0),
+        inputs=25,
+        look=arm,
+        words=("reach", "push", "lift", "place", "put", "the", "block", "goal", "to", "up", "at"),
+    ),
+    "google-robot-v1": Body(
+        "google-robot-v1",
+        reach=(0.12, 0.12, 0.12, 0.3, 0.3, 0.3, 1.0),
+        inputs=43,
+        look=google,
+        words=("pick", "coke", "can", "open", "close", "top", "middle", "bottom", "drawer"),
+    ),
+}
+"""By the agent's id."""
+
+
+def axes(pose: np.ndarray) -> np.ndarray:
+    """Rotation matrices [n, 3, 3] of poses [n, 7], whose quaternions are w x y z."""
+    w, x, y, z = pose[:, 3:].T
+    rows = [[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]]  # fmt: skip
+    return np.array(rows).transpose(2, 0, 1)
+
+
+def inputs(body: Body, seen: Observations) -> Tensor:
+    """What the network sees, [n, inputs + words] float32: what the body looks at, and which words are said."""
+    columns = body.look(seen.state)
+    heard = LOUDNESS * words(body, seen.text, len(columns[0]))
+    return torch.from_numpy(np.concatenate([*columns, heard], axis=1, dtype=np.float32))
+
+
+def words(body: Body, text: Column, rows: int) -> np.ndarray:
+    """Which of the body's words stand in each instruction, [n, words]; one string is for all rows."""
     texts = [text] * rows if isinstance(text, str) else text
-    known = {said: [word in re.findall(r"\w+", said.lower()) for word in WORDS] for said in set(texts)}
+    known = {said: [word in re.findall(r"\w+", said.lower()) for word in body.words] for said in set(texts)}
     return np.array([known[said] for said in texts], np.float32)
 
 
@@ -82,12 +149,13 @@ class Network(nn.Module):
 
     bumps: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, body: Body) -> None:
         """Torch's default initialisation."""
         super().__init__()
-        self.trunk = nn.Sequential(nn.Linear(INPUTS + len(WORDS), WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU())
-        self.inner = nn.ModuleList(nn.Linear(WIDTH + HEARD * k, INNER) for k in range(ELEMENTS))
-        self.outer = nn.ModuleList(nn.Linear(INNER, sum(BUMPS)) for _ in range(ELEMENTS))
+        seen, self.elements = body.inputs + len(body.words), len(body.reach)
+        self.trunk = nn.Sequential(nn.Linear(seen, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU())
+        self.inner = nn.ModuleList(nn.Linear(WIDTH + HEARD * k, INNER) for k in range(self.elements))
+        self.outer = nn.ModuleList(nn.Linear(INNER, sum(BUMPS)) for _ in range(self.elements))
         self.register_buffer("bumps", bumps(), persistent=False)
 
     def element(self, k: int, hidden: Tensor, code: Tensor) -> Tensor:
@@ -98,35 +166,44 @@ class Network(nn.Module):
         return torch.logaddexp(logits, torch.full_like(logits, LEAST))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Logits [n, 4, 256] of every element, the codes [n, 4] before it given."""
+        """Logits [n, elements, 256] of every element, the codes [n, elements] before it given."""
         hidden = self.trunk(x)
-        return torch.stack([self.element(k, hidden, code[:, :k]) for k in range(ELEMENTS)], 1)
+        return torch.stack([self.element(k, hidden, code[:, :k]) for k in range(self.elements)], 1)
 
 
 class Bins(OneNetwork):
-    """A policy whose action is a motion of four numbers, chosen one after another."""
+    """A policy whose action is a motion of some numbers, chosen one after another."""
 
-    id = "mini-robot-v1"
-    network = Network
+    body: Body
     net: Network
     memoryless = True
 
+    def __init__(self, seed: int = 0):
+        """The policy with random weights from `seed`."""
+        self.id = self.body.id
+        self.reach = torch.tensor(self.body.reach)
+        super().__init__(seed)
+
+    def network(self) -> Network:
+        """The network of this body."""
+        return Network(self.body)
+
     def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
-        """Motions [n, 4] float32: of each element a bin drawn by a random number of its own, or the likeliest."""
-        u = asked.uniform(ELEMENTS)
+        """Motions [n, elements] float32: of each a bin drawn by a random number of its own, or the likeliest."""
+        u = asked.uniform(self.net.elements)
         with torch.no_grad():
-            hidden = self.net.trunk(inputs(asked.now))
+            hidden = self.net.trunk(inputs(self.body, asked.now))
             code, logp = torch.empty(len(asked), 0, dtype=torch.int64), []
-            for k in range(ELEMENTS):
+            for k in range(self.net.elements):
                 dist = categorical(self.net.element(k, hidden, code)[:, None])
                 chosen = draw(dist, u[:, k : k + 1], temperature)  # [n, 1]
                 code = torch.cat([code, chosen], 1)
                 logp.append(drawn_with(dist, chosen, temperature))
-        return Actions(CENTRES[code].numpy(), code, torch.cat(logp, 1))
+        return Actions((CENTRES[code] * self.reach).numpy(), code, torch.cat(logp, 1))
 
     def encode(self, values: Column) -> Tensor:
-        """Codes [n, 4] of motions [n, 4]: the bins that they lie in, the outermost ones beyond −1…1."""
-        at = (torch.as_tensor(np.asarray(values)) + 1) * (BINS / 2)
+        """Codes [n, elements] of motions: the bins that they lie in, the outermost ones beyond what is reached."""
+        at = (torch.as_tensor(np.asarray(values)) / self.reach + 1) * (BINS / 2)
         return at.long().clamp(0, BINS - 1)
 
     def predict(self, episodes: Episodes) -> Iterator[Prediction]:
@@ -143,7 +220,7 @@ class Bins(OneNetwork):
     def prediction(self, turns: Sequence[Turn]) -> Prediction:
         """One micro-batch of all rows of some turns."""
         code = torch.cat([torch.as_tensor(turn.done.code) for turn in turns if turn.done is not None])
-        x = torch.cat([inputs(turn.seen) for turn in turns])
+        x = torch.cat([inputs(self.body, turn.seen) for turn in turns])
         return Prediction(
             categorical(self.net(x, code)), code, None, torch.from_numpy(np.concatenate([turn.rows for turn in turns]))
         )
@@ -154,6 +231,13 @@ def categorical(logits: Tensor) -> Categorical:
     return Categorical(logits=logits, validate_args=False)
 
 
-def mini_robot(seed: int = 0) -> Bins:
-    """The policy with random weights from `seed`."""
-    return Bins(seed)
+class MiniRobot(Bins):
+    """The policy of Fetch's tasks."""
+
+    body = BODIES["mini-robot-v1"]
+
+
+class GoogleRobot(Bins):
+    """The policy of the google robot's tasks."""
+
+    body = BODIES["google-robot-v1"]

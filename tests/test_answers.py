@@ -12,7 +12,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from razorbench import Action, Actions, Episode, Instance, Observation, Outcome, Refused, Reply
-from razorbench.agents.bins import Bins
+from razorbench.agents.bins import MiniRobot
 from razorbench.agents.language.mini_lm import mini_lm
 from razorbench.harness.core.registry import REGISTERED, make
 from razorbench.harness.core.rollout import Demonstrator, rollout
@@ -359,7 +359,7 @@ def test_nothing_to_film_is_one_sentence(tmp_path, razorbench):
 
 
 def test_robot_has_no_pieces():
-    assert not hasattr(Bins(), "pieces")
+    assert not hasattr(MiniRobot(), "pieces")
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

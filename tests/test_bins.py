@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save_file
 from torch.distributions import kl_divergence
 
-from razorbench import Actions, Episodes, Refused, Turn
-from razorbench.agents.bins import BINS, CENTRES, ELEMENTS, ROWS, WORDS, Bins, bumps, inputs, mini_robot, words
+from razorbench import Actions, Episodes, Observations, Refused, Turn
+from razorbench.agents.bins import BINS, BODIES, CENTRES, ROWS, GoogleRobot, MiniRobot, axes, bumps, inputs, words
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import demonstrations, rollout
 from razorbench.harness.learn.loop import Adaptation
@@ -16,6 +16,8 @@ from razorbench.harness.learn.policy import Policy, encoded, log_probabilities
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.drift import divergence
 from razorbench.tasks.fetch.tasks import KINDS
+
+BODY = BODIES["mini-robot-v1"]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def task():
 @pytest.fixture(scope="module")
 def policy(task):
     """A policy of random weights that some steps of SFT have made less even."""
-    policy = mini_robot(3)
+    policy = MiniRobot(3)
     list(Adaptation(policy, task, METHODS["sft"], Settings(lr=3e-3, warmup=0, batch=2, steps=4)))
     return policy
 
@@ -44,16 +46,17 @@ def test_is_a_policy_of_less_than_three_megabytes(policy, tmp_path):
 
 def test_bins_cut_the_range_evenly_and_come_back_to_their_own_centre():
     assert CENTRES[0] == pytest.approx(-1 + 1 / 256)
-    assert torch.equal(Bins().encode(CENTRES[:, None].numpy()), torch.arange(BINS)[:, None])
+    every = torch.arange(BINS)[:, None].repeat(1, 4)
+    assert torch.equal(MiniRobot().encode(CENTRES[every].numpy()), every)
     said = np.array([[-1.0, 1.0, 0.0, -7.0], [1.5, -0.001, 0.5, 0.999]], np.float32)
-    assert Bins().encode(said).tolist() == [[0, 255, 128, 0], [255, 127, 192, 255]]
+    assert MiniRobot().encode(said).tolist() == [[0, 255, 128, 0], [255, 127, 192, 255]]
 
 
 def test_every_word_of_the_instructions_is_heard_and_they_differ():
     texts = [kind.text for kind in KINDS.values()]
-    assert {word for text in texts for word in text.split()} == set(WORDS)
-    assert len(np.unique(words(texts, 5), axis=0)) == 5
-    assert np.array_equal(words("lift the block", 2), words(["Lift the block!", "lift the block"], 2))
+    assert {word for text in texts for word in text.split()} == set(BODY.words)
+    assert len(np.unique(words(BODY, texts, 5), axis=0)) == 5
+    assert np.array_equal(words(BODY, "lift the block", 2), words(BODY, ["Lift the block!", "lift the block"], 2))
 
 
 def test_bumps_of_each_scale_sum_to_one_everywhere():
@@ -62,7 +65,7 @@ def test_bumps_of_each_scale_sum_to_one_everywhere():
 
 
 def test_what_is_learned_of_a_bin_holds_for_its_neighbours(task):
-    policy = mini_robot()
+    policy = MiniRobot()
     shown = demonstrations(task, task.instances("test").first(1))
     turn = shown.turns[0]
     one = Episodes(shown.instances, [Turn(turn.rows, turn.seen, Actions(CENTRES[None, [100] * 4].numpy()))])
@@ -93,8 +96,8 @@ def test_sampler_and_trainer_give_the_same_log_probabilities(policy, episodes):
         for turn in episodes.turns:
             for at, i in enumerate(turn.rows):
                 code = turn.done.code[at : at + 1]
-                hidden = policy.net.trunk(inputs(turn.seen.take(np.array([at]))))
-                for k in range(ELEMENTS):
+                hidden = policy.net.trunk(inputs(BODY, turn.seen.take(np.array([at]))))
+                for k in range(len(BODY.reach)):
                     logits = policy.net.element(k, hidden, code[:, :k])
                     alone[i] += logits.log_softmax(-1)[0, code[0, k]]
     assert (together - alone).abs().max() / len(episodes.turns) < 1e-5
@@ -115,7 +118,7 @@ def test_each_element_is_predicted_once_by_its_owner_and_parts_stay_small(policy
         count += part.per_episode(torch.ones_like(part.logp.detach()), len(many))
     assert count.tolist() == many.lengths().tolist()
     assert len(parts) > 1
-    again = mini_robot(9).predict(many)
+    again = MiniRobot(9).predict(many)
     assert all(torch.equal(a.owner, b.owner) for a, b in zip(parts, again, strict=True))
 
 
@@ -149,7 +152,7 @@ def test_copy_trains_apart_and_keeps_its_base(policy, task):
 
 def test_weights_come_back_bit_for_bit(policy, tmp_path):
     policy.save(tmp_path / "model.safetensors")
-    back = mini_robot(5)
+    back = MiniRobot(5)
     back.load(tmp_path / "model.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(back.parameters(), policy.parameters(), strict=True))
 
@@ -164,13 +167,13 @@ def test_weights_come_back_bit_for_bit(policy, tmp_path):
 def test_refuses_what_are_not_its_weights(policy, tmp_path, spoil, says):
     save_file(spoil(policy.net.state_dict()), tmp_path / "other.safetensors")
     with pytest.raises(Refused, match=says):
-        mini_robot().load(tmp_path / "other.safetensors")
+        MiniRobot().load(tmp_path / "other.safetensors")
 
 
 def test_refuses_a_torn_file(tmp_path):
     (tmp_path / "torn.safetensors").write_bytes(b"half a file")
     with pytest.raises(Refused, match="not a readable safetensors file"):
-        mini_robot().load(tmp_path / "torn.safetensors")
+        MiniRobot().load(tmp_path / "torn.safetensors")
 
 
 def test_adaptation_resumes_bit_for_bit(policy, task, tmp_path):
@@ -184,3 +187,23 @@ def test_adaptation_resumes_bit_for_bit(policy, task, tmp_path):
     rest.load(tmp_path)
     list(rest)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters, rest.parameters, strict=True))
+
+
+def test_a_body_says_what_is_seen_and_how_far_a_motion_reaches():
+    """The google robot's: seven numbers, of which each has a range of its own; a new body is no new policy."""
+    body, policy = BODIES["google-robot-v1"], GoogleRobot(1)
+    n, widths = 3, {"arm": 7, "speed": 9, "fingers": 2, "hand": 7, "thing": 7, "opened": 1}
+    state = {name: np.full((n, width), 0.5, np.float32) for name, width in widths.items()}
+    seen = Observations(["pick coke can", "open top drawer", "close bottom drawer"], state=state)
+    assert inputs(body, seen).shape == (n, body.inputs + len(body.words))
+    assert policy.net(inputs(body, seen), torch.zeros(n, 7, dtype=torch.int64)).shape == (n, 7, BINS)
+    said = np.array([[0.12, -0.12, 0.0, 0.3, -0.3, 5.0, 1.0]], np.float32)
+    assert policy.encode(said).tolist() == [[255, 0, 128, 255, 0, 255, 255]]
+    assert len({tuple(row) for row in words(body, seen.text, n).tolist()}) == n
+
+
+def test_rotations_are_those_of_the_quaternions():
+    quarter = np.sqrt(0.5)
+    pose = np.array([[0, 0, 0, 1, 0, 0, 0], [0, 0, 0, quarter, 0, 0, quarter]])
+    assert np.allclose(axes(pose)[0], np.eye(3))
+    assert np.allclose(axes(pose)[1], [[0, -1, 0], [1, 0, 0], [0, 0, 1]])

@@ -97,6 +97,8 @@ OURS: dict[str, dict[str, str]] = {
         "mini-robot-v1": "razorbench.agents.bins:mini_robot",
         "openvla-v1": "razorbench.agents.openvla.published:openvla",
         "tiny-openvla-v1": "razorbench.agents.openvla.tiny:tiny_openvla",
+        "mini-robot-v1": "razorbench.agents.bins:MiniRobot",
+        "google-robot-v1": "razorbench.agents.bins:GoogleRobot",
     },
 }
 """Our own ids: kind → id → "module:attribute". What changes a score changes the id's version; old ids stay."""
