@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from razorbench.tasks.google.facts import CAN_X, CAN_Y, JOINTS, PLACES, RESTING
 from razorbench.tasks.google.tasks import COLUMNS, CloseTop, Upright
 from tests.conftest import absent, needs_assets
 
-pytest.importorskip("sapien", reason="sapien is not installed")
+pytest.importorskip("razorbench.tasks.google.sapien3", reason="sapien is not installed")
 
 from razorbench.tasks.google.agreement import RECORDED
 from razorbench.tasks.google.assets import asset
@@ -35,7 +36,7 @@ def seen(episodes) -> list[np.ndarray]:
     return [np.concatenate([turn.seen.state[name] for name in COLUMNS], 1) for turn in episodes.turns]
 
 
-def one(id: str, number: int = 12) -> tuple[object, Instances]:
+def one(id: str, number: int = 12) -> tuple[Any, Instances]:
     """A task and one of its test instances."""
     task = make("task", id)
     return task, task.instances("test").take(np.array([number]))
@@ -79,7 +80,7 @@ def test_one_id_is_one_place_however_the_can_lies_and_whatever_the_drawer_is_ask
 def test_without_the_data_files_the_cure_is_told(monkeypatch, tmp_path):
     task, some = one("google-close-top-drawer-sapien3-v1")
     monkeypatch.delenv("RAZORBENCH_ASSETS", raising=False)
-    with pytest.raises(Missing, match="RAZORBENCH_ASSETS is not set; set it to a folder"):
+    with pytest.raises(Missing, match="RAZORBENCH_ASSETS is not set; run `git clone --depth 1 https"):
         demonstrations(task, some)
     monkeypatch.setenv("RAZORBENCH_ASSETS", str(tmp_path))
     with pytest.raises(Missing, match=r"\.urdf is missing; put there what ManiSkill2_real2sim has"):
@@ -267,14 +268,14 @@ def recorded(scene, motions) -> dict[str, np.ndarray]:
 
 
 @needs_assets
+@pytest.mark.slow
 def test_replayed_recordings_of_our_own_agree_and_changed_ones_do_not(tmp_path, razorbench):
-    motions = np.tile(np.float32([0.02, 0.03, 0.0, 0.0, 0.0, 0.0, 0.0]), (3, 1))
+    motions = np.tile(np.array([0.02, 0.03, 0.0, 0.0, 0.0, 0.0, 0.0], np.float32), (3, 1))
     lies = Upright().instances("test")[7].data["can"]
     can, drawer = recorded(CanScene(lies), motions), recorded(DrawerScene(HERE, "top", True), motions)
     starts, nothing = np.array([0, 3]), np.zeros((3, 2), bool)
-    names = {"ori": np.array(["upright"]), "re_same_info": ~nothing, "info": nothing}
-    np.savez(tmp_path / "original_can_x.npz", actions=motions, actions_start=starts, **names,
-             **{name: can[name] for name in ("q", "qd", "can")})  # fmt: skip
+    np.savez(tmp_path / "original_can_x.npz", actions=motions, actions_start=starts, ori=np.array(["upright"]),
+             info=nothing, re_same_info=~nothing, q=can["q"], qd=can["qd"], can=can["can"])  # fmt: skip
     np.savez(tmp_path / "original_drawers_x.npz", actions=motions, actions_start=starts, info=~drawer["won"],
              task=np.array(["close_top"]), place=np.array(["b0"]))  # fmt: skip
     upright, again, closing = razorbench("robots", "agreement", tmp_path, "--json").json

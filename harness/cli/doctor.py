@@ -234,7 +234,8 @@ def assets() -> Finding:
     """The simulators' data files."""
     value = os.environ.get("RAZORBENCH_ASSETS", "")
     if not value:
-        cure = "For SimplerEnv's tasks run `export RAZORBENCH_ASSETS=/path/to/assets`, a folder that holds simpler/."
+        clone = "git clone --depth 1 https://github.com/simpler-env/ManiSkill2_real2sim assets/simpler"
+        cure = f"For SimplerEnv's robots run `{clone} && export RAZORBENCH_ASSETS=$PWD/assets`."
         return Finding("assets", "missing", "RAZORBENCH_ASSETS is not set", cure)
     if not (Path(value) / "simpler" / "data").is_dir():
         cure = "Run `export RAZORBENCH_ASSETS=/path/to/assets` with the folder that holds simpler/."
@@ -272,6 +273,7 @@ OPTIONAL = {
         "pip install gymnasium-robotics==1.4.2 mujoco==3.3.7",
     ),
     "mani_skill": ("mani-skill", "ManiSkill3's robots", "pip install torch==2.13.0 mani-skill==3.0.1"),
+    "sapien": ("sapien", "SimplerEnv's google robot on SAPIEN 3", "pip install sapien==3.0.3 ruckig==0.19.4"),
     "simpler_env": (
         "simpler-env",
         "the Google robot; in an environment of its own",

@@ -25,8 +25,8 @@ def asset(name: str) -> Path:
     root = os.environ.get("RAZORBENCH_ASSETS")
     if not root:
         raise Missing(
-            "the google robot needs SimplerEnv's data files, and RAZORBENCH_ASSETS is not set; set it to a folder that "
-            "holds simpler/data and simpler/mani_skill2_real2sim of github.com/simpler-env/ManiSkill2_real2sim"
+            "the google robot needs SimplerEnv's data files, and RAZORBENCH_ASSETS is not set; run `git clone --depth "
+            "1 https://github.com/simpler-env/ManiSkill2_real2sim assets/simpler`, and set it to the folder assets"
         )
     path = Path(root) / "simpler" / name
     if not path.exists():

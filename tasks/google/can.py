@@ -107,7 +107,8 @@ class CanScene(Scene):
         parts = [f"link_finger_tip_{side}", f"link_finger_{side}"]
         pushed = [felt.get(part, np.zeros(3)) for part in parts]
         opens = [self.links[part].entity_pose.to_transformation_matrix()[:3, 1] for part in parts]
-        return max(map(np.linalg.norm, pushed)) >= GRASP_IMPULSE and min(map(angle, opens, pushed)) <= GRASP_ANGLE
+        hard, near = max(map(np.linalg.norm, pushed)), min(map(angle, opens, pushed))
+        return bool(hard >= GRASP_IMPULSE and near <= GRASP_ANGLE)
 
 
 def angle(a: np.ndarray, b: np.ndarray) -> float:

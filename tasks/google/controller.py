@@ -5,10 +5,10 @@ What SimplerEnv calls `arm_pd_ee_delta_pose_align_interpolate_by_planner` with t
 agents/controllers/pd_ee_pose.py, pd_joint_pos.py and agents/configs/google_robot/defaults.py.
 """
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-import ruckig
 from scipy.spatial.transform import Rotation
 
 from razorbench.tasks.google.facts import (
@@ -28,6 +28,8 @@ from razorbench.tasks.google.facts import (
     WIDE,
 )
 from razorbench.tasks.google.sapien3 import sapien
+
+ruckig: Any = import_module("ruckig")
 
 
 class Plan:

@@ -10,8 +10,8 @@ State = dict[str, np.ndarray]
 
 HOME = Rotation.from_matrix([[-0.219, -0.932, 0.289], [-0.953, 0.269, 0.143], [-0.211, -0.244, -0.947]])
 """How the hand is turned at first: it comes from above, a little from the front."""
-
-
+HOOKED = Rotation.from_matrix([[0.616, 0.0, 0.788], [0.0, -1.0, 0.0], [0.788, 0.0, -0.616]])
+"""How the hand is turned to hook a drawer: 38° down. Turned by 180° about its own axis the wrist would not reach."""
 REACH = {"usual": 0.06, "upright": 0.06, "brisk": 0.12}
 """Metres that are asked for in a step, at most, by style."""
 HOOK = np.array([-0.085, 0.0, 0.05])
@@ -30,15 +30,13 @@ def limited(x: np.ndarray, most: float) -> np.ndarray:
 
 def across(s: State) -> Rotation:
     """How the hand should be turned to grasp: as at first, but that the fingers close across a can that lies."""
-    approach, closing = HOME.as_matrix()[:, 2], HOME.as_matrix()[:, 1]
+    _, closes, comes = HOME.as_matrix().T
     long = turning(s["thing"]).as_matrix()[:, :, 1]  # the can's axis, [n, 3]
-    flat = long - (long @ approach)[:, None] * approach
-    lies = np.linalg.norm(flat, axis=1, keepdims=True) > 0.6
-    way = np.cross(approach, flat)
-    way *= np.sign(way @ closing)[:, None] / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
-    way = np.where(lies, way, closing)
-    return Rotation.from_matrix(np.stack([np.cross(way, np.broadcast_to(approach, way.shape)), way,
-                                          np.broadcast_to(approach, way.shape)], axis=2))  # fmt: skip
+    side = np.cross(comes, long)  # as long as the sine of the angle between the two
+    lies = np.linalg.norm(side, axis=1, keepdims=True) > 0.6
+    side = np.where(lies, side * np.sign(side @ closes)[:, None], closes)
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    return Rotation.from_matrix(np.stack([np.cross(side, comes), side, np.tile(comes, (len(side), 1))], axis=2))
 
 
 def picking(s: State, style: str = "usual") -> np.ndarray:
@@ -70,10 +68,6 @@ def picking(s: State, style: str = "usual") -> np.ndarray:
     turn = np.where(near | held, 0.0, limited(turn, 0.25))
     fingers = np.where(held | (near & ~empty), 1.0, np.where(closed > 0.02, -1.0, 0.0))
     return np.hstack([move, turn, fingers])
-
-
-HOOKED = Rotation.from_matrix([[0.616, 0.0, 0.788], [0.0, -1.0, 0.0], [0.788, 0.0, -0.616]])
-"""How the hand is turned to hook a drawer: 38° down. Turned by 180° about its own axis the wrist would not reach."""
 
 
 def before(s: State) -> tuple[np.ndarray, np.ndarray]:

@@ -5,12 +5,25 @@ base, which looks along x), turns it (a rotation vector, radians, about the same
 −1 opens), for a third of a second. State i is a function of its id alone.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from razorbench import Asked, Card, Column, Instances, Observations, Outcomes, RobotProtocol, versions
+from razorbench import (
+    Asked,
+    Card,
+    Column,
+    Instance,
+    Instances,
+    Missing,
+    Observations,
+    Outcomes,
+    RobotProtocol,
+    missing,
+    versions,
+)
 from razorbench.tasks.google.experts import closing, opening, picking
 from razorbench.tasks.google.facts import CALIBRATED, CAN_STEPS, DRAWER_STEPS, HERTZ, POSITION_ITERATIONS, SUBSTEPS
 from razorbench.tasks.google.states import cans, places, resting
@@ -23,8 +36,6 @@ CAMERA = "overhead_camera"
 """SimplerEnv's name of the camera on the robot's head."""
 LOW = np.array([-0.12, -0.12, -0.12, -0.3, -0.3, -0.3, -1.0])
 """The smallest motion that is meant to be made; the largest is its opposite. Larger ones are executed as they are."""
-
-
 PICKED = (
     "After the last of 80 motions the can is grasped and has been lifted 1 cm with nothing else touching it, or it has "
     "been 2 cm up so in 5 of them; then the episode stops."
@@ -69,6 +80,14 @@ def drawer_card(asks: str, rule: str) -> Card:
     return card(asks, rule, DRAWER_STEPS, f"{initial}then 100 uniform ones among them; a grid of 10 by 10 to train")
 
 
+def simulated(module: str) -> Any:
+    """One of the modules that need SAPIEN. Raises Missing where it is not installed."""
+    try:
+        return import_module(f"razorbench.tasks.google.{module}")
+    except ModuleNotFoundError as error:
+        raise Missing(f"the google robot's simulator: {missing(error) or error}") from error
+
+
 class Google:
     """What the tasks share: a batch in lock-step, each episode in a scene of its own."""
 
@@ -80,16 +99,17 @@ class Google:
     styles: Sequence[str]
     low, high = LOW, -LOW
 
-    def scene(self, data: Any) -> Any:
-        """The scene in which an instance with these `data` begins."""
+    def scene(self, data: Any, seen: bool) -> Any:
+        """The scene in which an instance with these `data` begins, with what it looks like or without."""
         raise NotImplementedError
 
     def play(self, instances: Instances) -> Generator[Observations, Column, Outcomes]:
         """Show, move, and stop asking whose verdict is known. A simulator that raises is the world's failure."""
         n = len(instances)
-        games = [self.scene(instance.data) for instance in instances]
+        games = [self.scene(instance.data, self.seen) for instance in instances]
         once, at_end, lost = (np.zeros(n, bool) for _ in range(3))
-        steps, error = np.zeros(n, np.int64), [None] * n
+        steps = np.zeros(n, np.int64)
+        error: list[str | None] = [None] * n
         live = np.arange(n)
         for _ in range(self.steps):
             if not len(live):
@@ -119,6 +139,14 @@ class Google:
         """Any motions, [n, 7]."""
         return self.low + (self.high - self.low) * asked.uniform(7)
 
+    def frames(self, instance: Instance, motions: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """Pictures [512, 640, 3] uint8 of recorded motions, the initial state first. Refuses without Vulkan."""
+        scene = self.scene(instance.data, True)
+        yield scene.picture()
+        for motion in motions:
+            scene.step(np.asarray(motion))
+            yield scene.picture()
+
 
 class Can(Google):
     """Pick a coke can that stands or lies on a table."""
@@ -137,11 +165,9 @@ class Can(Google):
         """Where the can is put, [n], however it is turned."""
         return np.array([f"google-can {id}" for id in instances.id])
 
-    def scene(self, data: Any) -> Any:
+    def scene(self, data: Any, seen: bool) -> Any:
         """The table and its can."""
-        from razorbench.tasks.google.can import CanScene
-
-        return CanScene(data["can"], self.seen)
+        return simulated("can").CanScene(data["can"], seen)
 
     def solve(self, asked: Asked, style: str) -> np.ndarray:
         """Motions [n, 7] float32 of the expert."""
@@ -188,11 +214,9 @@ class Drawer(Google):
         """Where the robot stands, [n], whatever it is asked."""
         return np.array([f"google-drawer {id}" for id in instances.id])
 
-    def scene(self, data: Any) -> Any:
+    def scene(self, data: Any, seen: bool) -> Any:
         """The cabinet; what is to be closed is open at first."""
-        from razorbench.tasks.google.drawers import DrawerScene
-
-        return DrawerScene(data["place"], self.drawer, self.closing, self.seen)
+        return simulated("drawers").DrawerScene(data["place"], self.drawer, self.closing, seen)
 
     def solve(self, asked: Asked, style: str) -> np.ndarray:
         """Motions [n, 7] float32 of the expert."""
