@@ -1,13 +1,16 @@
 """Each broken task is found by exactly the check that is about it, and good tasks pass."""
 
+import re
 from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import numpy as np
 import pytest
+import robot_tasks as robots
 
 from razorbench import Card, Instances, Observation, Observations, Outcome, Outcomes, Refused, Sample, each
+from razorbench.harness.cli.check.robots import tail
 from razorbench.harness.cli.check.tasks import at_chance
 from razorbench.harness.cli.check.trial import Poison
 from razorbench.harness.cli.check.verdicts import MEASURED, PLAYED, check
@@ -363,6 +366,49 @@ def test_whether_rewards_of_turns_add_up_is_told():
     assert said[Good].endswith("all have a finite reward, and turns add up to it.")
     assert said[GoodDialogue].endswith("a finite reward, and turns have others, whose sums are up to 0.5 away.")
     assert said[LooseRule].endswith("all have a finite reward.")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("made", "name", "sentence"),
+    [
+        (robots.TooLong, "protocol", "takes 4 steps, and the card's horizon is 3"),
+        (robots.OtherCamera, "protocol", r"pictures of \['wrist'\], and the card has \['front'\]"),
+        (robots.OneSuccess, "protocol", "have no metric success_at_end"),
+        (robots.OtherScore, "protocol", "The reward .* is not the success that the card names, 'end'"),
+        (
+            robots.Wears,
+            "determinism",
+            "Played again at once, instance .* differs in the .*; the card declares 'bitwise'",
+        ),
+        (robots.OtherElsewhere, "determinism", "Played again in a fresh process, instance .* differs"),
+        (robots.ShakierThanSaid, "verdicts", "verdicts differ where .* the card's floor is 0.0001: correct `floor`"),
+    ],
+)
+def test_a_robot_that_is_not_as_its_card_says_fails_the_check_that_is_about_it(made, name, sentence):
+    finding = run(made, episodes=24)[name]
+    assert finding.ok is False
+    assert re.search(sentence, finding.detail), finding.detail
+
+
+@pytest.mark.slow
+def test_a_robot_is_tried_as_its_card_declares():
+    told = {made: run(made, episodes=24) for made in (robots.Arm, robots.InOneProcess, robots.Shaky)}
+    for made in (robots.Arm, robots.InOneProcess):
+        assert failures(told[made]) == []
+        assert "0 of 24 verdicts differ where `solve in style 'straight'` plays" in told[made]["verdicts"].detail
+    assert told[robots.Arm]["determinism"].detail.endswith("at once, after other episodes, in a fresh process.")
+    assert told[robots.InOneProcess]["determinism"].detail.endswith("at once and after other episodes.")
+    shaky = told[robots.Shaky]
+    assert [shaky[name].ok for name in ("replay", "seed", "companions", "determinism", "verdicts")] == [None] * 4 + [
+        True
+    ]
+
+
+def test_a_count_of_verdicts_is_held_against_the_floor():
+    assert tail(0, 24, 0.0) == 1.0
+    assert tail(1, 24, 0.0) == 0.0
+    assert tail(2, 3, 0.5) == pytest.approx(0.5)  # of 8 outcomes of three coins, 4 have two heads or more
 
 
 def test_what_a_failure_also_breaks_waits_for_it():

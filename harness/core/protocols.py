@@ -38,6 +38,10 @@ class RobotProtocol:
     """One of `DETERMINISM`; `razorbench task check` tries what is declared."""
     cameras: Mapping[str, str] = field(default_factory=dict)
     """Camera → pixels, height before width: `"480x640"`. None where no picture is seen."""
+    floor: float = 0.0
+    """Share of the verdicts that differ where one policy plays the same states twice, as `task check` measures it: no
+    difference between two policies that is smaller says anything.
+    """
 
     def __post_init__(self) -> None:
         """Refuses what is none of the words."""

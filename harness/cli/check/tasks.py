@@ -179,41 +179,46 @@ def companions(trial: Trial) -> Verdict:
     return True, "Episodes are the same in another order, in half the company, and alone."
 
 
-def first_difference(before: list[Episode], after: list[Episode]) -> str | None:
-    """What differs first between two lists of episodes, or None. Floats may differ by 1e-4."""
+CLOSE = 1e-4
+"""How far floats may be apart that are the same: contact dynamics amplify last bits."""
+
+
+def first_difference(before: list[Episode], after: list[Episode], within: float = CLOSE) -> str | None:
+    """What differs first between two lists of episodes, or None. Floats may differ by `within`."""
     for a, b in zip(before, after, strict=True):
-        if (what := difference(a, b)) is not None:
+        if (what := difference(a, b, within)) is not None:
             return f"instance {a.instance.id} differs in {what}"
     return None
 
 
-def difference(a: Episode, b: Episode) -> str | None:
+def difference(a: Episode, b: Episode, within: float = CLOSE) -> str | None:
     """What differs between two episodes of one instance: observations, values, reward (metrics may hold times)."""
     for turn, (one, other) in enumerate(zip(a.observations, b.observations, strict=False)):
         for part in ("text", "images", "state", "role"):
-            if not same(getattr(one, part), getattr(other, part)):
+            if not same(getattr(one, part), getattr(other, part), within):
                 return f"the {part} of observation {turn}"
-        if turn < len(a.actions) and turn < len(b.actions) and not same(a.actions[turn].value, b.actions[turn].value):
+        done = [episode.actions[turn].value for episode in (a, b) if turn < len(episode.actions)]
+        if len(done) == 2 and not same(*done, within):
             return f"action {turn}"
     if len(a.observations) != len(b.observations):
         return f"its length ({len(a.observations)} turns, then {len(b.observations)})"
-    if a.outcome and b.outcome and not same(a.outcome.reward, b.outcome.reward):
+    if a.outcome and b.outcome and not same(a.outcome.reward, b.outcome.reward, within):
         return f"the reward ({a.outcome.reward:g}, then {b.outcome.reward:g})"
-    if a.outcome and b.outcome and not same(a.outcome.turn_rewards, b.outcome.turn_rewards):
+    if a.outcome and b.outcome and not same(a.outcome.turn_rewards, b.outcome.turn_rewards, within):
         return "the rewards of its turns"
     return None
 
 
-def same(a: Any, b: Any) -> bool:
-    """Whether two values are equal, floats to 1e-4 (contact dynamics amplify last bits); NaN equals NaN."""
+def same(a: Any, b: Any, within: float = CLOSE) -> bool:
+    """Whether two values are equal, floats within so much; NaN equals NaN."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
+        return a.keys() == b.keys() and all(same(a[name], b[name], within) for name in a)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
+        return len(a) == len(b) and all(same(x, y, within) for x, y in zip(a, b, strict=True))
     if any(hasattr(value, "__array__") or isinstance(value, float) for value in (a, b)):
         a, b = np.asarray(a), np.asarray(b)
         if a.shape == b.shape and "f" in a.dtype.kind + b.dtype.kind:
-            return bool(np.allclose(a, b, rtol=1e-4, atol=1e-4, equal_nan=True))
+            return bool(np.allclose(a, b, rtol=within, atol=within, equal_nan=True))
         return a.shape == b.shape and bool((a == b).all())
     return bool(a == b)
 

@@ -37,6 +37,7 @@ class Check:
 class Trial:
     """A task on trial, made twice, so that nothing one of them remembers can help the other."""
 
+    id: str
     task: Any
     again: Any
     episodes: int

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from razorbench.harness.cli.check import benchmarks, tasks
+from razorbench.harness.cli.check import benchmarks, robots, tasks
 from razorbench.harness.cli.check.trial import Check, Trial, Verdict, place
 from razorbench.harness.core import registry
 from razorbench.harness.core.errors import Refused
@@ -19,9 +19,9 @@ def check(id: str, *, episodes: int = 256, seed: int = 0) -> list[Check]:
         raise Refused(f"{episodes} episodes prove nothing; ask for 2 or more")
     task, again = registry.make("task", id), registry.make("task", id)
     try:
-        trial = Trial(task, again, episodes, seed)
+        trial = Trial(id, task, again, episodes, seed)
         if isinstance(task, Task):
-            return conclude(PLAYED, trial)
+            return conclude(PLAYED | (ROBOTS if getattr(task.card, "protocol", None) else {}), trial)
         if isinstance(task, Benchmark):
             return conclude(MEASURED, trial)
         lacks = [name for name in ("card", "instances", "play") if not hasattr(task, name)]
@@ -48,6 +48,15 @@ PLAYED: Table = {
 }
 """Name → (question, the checks that must not have failed before: what a failure also breaks is not reported twice)."""
 
+ROBOTS: Table = {
+    "protocol": (robots.protocol, ("scored",)),
+    "determinism": (robots.determinism, ("scored", "replay")),
+    "verdicts": (robots.verdicts, ("scored", "determinism")),
+}
+"""What a robot's task is asked besides."""
+REPEATED = ("replay", "seed", "companions")
+"""What cannot be asked of a task whose card declares that nothing repeats itself."""
+
 MEASURED: Table = {
     "card": (tasks.card, ()),
     "scored": (benchmarks.scored, ()),
@@ -61,7 +70,11 @@ MEASURED: Table = {
 def conclude(table: Table, trial: Trial) -> list[Check]:
     """Ask every question of the table. An exception is a failure of its check, unless it is a refusal."""
     checks: dict[str, Check] = {}
+    protocol = getattr(trial.task.card, "protocol", None)
     for name, (question, needs) in table.items():
+        if name in REPEATED and protocol and protocol.determinism == "none":
+            checks[name] = Check(name, None, "The card declares that the same actions may give another episode.")
+            continue
         failed = [need for need in needs if checks[need].ok is False]
         if failed:
             checks[name] = Check(name, None, f"Waits until {failed[0]!r} passes.")
