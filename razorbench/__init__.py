@@ -42,6 +42,9 @@ if TYPE_CHECKING:
         Pinned,
         RobotProtocol,
         Sample,
+        Space,
+        Spaced,
+        Spaces,
         Task,
     )
     from razorbench.harness.core.randomness import keys_of, mix, occurrence, uniform
@@ -66,7 +69,7 @@ PLACES = {
     "core.extras": ("missing", "versions"),
     "core.protocols": (
         *("Agent", "Benchmark", "Bounded", "Card", "Clustered", "Expert", "Guessable", "Memoryless", "Pinned"),
-        *("RobotProtocol", "Sample", "Task"),
+        *("RobotProtocol", "Sample", "Space", "Spaced", "Spaces", "Task"),
     ),
     "core.randomness": ("keys_of", "mix", "occurrence", "uniform"),
     "core.registry": ("register",),

@@ -6,7 +6,7 @@ from itertools import count
 
 import numpy as np
 
-from razorbench import Card, Instances, Observations, Outcomes, RobotProtocol
+from razorbench import Card, Instances, Observations, Outcomes, RobotProtocol, Space, Spaces
 
 PROTOCOL = RobotProtocol(
     horizon=3,
@@ -28,6 +28,7 @@ class Arm:
 
     card = CARD
     styles = ("straight",)
+    spaces = Spaces({"front": Space((2, 4, 3), 0, 255, "uint8"), "state": Space((), -10.0, 10.0)}, Space((), -1.0, 1.0))
     steps = 3
     camera = "front"
     jitter = 0.0

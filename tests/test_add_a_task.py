@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,7 @@ print(json.dumps([find("task", {id!r}).__module__, [(c.name, c.ok) for c in chec
         ("guess_higher.py", "GuessHigher", ["overlap"]),  # its questions are its ids
         ("sign.py", "Sign", ["crash"]),  # a column of integers holds no poison
         ("capitals.py", "Capitals", ["chance"]),  # nobody can guess a capital
+        ("balance.py", "Balance", ["overlap", "crash"]),  # its questions are seeds, its actions whole numbers
     ],
 )
 def test_the_other_examples_pass_the_check(file, attribute, without, tmp_path, monkeypatch):
@@ -75,15 +77,15 @@ def test_the_other_examples_pass_the_check(file, attribute, without, tmp_path, m
         lines = [{"id": i, "country": f"Land {i}", "capital": f"City {i}"} for i in range(start, start + 30)]
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
     monkeypatch.setenv("RAZORBENCH_DATA", str(tmp_path))
-    scope: dict = {"__name__": attribute}
-    exec(compile(BLOCKS[file], file, "exec"), scope)
-    monkeypatch.setitem(registry.REGISTERED["task"], "example-v1", scope[attribute])
+    (tmp_path / file).write_text(BLOCKS[file], encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(registry.REGISTERED["task"], "example-v1", getattr(import_module(file[:-3]), attribute))
     checks = check("example-v1", episodes=64)
     assert [(finding.name, finding.detail) for finding in checks if finding.ok is False] == []
     assert [finding.name for finding in checks if finding.ok is None] == without
 
 
 def test_the_page_lists_every_check():
-    from razorbench.harness.cli.check.verdicts import PLAYED
+    from razorbench.harness.cli.check.verdicts import PLAYED, ROBOTS
 
-    assert re.findall(r"^\| (\w+) \|", PAGE, re.M)[1:] == list(PLAYED)
+    assert re.findall(r"^\| (\w+) \|", PAGE, re.M) == ["check", *PLAYED, "check", *ROBOTS]

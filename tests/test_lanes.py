@@ -536,6 +536,15 @@ def test_a_registered_task_is_found_by_its_id(monkeypatch):
         assert np.isfinite(rollout(Keyed(), pool, pool.instances("train")).reward).all()
 
 
+def test_a_registered_task_that_no_module_has_a_name_for_is_refused(monkeypatch):
+    class Inner(Walk):
+        pass
+
+    monkeypatch.setitem(REGISTERED["task"], "walk-v1", Inner)
+    with pytest.raises(Refused, match="give it a name at the top of test_lanes"):
+        Workers("walk-v1", lanes=1)
+
+
 def test_an_unknown_task_is_refused():
     with pytest.raises(Refused, match="unknown task 'wolk-v1'"):
         Workers("wolk-v1", lanes=1)

@@ -9,8 +9,10 @@ import sys
 import weakref
 from collections import Counter, deque
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -85,7 +87,7 @@ class Workers:
         said = Lanes(lanes, **limits)
         python, here = said.interpreter, shutil.which(sys.executable)
         if task in REGISTERED["task"]:  # the workers' registry is a fresh one, so they need the address
-            task = f"{REGISTERED['task'][task].__module__}:{REGISTERED['task'][task].__qualname__}"
+            task = address(REGISTERED["task"][task])
         if task.startswith("__main__:"):
             raise Refused(f"a worker cannot import {task!r} from a script; move the class to a module of its own")
         self.name, self.task = task, made(task) if python == here else None
@@ -212,6 +214,20 @@ class Workers:
                 raise
             return None
         return self.workers[-1]
+
+
+def address(task: Any) -> str:
+    """Where a class stands, "module:name": by its own name, or by the one that its module has for what it was made of.
+
+    Refused where it has none, as one that was made within a function.
+    """
+    module = sys.modules.get(task.__module__)
+    names = [task.__qualname__, *(name for name, value in vars(module).items() if value is task)]
+    for name in names:
+        with suppress(AttributeError):
+            if attrgetter(name)(module) is task:
+                return f"{task.__module__}:{name}"
+    raise Refused(f"a worker cannot import {task.__qualname__}; give it a name at the top of {task.__module__}")
 
 
 def make_room(beginner: Workers) -> None:

@@ -140,6 +140,33 @@ class Clustered(Protocol):
 
 
 @dataclass(frozen=True)
+class Space:
+    """Arrays of one shape and kind, between limits (one number, or one for each element). () of whole numbers: one of
+    low … high.
+    """
+
+    shape: tuple[int, ...] = ()
+    low: Any = -np.inf
+    high: Any = np.inf
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """What is seen, by the names of states and cameras, and what is done, of one episode."""
+
+    observation: Mapping[str, Space]
+    action: Space
+
+
+@runtime_checkable
+class Spaced(Protocol):
+    """A task that declares what is seen and done: so it is an environment for others, too (`razorbench.tasks.gym`)."""
+
+    spaces: Spaces
+
+
+@dataclass(frozen=True)
 class Sample:
     """One scored item of a benchmark that runs its own loop; `score` is NaN and `error` says why where unscored."""
 

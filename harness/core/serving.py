@@ -31,7 +31,7 @@ GRACE = 2.0
 COLUMNS = ("text", "images", "state", "role")
 """What crosses of `Observations`, beside its rows."""
 
-VALUES = ("id", "card", "styles")
+VALUES = ("id", "card", "styles", "spaces")
 """What a task may hold besides its questions,"""
 CALLS = ("solve", "guess", "valid", "clusters", "frames")
 """and what it may be asked for."""

@@ -18,6 +18,8 @@ from razorbench import (
     Observations,
     Outcomes,
     RobotProtocol,
+    Space,
+    Spaces,
     mix,
     take,
     uniform,
@@ -104,6 +106,7 @@ class Fetch:
     rule = HELD
     styles: tuple[str, ...] = ("usual",)
     card: Card
+    spaces = Spaces({name: Space((k,)) for name, k in {**COLUMNS, "goal": 3}.items()}, Space((4,), -1.0, 1.0))
 
     def instances(self, split: str) -> Instances:
         """10,000 initial states of the split."""

@@ -1,0 +1,1 @@
+"""Gymnasium both ways: any environment of it is a task (`tasks.gym_task`), any task an environment (`envs.as_env`)."""
