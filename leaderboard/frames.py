@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from razorbench.harness.report.text import labels, printable
 from razorbench.harness.store.leaderboard import Curve, Entry
 from razorbench.harness.store.results import Comparison
-from razorbench.leaderboard.words import bounds, labels, printable, probability
+from razorbench.leaderboard.words import bounds, probability
 
 COLUMNS = {
     "front": "1 is best; entries of one front are tied",

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from razorbench.harness.report.text import labels
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import Entry, Query
 from razorbench.harness.tracks.catalogue import known_track
@@ -14,7 +15,6 @@ from razorbench.leaderboard import frames
 from razorbench.leaderboard.charts import Spec
 from razorbench.leaderboard.queries import MOST
 from razorbench.leaderboard.snapshot import USUAL, ask, home, tracks
-from razorbench.leaderboard.words import labels
 
 Column = st.column_config.Column
 Number = st.column_config.NumberColumn

@@ -6,13 +6,13 @@ from typing import Any
 import pandas as pd
 
 from razorbench.harness.learn.measures import MEASURES
+from razorbench.harness.report.text import printable
 from razorbench.harness.store import results
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import Entry, Query
 from razorbench.harness.store.results import Comparison
 from razorbench.leaderboard import charts, frames
 from razorbench.leaderboard.snapshot import State
-from razorbench.leaderboard.words import printable
 
 MOST = 100
 """Entries that a page shows or offers at once; a search or the next page has the others."""

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from unicodedata import east_asian_width
 
+from razorbench.harness.report.text import printable
 from razorbench.leaderboard.charts import AUTOSIZE
-from razorbench.leaderboard.words import printable
 
 WIDE, NARROW = 90, 36
 """Characters of a line: where there is room for the first, and else, as on a phone."""

@@ -1,12 +1,11 @@
 """Numbers, names and commands as text that a page may show."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from razorbench.harness.measure.estimate import Estimate
-from razorbench.harness.report.text import printable
+from razorbench.harness.report.text import labels
 from razorbench.harness.store.leaderboard import Entry
 
 
@@ -31,13 +30,6 @@ def estimated(estimate: Estimate, digits: int = 1) -> str:
 def probability(p: float | None) -> str:
     """A p-value; the smallest are bounded, not spelled out."""
     return "–" if p is None or not np.isfinite(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def labels(entries: Sequence[Entry]) -> dict[str, str]:
-    """Entry id → a name that no other of the entries has."""
-    names = {entry.id: printable(entry.name, 40) for entry in entries}
-    times = Counter(names.values())
-    return {id: name if times[name] == 1 else f"{name} · {id[:6]}" for id, name in names.items()}
 
 
 def runs_of(entries: Sequence[Entry]) -> tuple[tuple[str, str, int | None], ...]:

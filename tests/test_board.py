@@ -17,12 +17,13 @@ from razorbench.harness.core.registry import ids
 from razorbench.harness.learn.measures import MEASURES
 from razorbench.harness.measure.estimate import Estimate
 from razorbench.harness.report.export import publish
+from razorbench.harness.report.text import printable
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import Query
 from razorbench.harness.store.results import compare, table
 from razorbench.harness.tracks.catalogue import TRACKS
 from razorbench.harness.tracks.variants import again
-from razorbench.leaderboard import cards, frames, words
+from razorbench.leaderboard import cards, frames
 from razorbench.leaderboard.app import PAGES
 from razorbench.leaderboard.snapshot import State
 from tests import board_home
@@ -176,14 +177,14 @@ def test_hostile_submission_is_shown_as_text(strange, show):
         at.query_params = {"id": f"run-{i}"}
         assert not at.run().exception
         assert_only_text(at)
-        assert words.printable(text, 200).strip() in [element.value for element in at.text]
+        assert printable(text, 200).strip() in [element.value for element in at.text]
 
 
 @pytest.mark.slow
 def test_hostile_names_stand_in_the_table_as_they_are(strange, show):
     pages = [rows(show(strange, "track", track=TRACK, columns="name", page=page)) for page in "12"]
     names = pd.concat(pages)["name"].tolist()
-    assert sorted(names) == sorted(words.printable(text) for text in HOSTILE)
+    assert sorted(names) == sorted(printable(text) for text in HOSTILE)
     assert HOSTILE[0] in names  # what is harmless to a reader is not touched
 
 
@@ -205,7 +206,7 @@ def test_hostile_search_on_the_page_finds_its_entry(strange, show):
     for text in SOME:
         at.text_input(key="q").set_value(text).run()
         assert not at.exception
-        assert words.printable(text) in rows(at)["name"].tolist()
+        assert printable(text) in rows(at)["name"].tolist()
         assert_only_text(at)
 
 
@@ -235,9 +236,9 @@ def test_path_in_a_permalink_reads_no_file(home, show):
 
 
 def test_printable_shows_what_is_unseen_and_ends_what_is_long():
-    assert words.printable("a\u202eb\nc\uffff") == "a�b�c�"
-    assert words.printable("x" * 81) == "x" * 79 + "…"
-    assert words.printable("x" * 80) == "x" * 80
+    assert printable("a\u202eb\nc\uffff") == "a�b�c�"
+    assert printable("x" * 81) == "x" * 79 + "…"
+    assert printable("x" * 80) == "x" * 80
 
 
 # --- the track --------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from rich.text import Text
 
 from razorbench.harness.cli.arguments import HOME
 from razorbench.harness.measure.estimate import below_floor
-from razorbench.harness.report.text import number
+from razorbench.harness.report.text import labels, number
 from razorbench.harness.tracks.spec import Track
 
 if TYPE_CHECKING:  # they load scipy, which most commands do not need
@@ -182,8 +182,16 @@ def leaderboard(track: Track | None, id: str, entries: "Sequence[Entry]") -> Tab
     title = f"{id}: {track.title}" if track else id
     table = Table(title=title, caption="points and nats; [95 % interval over items]; ± spread between seeds")
     lost = [name for name in ("unscored", "failed") if any(getattr(entry, name) for entry in entries)]
+    default = asdict(track.settings) if track else {}
+    changed = {
+        entry.id: " ".join(f"{k} {v}" for k, v in entry.settings.items() if default.get(k, v) != v) for entry in entries
+    }
+    named = labels(entries)
+    if all(entry.name == f"{entry.method} {changed[entry.id]}".strip() for entry in entries):
+        named = {}  # a sweep names runs by what stands in the columns of method and settings
     for column, justify in (
         ("front", "right"),
+        *([("name", "left")] if named else []),
         ("method", "left"),
         ("settings", "left"),
         ("seeds", "right"),
@@ -193,13 +201,12 @@ def leaderboard(track: Track | None, id: str, entries: "Sequence[Entry]") -> Tab
         *((name, "right") for name in lost),
     ):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    default = asdict(track.settings) if track else {}
     for entry in entries:
-        changed = " ".join(f"{k} {v}" for k, v in entry.settings.items() if default.get(k, v) != v)
         table.add_row(
             "" if entry.rank is None else str(entry.rank),
+            *([named[entry.id]] if named else []),
             entry.method,
-            changed,
+            changed[entry.id],
             str(entry.seeds),
             *(
                 estimate(value, between)

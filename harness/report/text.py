@@ -1,6 +1,12 @@
 """Numbers, and what a stranger wrote, as text that a page or a file may show."""
 
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # it loads DuckDB
+    from razorbench.harness.store.leaderboard import Entry
 
 MOST = 80
 """Characters of a name that a page shows; the export has all."""
@@ -20,6 +26,13 @@ def printable(text: object, most: int = MOST) -> str:
     if not seen.isprintable():  # rare, and the rest is slow
         seen = "".join("�" if unseen(c) else c for c in seen)
     return f"{seen[: most - 1]}…" if len(seen) > most else seen
+
+
+def labels(entries: "Sequence[Entry]") -> dict[str, str]:
+    """Entry id → a name that no other of the entries has."""
+    names = {entry.id: printable(entry.name, 40) for entry in entries}
+    times = Counter(names.values())
+    return {id: name if times[name] == 1 else f"{name} · {id[:6]}" for id, name in names.items()}
 
 
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")

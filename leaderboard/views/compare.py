@@ -2,11 +2,11 @@
 
 import streamlit as st
 
+from razorbench.harness.report.text import labels
 from razorbench.harness.store.leaderboard import Entry
 from razorbench.leaderboard import charts, frames, queries
 from razorbench.leaderboard.parts import choose_entries, choose_track, columns, matching, picture
 from razorbench.leaderboard.snapshot import ask
-from razorbench.leaderboard.words import labels
 
 
 def pair(first: Entry, second: Entry, named: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from razorbench.harness.report.text import printable
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import Entry
 from razorbench.harness.tracks.catalogue import known_track
@@ -12,7 +13,7 @@ from razorbench.leaderboard.frames import link
 from razorbench.leaderboard.parts import ARROW, columns, commands
 from razorbench.leaderboard.queries import leaders
 from razorbench.leaderboard.snapshot import Empty, ask, home, tracks
-from razorbench.leaderboard.words import estimated, printable, tied
+from razorbench.leaderboard.words import estimated, tied
 from razorbench.submissions import queue
 
 LEADERS, NEWEST, WAITING = 3, 10, 50  # rows that each table shows at most

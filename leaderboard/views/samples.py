@@ -7,11 +7,12 @@ import pandas as pd
 import streamlit as st
 
 from razorbench.harness.measure import answers
+from razorbench.harness.report.text import printable
 from razorbench.harness.store.database import Store
 from razorbench.leaderboard.parts import ARROW, choose_submission, columns, commands, paged
 from razorbench.leaderboard.reply_image import FULL, painted
 from razorbench.leaderboard.snapshot import ask, home
-from razorbench.leaderboard.words import number, printable
+from razorbench.leaderboard.words import number
 
 ROWS = 10  # flips of a page
 PAINTED, LETTERS = 500, 200  # tokens of a reply that are drawn, and characters of each

@@ -9,6 +9,7 @@ import streamlit as st
 
 from razorbench.harness.learn.measures import MEASURES
 from razorbench.harness.report.flags import flags
+from razorbench.harness.report.text import printable
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import Entry
 from razorbench.harness.tracks.catalogue import known_track
@@ -16,7 +17,7 @@ from razorbench.harness.tracks.variants import again, differs
 from razorbench.leaderboard import charts, frames, queries
 from razorbench.leaderboard.parts import ARROW, choose_submission, columns, commands, picture
 from razorbench.leaderboard.snapshot import ask, home
-from razorbench.leaderboard.words import bounds, number, printable, runs_of
+from razorbench.leaderboard.words import bounds, number, runs_of
 
 
 def seeds(run: dict[str, Any], entry: Entry) -> None:

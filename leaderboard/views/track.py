@@ -6,13 +6,14 @@ import pandas as pd
 import streamlit as st
 
 from razorbench.harness.report.export import TABLES
+from razorbench.harness.report.text import labels, printable
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.leaderboard import SIZES, SORTS, VERIFIED, Entry, Query
 from razorbench.leaderboard import frames, queries
 from razorbench.leaderboard.parts import ARROW, choose_entries, choose_track, columns, commands, paged, picture
 from razorbench.leaderboard.queries import CELLS, MOST
 from razorbench.leaderboard.snapshot import ask, state
-from razorbench.leaderboard.words import labels, number, printable, runs_of, tied
+from razorbench.leaderboard.words import number, runs_of, tied
 
 REASONS = 5  # entries of which it is said why they have no front
 LINES = 4  # entries whose curves are drawn unless others are chosen
