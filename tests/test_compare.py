@@ -183,6 +183,16 @@ def test_the_same_model_twice_has_no_flips_and_no_drift_and_is_told_to_be_the_sa
     assert "gained ·" not in ran.out
 
 
+@pytest.mark.slow
+def test_a_base_of_the_same_weights_that_is_asked_otherwise_answers_for_itself(place, run):
+    words = AutoTokenizer.from_pretrained(place / "base")
+    words.chat_template = "{{ '<|im_start|>user\nWhat is it?' * 5 }}" + words.chat_template
+    saved(read(place / "base"), place / "distracted", words)
+    how = ["--priors", PRIORS[1], "--items", 6, "--limit", 24, "--json"]
+    first, second = (run(name, name, *how).json["changes"][0] for name in ("base", "distracted"))
+    assert first["first"] == first["second"] != second["first"] == second["second"]
+
+
 def test_another_tokenizer_is_compared_by_scores_without_drift_and_it_says_why(place, run):
     train_tokenizer(["Sort the words: pear fig kiwi 1 2 3 4 5 6 7 8 9 0."] * 4, place / "other", 300)
     saved(tiny_llama(len(AutoTokenizer.from_pretrained(place / "other"))), place / "other")

@@ -30,6 +30,7 @@ from razorbench.harness.measure.merging import Merged, merging
 from razorbench.harness.measure.record import SAMPLES, Drift, Point, Score
 from razorbench.harness.tracks.bases import base_policy, policy_digest
 from razorbench.harness.tracks.catalogue import add_track, other_track
+from razorbench.harness.tracks.origins import origin_key
 from razorbench.harness.tracks.spec import Track
 
 T = TypeVar("T")
@@ -129,6 +130,7 @@ class Bench:
 
         What the world has failed in is not `lasting`: it is asked again.
         """
+        origin = self.track.base.origin
         key = {
             "what": what,
             "task": task,
@@ -140,6 +142,7 @@ class Bench:
             "runtime": self.runtime,
             "code": code_digest(code_of(self.tasks[task]), type(self.base)),
             "torch": [torch.__version__, torch.backends.cpu.get_cpu_capability()],
+            **({"origin": origin_key(origin)} if origin else {}),  # its config and tokenizer decide, too
         }
         return kept(self.home / "answers", key, make, lasting)
 
