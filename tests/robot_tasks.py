@@ -52,7 +52,7 @@ class Arm:
 
     def ended(self, once, at_end):
         metrics = {"success_once": once, "success_at_end": at_end}
-        return Outcomes(self.card.protocol.score(once, at_end), metrics)
+        return Outcomes(PROTOCOL.score(once, at_end), metrics)
 
     def solve(self, asked, style):
         return 1.0 - np.asarray(asked.now.state)

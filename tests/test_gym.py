@@ -139,13 +139,13 @@ class Odd(gymnasium.Env):
 
     def step(self, action):
         assert action.shape == (2, 2)
-        if self.seed % 10 == 2:
+        if str(self.seed).endswith("2"):
             raise RuntimeError("the motor burnt out")
         self.steps += 1
         return self.shown(), float(action.sum()), False, self.steps == 2, {"is_success": np.array([self.steps == 2])}
 
 
-gymnasium.register("Odd-v0", Odd)
+gymnasium.register("Odd-v0", lambda **options: Odd(**options))
 
 
 def test_pictures_nested_states_and_actions_of_any_shape_are_named_and_a_broken_environment_costs_one_episode():

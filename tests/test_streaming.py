@@ -27,6 +27,12 @@ SIDE = 256
 """Pixels a side of a picture: 197 kB each."""
 
 
+def front(seen: Observations) -> np.ndarray:
+    """What the only camera sees."""
+    assert seen.images
+    return seen.images["front"]
+
+
 class Watch:
     """Pictures, one after another; the shade of each is to be told, bright or dark."""
 
@@ -49,7 +55,7 @@ class Watch:
         return Outcomes((right >= self.turns - 1).astype(float))
 
     def solve(self, asked: Asked, style: str) -> Column:
-        return (asked.now.images["front"][:, 0, 0, 0] > 127).astype(np.int64)
+        return (front(asked.now)[:, 0, 0, 0] > 127).astype(np.int64)
 
 
 class WatchLong(Watch):
@@ -66,7 +72,7 @@ class Looker(OneNetwork):
     memoryless = True
 
     def distribution(self, seen: Observations) -> Categorical:
-        pixel = torch.from_numpy(seen.images["front"][:, 0, 0, :1].astype(np.float32)) / 255
+        pixel = torch.from_numpy(front(seen)[:, 0, 0, :1].astype(np.float32)) / 255
         return Categorical(logits=self.net(pixel)[:, None], validate_args=False)
 
     def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:

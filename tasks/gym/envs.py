@@ -1,13 +1,13 @@
 """Any task that declares its spaces as a `gymnasium.Env`: for whoever's algorithms want one."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from razorbench import Column, Observations, Outcomes, Refused, Spaced, Task, WorldFailed, row
+from razorbench import Column, Observations, Outcomes, Refused, Space, Spaced, Task, WorldFailed, row
 from razorbench.tasks.gym.spaces import theirs
 
 
@@ -32,7 +32,8 @@ class TaskEnv(gymnasium.Env[dict[str, Any], Any]):
 
     def __init__(self, task: Any, split: str = "train"):
         self.task, self.instances = task, task.instances(split)
-        self.observation_space = spaces.Dict({name: theirs(each) for name, each in task.spaces.observation.items()})
+        self.parts: Mapping[str, Space] = task.spaces.observation
+        self.observation_space = spaces.Dict({name: theirs(each) for name, each in self.parts.items()})
         self.action_space = theirs(task.spaces.action)
         self.game: Generator[Observations, Column, Outcomes] | None = None
         self.seen: dict[str, Any] = {}
@@ -46,8 +47,8 @@ class TaskEnv(gymnasium.Env[dict[str, Any], Any]):
         self.close()
         i = (options or {}).get("instance", int(self.np_random.integers(len(self.instances))))
         some = self.instances.take(np.array([i]))
-        self.game = self.task.play(some)
-        return self.shown(next(self.game)), {"instance": some.id[0], "text": self.text}
+        game = self.game = self.task.play(some)
+        return self.shown(next(game)), {"instance": some.id[0], "text": self.text}
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """The next observation; with the last one the reward, and what else is known of the episode."""
@@ -68,7 +69,7 @@ class TaskEnv(gymnasium.Env[dict[str, Any], Any]):
         self.text = row(seen.text, 0)
         state = row(seen.state, 0)
         parts = {**(row(seen.images, 0) or {}), **(state if isinstance(state, dict) else {"state": state})}
-        self.seen = {name: np.asarray(parts[name], space.dtype) for name, space in self.observation_space.items()}
+        self.seen = {name: np.asarray(parts[name], space.dtype) for name, space in self.parts.items()}
         return self.seen
 
     def close(self) -> None:

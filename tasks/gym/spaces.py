@@ -48,8 +48,8 @@ def declared(observation: Any, action: Any) -> Spaces:
         else:
             low, high = (getattr(space, side, sign * np.inf) for side, sign in (("low", -1), ("high", 1)))
             size = int(np.prod(space.shape))
-            flat = (np.broadcast_to(np.asarray(x, np.float32).reshape(-1), size) for x in (low, high))
-            seen[name or ALONE] = Space((size,), *flat)
+            low, high = (np.broadcast_to(np.asarray(x, np.float32).reshape(-1), size) for x in (low, high))
+            seen[name or ALONE] = Space((size,), low, high)
     if hasattr(action, "n"):
         return Spaces(seen, Space((), 0, int(action.n) - 1, "int64"))
     if not hasattr(action, "low"):
@@ -70,7 +70,7 @@ def allowed(space: Space, values: Column) -> np.ndarray:
     inside = (given >= np.asarray(space.low) - 1e-6) & (given <= np.asarray(space.high) + 1e-6)
     if "int" in space.dtype:
         inside &= given == np.round(given)
-    return inside.reshape(len(given), -1).all(axis=1)
+    return np.logical_and.reduce(inside.reshape(len(given), -1), axis=1)
 
 
 def guessed(space: Space, uniform: Callable[[int], np.ndarray]) -> np.ndarray:

@@ -198,7 +198,7 @@ def difference(a: Episode, b: Episode, within: float = CLOSE) -> str | None:
             if not same(getattr(one, part), getattr(other, part), within):
                 return f"the {part} of observation {turn}"
         done = [episode.actions[turn].value for episode in (a, b) if turn < len(episode.actions)]
-        if len(done) == 2 and not same(*done, within):
+        if len(done) == 2 and not same(done[0], done[1], within):
             return f"action {turn}"
     if len(a.observations) != len(b.observations):
         return f"its length ({len(a.observations)} turns, then {len(b.observations)})"
