@@ -235,8 +235,8 @@ def test_a_model_of_longrope_reads_as_far_as_every_token_turns_alike():
     policy = made("phi3, longrope")
     assert policy.reach == 256
     assert made("phi3").reach == 512
-    with pytest.raises(Refused, match="leaves no room for 12 more: the model reads 256"):
-        policy.decoded([[5] * 250], np.zeros((1, 12)), 0.0, [1])
+    replies, _ = policy.decoded([[5] * 250, [5] * 256], np.zeros((2, 12)), 0.0, [3])
+    assert [len(reply) for reply in replies] == [6, 0]
 
 
 def test_an_episode_that_is_longer_than_the_model_reads_is_refused():

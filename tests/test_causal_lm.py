@@ -46,7 +46,7 @@ from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.policy import Policy, draw, encoded, log_probabilities
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.learn.vocabulary import Vocabulary, likeliest
-from razorbench.harness.measure.drift import divergence
+from razorbench.harness.measure.drift import divergence, elements, floor
 from razorbench.harness.tracks.bases import policy_digest, weights_sha256
 
 LIMIT = 12
@@ -286,6 +286,38 @@ def test_reply_tells_whether_it_ended(lm, episodes):
             assert "<|" not in action.value
 
 
+def test_a_reply_ends_where_the_conversation_is_as_long_as_the_model_reads(lm, episodes, monkeypatch):
+    """Each is what it would have been, cut; where nothing is left of it the agent has failed, and says why."""
+    opened = [len(lm.chat.first("user", played.observations[0].text)) for played in episodes]
+    most = max(opened)
+    monkeypatch.setattr(lm.model.config, "max_position_embeddings", most)
+    cut, failed, ended = play(lm, np.repeat(np.arange(12), 4)), 0, 0
+    for whole, short, opening in zip(episodes, cut, opened, strict=True):
+        first, reply = whole.actions[0].code, short.actions[0]
+        assert reply.code == first[: most - opening]
+        assert reply.value.finished == (reply.code == first and whole.actions[0].value.finished)
+        if opening == most:
+            assert (reply.value, short.outcome.reward) == ("", 0.0)
+            told = f"the prompt has {most} tokens, and prompt and reply together may have {most}"
+            assert short.outcome.error == told
+        failed += short.outcome.error is not None
+        ended += reply.value.finished
+    assert failed > opened.count(most) > 0  # of dialogues that go on, too
+    assert 0 < ended < len(opened)
+    assert divergence(lm, lm, cut).nats.abs().max() == 0
+    assert torch.equal(divergence(lm, lm, cut).elements, torch.from_numpy(cut.lengths()))
+
+
+def test_methods_learn_nothing_from_what_could_not_be_answered(lm, monkeypatch):
+    monkeypatch.setattr(lm.model.config, "max_position_embeddings", 8)
+    policy = lm.copy()
+    (report,) = Adaptation(policy, Chatter(), METHODS["grpo"], Settings(lr=1e-2, warmup=0, batch=4, group=4, steps=1))
+    assert (report.reward, report.elements, report.grad_norm) == (0, 0, 0)
+    nothing = play(lm, np.arange(3))
+    assert floor(lm, nothing) is None
+    assert [len(code) for code, _ in elements(lm, lm, nothing)] == [0, 0, 0]
+
+
 def test_encoding_gives_the_text_and_its_end(lm):
     whole, cut = lm.encode([Reply("7 + 4 = 11."), Reply("7 + 4", finished=False)])
     assert whole[-1] == lm.chat.stop
@@ -514,8 +546,6 @@ def test_load_refuses_what_does_not_fit(lm, tmp_path):
 
 
 def test_what_cannot_be_asked_is_refused(lm):
-    with pytest.raises(Refused, match="leaves no room"):
-        rollout(lm, Wordy("many, " * 500), Chatter().instances("train"))
     with pytest.raises(Refused, match="without text"):
         rollout(lm, Wordy(None), Chatter().instances("train"))
     silent = deepcopy(lm.chat.tokenizer)

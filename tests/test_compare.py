@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from huggingface_hub import constants
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from razorbench import Refused
+from razorbench import Card, Instances, Refused
 from razorbench.agents.language.mini_lm import train_tokenizer
 from razorbench.agents.language.policy import CausalLM
+from razorbench.harness.core.registry import REGISTERED, make
 from razorbench.harness.measure.comparison import round_robin, told
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs import models
@@ -239,6 +242,62 @@ def test_without_a_new_task_only_priors_are_asked(place, run):
     assert told["notes"] == ["No drift: no new task is named, and drift is measured on it."]
     said = run("base", "only", "--priors", *PRIORS, "--items", 4, "--limit", 24).out
     assert "Retention over 2 priors: " in said
+
+
+@pytest.mark.slow
+def test_0_items_are_all_that_each_task_has(place, run, monkeypatch):
+    lora(place / "base", place / "all")
+    for id, of in (("few-tools-v1", NEW), ("few-sorts-v1", PRIORS[0])):
+        monkeypatch.setitem(REGISTERED["task"], id, partial(Few, of))
+    told = run(
+        "base", "all", "--new", "few-tools-v1", "--priors", "few-sorts-v1", "--items", 0, "--limit", 24, "--json"
+    )
+    assert [c["difference"]["n"] for c in told.json["changes"]] == [5, 5]
+    assert {d["n"] for d in told.json["drifts"]} == {5}
+
+
+class Few:
+    """The first five questions of a task, and no others."""
+
+    card = Card("Little.", "As the task has it.", "made here", "none", 0.0)
+
+    def __init__(self, id: str):
+        self.task = make("task", id)
+
+    def instances(self, split: str) -> Instances:
+        return self.task.instances(split).first(5)
+
+    def play(self, instances: Instances) -> Any:
+        return self.task.play(instances)
+
+
+@pytest.mark.slow
+def test_prompts_that_the_model_cannot_read_are_its_failures_and_the_reader_is_told(place, run):
+    """Of the six questions four have 49 tokens or more."""
+    shutil.copytree(place / "base", place / "short")
+    config = json.loads((place / "short" / "config.json").read_text())
+    (place / "short" / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 49}))
+    lora(place / "short", place / "short-lora")
+    told = run("short", "short-lora", *ASKED, "--json").json
+    assert told["changes"][0]["difference"]["n"] == 6
+    assert [note for note in told["notes"] if "cannot be judged" in note] == [
+        f"4 of 6 items of {NEW} have a reply that cannot be judged, which scores 0: the prompt has 49 tokens, and "
+        "prompt and reply together may have 49."
+    ]
+
+
+@pytest.mark.slow
+def test_folders_are_compared_without_asking_any_host(place, run, monkeypatch):
+    lora(place / "base", place / "alone")
+    asked = []
+
+    def connect(_: Any, address: Any) -> None:
+        asked.append(address)
+        raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    assert run("base", "alone", "--priors", PRIORS[1], "--items", 2, "--limit", 8).code == 0
+    assert asked == []
 
 
 def test_names_that_are_wrong_are_refused_in_a_sentence(place, run, razorbench, tmp_path):

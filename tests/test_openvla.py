@@ -239,6 +239,7 @@ def test_another_picture_or_instruction_is_another_distribution(policy, played):
         (Observations(["go"], state=np.zeros(1)), "asked without a picture"),
         (Observations(None, np.zeros((1, 56, 56, 3), np.uint8)), "asked without an instruction"),
         (Observations(["go"], np.zeros((1, 56, 56, 4), np.uint8)), r"a picture is uint8 \[56, 56, 4\]"),
+        (Observations(["go " * 300], np.zeros((1, 56, 56, 3), np.uint8)), "and the model reads 256; say less"),
     ],
 )
 def test_what_cannot_be_seen_is_refused(policy, seen, words):

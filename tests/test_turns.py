@@ -285,7 +285,7 @@ def two_turns(outcome: Outcomes) -> Episodes:
 
 def test_what_failed_earned_nothing_and_what_is_unscored_is_not_known():
     ends = [Outcome(1.0, turn_rewards=[2, 3]), Outcome.failed("no number"), Outcome.unscored("it died")]
-    outcome = Outcomes.stack([*ends, Outcome(1.0, turn_rewards=[2, 3])]).failing(np.array([3]), "no action")
+    outcome = Outcomes.stack([*ends, Outcome(1.0, turn_rewards=[2, 3])]).ending({3: Outcome.failed("no action")})
     found = two_turns(outcome).turn_rewards()
     assert np.array_equal(found, [[2, 3], [0, 0], [NAN, NAN], [0, 0]], equal_nan=True)
     lost = two_turns(Outcomes.stack([Outcome.failed("no number"), Outcome.unscored("it died")]))

@@ -119,6 +119,11 @@ class Talk:
         self.tail += tokens
         self.chosen += [chosen] * len(tokens)
 
+    def answered(self) -> "Talk":
+        """The conversation up to the end of its last answer: without that, the first prompt alone."""
+        end = max((at + 1 for at, chosen in enumerate(self.chosen) if chosen), default=0)
+        return Talk(self.opening, self.tail[:end], self.chosen[:end])
+
 
 def stops(model: Any) -> list[int]:
     """The tokens that end an answer by the model's generation config; none, one or several."""

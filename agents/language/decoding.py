@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical
 
-from razorbench import Refused
 from razorbench.agents.language import architecture
 from razorbench.agents.language.chat import until
 from razorbench.agents.language.packing import batches
@@ -31,8 +30,12 @@ def decoded(
     over: Callable[[list[int]], bool] | None = None,
     alphabet: Tensor | None = None,
 ) -> tuple[list[list[int]], list[list[float]]]:
-    """What `decode` says of prompts in any order, as many at once as fit: token ids, and their log-probabilities."""
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
+    """What `decode` says of prompts in any order, as many at once as fit: token ids, and their log-probabilities.
+
+    Nothing follows a prompt that leaves no room for it.
+    """
+    fit = [i for i, prompt in enumerate(prompts) if len(prompt) < architecture.reach(model.config)]
+    order = sorted(fit, key=lambda i: (len(prompts[i]), prompts[i]))
     codes: list[list[int]] = [[]] * len(prompts)
     logp: list[list[float]] = [[]] * len(prompts)
     for part in batches([len(prompts[i]) + u.shape[1] for i in order], SLOTS):
@@ -56,23 +59,20 @@ def decode(
     """Token ids that follow prompts (in order of length), drawn with `u` [n, limit] at a temperature; and the
     log-probability of each. `trunk` is the model without its head.
 
-    A row ends with one of the tokens `ends`, or when its tokens so far are `over`; then more may follow them. Equal
-    neighbours are read once. Nothing but the tokens `alphabet` [A] is said, where it is given, and draws go by its
-    order. Raises Refused where the model cannot read so much.
+    A row ends with one of the tokens `ends`, where prompt and reply are as long as the model reads, or when its tokens
+    so far are `over`; then more may follow them. Equal neighbours are read once. Nothing but the tokens `alphabet` [A]
+    is said, where it is given, and draws go by its order. Every prompt leaves room for a token.
     """
     head, stop, limit = model.lm_head.weight, ends[0] if ends else 0, u.shape[1]
     rows = head if alphabet is None else head[alphabet]
     device = head.device
     stops = torch.tensor(ends, device=device, dtype=torch.int64)
     width, most, cap = len(prompts[-1]), architecture.reach(model.config), architecture.cap(model.config)
-    if width + limit > most:
-        raise Refused(
-            f"a prompt of {width} tokens leaves no room for {limit} more: the model reads {most}; allow fewer"
-        )
     distinct = [prompt for prompt, _ in groupby(prompts)]
     share = np.repeat(np.arange(len(distinct)), [len(list(same)) for _, same in groupby(prompts)])
     ids = torch.tensor([prompt + [stop] * (width - len(prompt)) for prompt in distinct], device=device)  # [P, S]
     length = torch.tensor([len(prompt) for prompt in prompts], device=device)  # [n]
+    room = [most - len(prompt) for prompt in prompts]
     of = torch.from_numpy(share).to(device)
     # Prompts are padded at the end: keys know their own position, so new ones may stand after the padding.
     cache = Cache()
@@ -94,7 +94,7 @@ def decode(
         at = draw(dist, u[live.cpu(), t : t + 1], temperature)[:, 0]
         code = at if alphabet is None else alphabet[at]
         drawn[live, t], nats[live, t] = code, drawn_with(dist, at[:, None], temperature)[:, 0].float()
-        going &= ~torch.isin(code, stops)
+        going &= ~torch.isin(code, stops) & (length + t + 1 < most)
         if over is not None:
             said = drawn[live, : t + 1].tolist()
             going &= torch.tensor([not over(row) for row in said], device=device)
@@ -116,7 +116,7 @@ def decode(
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state[:, 0]
-    told = [until(code, ends) for code in drawn.tolist()]
+    told = [min(until(code, ends), some) for code, some in zip(drawn.tolist(), room, strict=True)]
     return [(code[:end], logp[:end]) for code, logp, end in zip(drawn.tolist(), nats.tolist(), told, strict=True)]
 
 

@@ -29,6 +29,7 @@ from razorbench.harness.learn.vocabulary import Vocabulary
 
 MICRO_BATCH = 8192
 """Tokens of a micro-batch, unless a runtime says otherwise."""
+TOO_LONG = "the prompt has {:,} tokens, and prompt and reply together may have {:,}"
 
 
 class CausalLM(OneModel):
@@ -103,15 +104,18 @@ class CausalLM(OneModel):
     def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
         """Replies drawn token by token with the episode's own random numbers, or at temperature 0 the likeliest.
 
-        A policy whose weights are shared out answers within `whole` alone.
+        A reply that would make the conversation longer than the model reads ends there, unfinished; and where that is
+        before its first token, it cannot answer. A policy whose weights are shared out answers within `whole` alone.
         """
         talks = self.chat.talks(asked.episodes.turns, len(asked.episodes))
         prompts = [talks[i].opening + talks[i].tail for i in asked.rows.tolist()]
         codes, logp = self.decoded(prompts, asked.uniform(self.limit), temperature, self.chat.stops)
-        finished = [code[-1] in self.chat.stops for code in codes]
+        finished = [bool(code) and code[-1] in self.chat.stops for code in codes]
         words = [code[:-1] if end else code for code, end in zip(codes, finished, strict=True)]
         texts = self.chat.tokenizer.batch_decode(words, skip_special_tokens=True)
-        return Actions([Reply(text, end) for text, end in zip(texts, finished, strict=True)], codes, logp)
+        replies = [Reply(text, end) for text, end in zip(texts, finished, strict=True)]
+        errors = [None if len(prompt) < self.reach else TOO_LONG.format(len(prompt), self.reach) for prompt in prompts]
+        return Actions(replies, codes, logp, errors)
 
     def decoded(
         self,
@@ -187,8 +191,8 @@ class CausalLM(OneModel):
     def parts(self, episodes: Episodes) -> list[list[Pack]]:
         """The packs of each micro-batch."""
         budget = self.runtime.micro_batch
-        talks = self.chat.talks(episodes.turns, len(episodes))
-        longest = max((len(talk.opening) + len(talk.tail) - 1 for talk in talks), default=0)
+        talks = [talk.answered() for talk in self.chat.talks(episodes.turns, len(episodes))]
+        longest = max((len(talk.opening) + len(talk.tail) - 1 for talk in talks if talk.tail), default=0)
         if longest > self.reach:
             raise Refused(f"an episode has {longest} tokens, and the model reads {self.reach}; leave such items out")
         packs = packed(talks, budget)

@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from transformers.initialization import no_init_weights
 
 from razorbench import Actions, Asked, Column, Episodes, Observations, Refused
+from razorbench.agents.language.architecture import reach
 from razorbench.agents.language.chat import Talk
 from razorbench.agents.language.decoding import decoded
 from razorbench.agents.language.lora import ADAPTER_CONFIG
@@ -134,10 +135,13 @@ class OpenVLA(OneModel):
     def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
         """Motions [n, k] float32: of each number a token drawn by a random number of its own, or the likeliest.
 
-        A policy whose weights are shared out answers within `whole` alone.
+        A policy whose weights are shared out answers within `whole` alone. Refuses an instruction that is too long.
         """
         sight = self.sight()
         prompts, u = sight.prompts(asked.now), asked.uniform(self.numbers)
+        whole = max(map(len, prompts), default=0) + self.numbers
+        if whole > (most := reach(self.model.language_model.config)):
+            raise Refused(f"prompt and motion have {whole} tokens together, and the model reads {most}; say less")
         alphabet = None if self.over == "vocabulary" else self.alphabet
         with self.runtime.autocast():
             tokens, logp = decoded(

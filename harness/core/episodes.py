@@ -180,12 +180,14 @@ class Actions:
     """Columns of actions. `code` is an array or tensor [n, T, …], or a list of n sequences of unequal length.
 
     `logp` are the log-probabilities with which the sampler drew the elements, nats, in the same shape and at the
-    temperature that it drew at; None: not told.
+    temperature that it drew at; None: not told. `error` [n] says why the agent could not act where it could not, which
+    fails the episode; None: it could everywhere.
     """
 
     value: Column
     code: Column = None
     logp: Column = None
+    error: Sequence[str | None] | None = None
 
     def __len__(self) -> int:
         return length(self.value)
@@ -195,7 +197,8 @@ class Actions:
 
     def take(self, index: np.ndarray) -> "Actions":
         """The actions at `index` [k]."""
-        return Actions(take(self.value, index), take(self.code, index), take(self.logp, index))
+        error = self.error and [self.error[i] for i in index]
+        return Actions(take(self.value, index), take(self.code, index), take(self.logp, index), error)
 
     def lengths(self) -> np.ndarray:
         """How many elements each action has, [n]: tokens, bins, 1 for a class."""
@@ -256,13 +259,12 @@ class Outcomes:
         errors = self.error or [None] * len(self)
         return np.array([error is not None for error in errors], bool) & np.isfinite(self.reward)
 
-    def failing(self, rows: np.ndarray, why: str, reward: float = 0.0) -> "Outcomes":
-        """The same but that the agent failed the episodes `rows` [k], or with NaN the world, however they went on."""
-        ends, error = np.array(self.reward, np.float64), list(self.error or [None] * len(self))
-        ends[rows] = reward
-        for i in rows.tolist():
-            error[i] = why
-        return Outcomes(ends, self.metrics, error, self.turn_rewards)
+    def ending(self, ends: Mapping[int, Outcome]) -> "Outcomes":
+        """The same but that some episodes, by their rows, have ended so, with that reward and that error."""
+        reward, error = np.array(self.reward, np.float64), list(self.error or [None] * len(self))
+        for i, end in ends.items():
+            reward[i], error[i] = end.reward, end.error
+        return Outcomes(reward, self.metrics, error, self.turn_rewards)
 
     def __iter__(self) -> Iterator[Outcome]:
         return (self[i] for i in range(len(self)))

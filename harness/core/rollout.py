@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from razorbench.harness.core.columns import Column, take
-from razorbench.harness.core.episodes import Actions, Asked, Episodes, Instances, Reply, Turn
+from razorbench.harness.core.episodes import Actions, Asked, Episodes, Instances, Outcome, Reply, Turn
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.keeping import Keep, everything
 from razorbench.harness.core.protocols import Agent, Bounded, Expert, Guessable, Memoryless, Task
@@ -41,7 +41,7 @@ def rollout(
     A world that shows what is no number (a state that is not finite) has failed its episode, which is unscored; the
     agent sees nothing in its place. An answer that is no action (a number that is not finite, what a `Bounded` task
     does not know) has failed its episode, which scores 0. The task gets nothing in its place, so that no simulator
-    meets it.
+    meets it. So has one of which the agent says that it has none (`Actions.error`).
     """
     playing, key = begun(instances, seed, only)
     turns = [kept for turn, first in stream(agent, task, playing, key, temperature) for kept in keep(turn, first)]
@@ -104,7 +104,8 @@ def stream(
     """
     n = len(playing)
     turn, game, values = np.zeros(n, np.int64), task.play(playing.instances), None
-    lost, broken, forget = np.zeros(n, bool), np.zeros(n, bool), forgets(agent)
+    ends: dict[int, Outcome] = {}
+    forget = forgets(agent)
     try:
         while True:
             try:
@@ -115,7 +116,7 @@ def stream(
             rows = np.arange(n) if seen.rows is None else np.asarray(seen.rows)
             if len(blind := unreadable(seen.state)):
                 seen = replace(seen, state=nothing(seen.state, blind))
-                broken[rows[blind]] = ~lost[rows[blind]]
+                ends = dict.fromkeys(rows[blind].tolist(), Outcome.unscored(NO_SIGHT)) | ends
             playing.turns.append(Turn(rows, seen))
             done = agent.act(Asked(playing, rows, seen, key[rows], turn[rows]), temperature=temperature)
             playing.turns[-1] = Turn(rows, seen, done)
@@ -124,12 +125,12 @@ def stream(
                 playing.turns.clear()
             turn[rows] += 1
             values, bad = screened(task, done.value)
-            lost[rows[bad]] = ~broken[rows[bad]]
+            failed = {int(rows[at]): Outcome.failed(why) for at, why in enumerate(done.error or ()) if why}
+            # What went wrong first in an episode has ended it.
+            ends = dict.fromkeys(rows[bad].tolist(), Outcome.failed(NO_ACTION)) | failed | ends
     finally:
         game.close()
-    if lost.any():
-        outcome = outcome.failing(np.flatnonzero(lost), NO_ACTION)
-    playing.outcome = outcome.failing(np.flatnonzero(broken), NO_SIGHT, np.nan) if broken.any() else outcome
+    playing.outcome = outcome.ending(ends) if ends else outcome
 
 
 NO_ACTION = "the agent's answer is no action of this task: not finite, or outside of what can be done"

@@ -273,7 +273,7 @@ def per_pair(lengths: Tensor, weight: Tensor, settings: Settings) -> Tensor:
 
 def per_episode_mean(lengths: Tensor, weight: Tensor, settings: Settings) -> Tensor:
     """1 / (N · length): the mean over episodes of their means (GRPO, eq. 3)."""
-    return 1 / (len(lengths) * lengths)
+    return 1 / (len(lengths) * lengths.clamp(min=1))
 
 
 def per_horizon(lengths: Tensor, weight: Tensor, settings: Settings) -> Tensor:

@@ -196,9 +196,13 @@ def of_record(
     """
     table = samples_of(home, record.id).to_pydict()
     samples: dict[str, dict[str, tuple[float, float]]] = {}
-    for task, item, *scores in zip(*(table[name] for name in ("task", "item", "base", "adapted")), strict=True):
-        before, after = (math.nan if score is None else score for score in scores)
-        samples.setdefault(task, {})[item] = before, after
+    errors: dict[str, dict[str, str]] = {}
+    for task, item, error, *scores in zip(
+        *(table[name] for name in ("task", "item", "error", "base", "adapted")), strict=True
+    ):
+        samples.setdefault(task, {})[item] = nan(scores[0]), nan(scores[1])
+        if error:
+            errors.setdefault(task, {})[item] = error
     answers = answers_of(home, record.id)
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for row in answers.to_pylist() if answers else ():
@@ -211,11 +215,22 @@ def of_record(
         tuple(change(score, np.array([*samples[score.task].values()])) for score in record.scores),
         estimate(record.retention, record.retention_low, record.retention_high, record.retention_se),
         tuple(round_robin(shown, flips)),
-        tuple(notes),
+        (*notes, *(note for task, found in errors.items() for note in went_wrong(task, samples[task], found))),
         tuple(record.drifts),
         record.id,
         record.track,
     )
+
+
+def went_wrong(task: str, samples: Mapping[str, tuple[float, float]], errors: Mapping[str, str]) -> Iterator[str]:
+    """What is to be said of the items of a task that have an error: no score, or one of 0."""
+    failed = [item for item in errors if all(map(math.isfinite, samples[item]))]
+    unscored = [item for item in errors if not all(map(math.isfinite, samples[item]))]
+    of = f"of {len(samples):,} items of {task}"
+    if unscored:
+        yield f"{len(unscored):,} {of} have no score and are left out: {errors[unscored[0]]}."
+    if failed:
+        yield f"{len(failed):,} {of} have a reply that cannot be judged, which scores 0: {errors[failed[0]]}."
 
 
 def change(score: Score, pairs: np.ndarray) -> Change:

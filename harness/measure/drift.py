@@ -81,6 +81,8 @@ def elements(p: Policy, q: Policy, episodes: Episodes) -> list[tuple[Tensor, Ten
         real = torch.ones_like(part.nats, dtype=torch.bool) if part.p.mask is None else part.p.mask
         owner = part.p.owner[:, None].expand_as(real)
         parts.append([column[real].cpu() for column in (owner, part.p.code, part.nats)])
+    if not parts:  # nothing was chosen
+        return [(torch.zeros(0, dtype=torch.int64), torch.zeros(0))] * len(episodes)
     owner, code, nats = (torch.cat(column) for column in zip(*parts, strict=True))
     order, lengths = owner.argsort(stable=True), owner.bincount(minlength=len(episodes)).tolist()
     return list(zip(code[order].split(lengths), nats[order].split(lengths), strict=True))
@@ -99,7 +101,8 @@ def floor(policy: Policy, episodes: Episodes) -> Divergence | None:
         apart += parts
         starts.append(starts[-1] + sum(dist.batch_shape[0] for dist in parts))
     if (
-        not all(isinstance(dist, Categorical | Vocabulary) for dist in apart)
+        not apart
+        or not all(isinstance(dist, Categorical | Vocabulary) for dist in apart)
         or len({d.batch_shape[1:] for d in apart}) > 1
     ):
         return None
