@@ -1,4 +1,4 @@
-"""A table seen by a camera from above: a gripper reaches the block that is named. Pictures without a simulator.
+"""A table seen from a gripper that looks down: it moves to the block that is named. Pictures without a simulator.
 
 An agent sees a picture and an instruction; its motion [7] is that of a robot's hand, of which the first two numbers,
 metres along the picture's columns and rows, move it over a table of 1 m. It is drawn by arithmetic, so an episode is
@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from razorbench import Asked, Card, Column, Instances, Observations, Outcomes, mix, uniform
+from razorbench import Asked, Card, Column, Instances, Observations, Outcomes, RobotProtocol, mix, uniform
 
 STEPS = 5
 """Motions an episode may take."""
@@ -17,30 +17,28 @@ NEAR = 0.08
 """Metres from the block that count as there."""
 FARTHEST = 0.25
 """Metres along an axis that one motion moves at most."""
+FINEST = 0.05
+"""Metres of which the expert's motions are multiples."""
 SIDE = 56
 """Pixels of a picture's side."""
-CAMERA = "overhead"
+VIEW = 1.8
+"""Metres of the table that a picture shows along an axis, the gripper in the middle."""
+WIDTH = 0.24
+"""Metres of a block's side."""
+CAMERA = "hand"
 COLOURS = {"red": (205, 45, 45), "blue": (50, 80, 215), "green": (55, 165, 70)}
-TABLE, GRIPPER = (214, 203, 186), (25, 25, 28)
+TABLE = (124, 116, 104)
 NUMBERS = 7
 """Numbers of a motion: position, rotation, gripper."""
 
 
-def drawn(gripper: np.ndarray, block: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Pictures [n, 56, 56, 3] uint8 of grippers and blocks [n, 2] in 0…1; the block has a colour [n, 3]."""
-    line = (np.arange(SIDE) + 0.5) / SIDE
-    x, y = line[None, None, :], line[None, :, None]
-
-    def off(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.abs(x - place[:, 0, None, None]), np.abs(y - place[:, 1, None, None])
-
-    shown = np.broadcast_to(np.array(TABLE, np.uint8), (len(gripper), SIDE, SIDE, 3)).copy()
-    across, down = off(block)
-    square = (across < 0.09) & (down < 0.09)
-    shown[square] = np.repeat(colour.astype(np.uint8), square.sum((1, 2)), axis=0)
-    across, down = off(gripper)
-    shown[across**2 + down**2 < 0.07**2] = GRIPPER
-    return shown
+def drawn(away: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """Pictures [n, 56, 56, 3] uint8 of blocks that lie `away` [n, 2] from a gripper, each of a colour [n, 3] uint8."""
+    line = ((np.arange(SIDE) + 0.5) / SIDE - 0.5) * VIEW
+    across = np.abs(line[None, None, :] - away[:, 0, None, None])
+    down = np.abs(line[None, :, None] - away[:, 1, None, None])
+    block = (across < WIDTH / 2) & (down < WIDTH / 2)
+    return np.where(block[..., None], colour[:, None, None], np.array(TABLE, np.uint8))
 
 
 class Tabletop:
@@ -67,7 +65,7 @@ class Tabletop:
     def play(self, instances: Instances) -> Generator[Observations, Column, Outcomes]:
         """Show, move, and stop asking who is there."""
         gripper, block = np.array(instances.data["gripper"]), instances.data["block"]
-        names, tones = list(COLOURS), np.array(list(COLOURS.values()))
+        names, tones = list(COLOURS), np.array([*COLOURS.values()], np.uint8)
         colour, n = instances.data["colour"], len(instances)
         reward, steps = np.zeros(n), np.zeros(n, np.int64)
         live = np.flatnonzero(away(gripper, block) >= NEAR)
@@ -77,7 +75,7 @@ class Tabletop:
                 break
             motion = yield Observations(
                 text=[f"reach the {names[k]} block" for k in colour[live]],
-                images={CAMERA: drawn(gripper[live], block[live], tones[colour[live]])},
+                images={CAMERA: drawn((block - gripper)[live], tones[colour[live]])},
                 state={"away": (block - gripper)[live].astype(np.float32)},
                 rows=live,
             )
@@ -95,8 +93,9 @@ class Tabletop:
         return np.full(len(values), values.shape[1:] == (NUMBERS,))
 
     def solve(self, asked: Asked, style: str) -> np.ndarray:
-        """Motions [n, 7] straight to the block."""
-        return np.pad(np.clip(asked.now.state["away"], -FARTHEST, FARTHEST), ((0, 0), (0, NUMBERS - 2)))
+        """Motions [n, 7] straight to the block, in steps of 5 cm."""
+        straight = np.clip(FINEST * np.round(asked.now.state["away"] / FINEST), -FARTHEST, FARTHEST)
+        return np.pad(straight, ((0, 0), (0, NUMBERS - 2))).astype(np.float32)
 
     def guess(self, asked: Asked) -> np.ndarray:
         """Motions [n, 7] anywhere."""
@@ -115,8 +114,18 @@ def card(asks: str) -> Card:
         rule=f"The gripper comes within {100 * NEAR:g} cm of the block in {STEPS} motions; then the episode stops.",
         source="made here",
         licence="Apache-2.0",
-        chance=0.115,
-        example="A picture of a gripper and a red block, “reach the red block” → [0.25, −0.12, 0, 0, 0, 0, 0]",
+        chance=0.093,
+        example="A picture of a gripper and a red block, “reach the red block” → [0.25, −0.1, 0, 0, 0, 0, 0]",
+        protocol=RobotProtocol(
+            horizon=STEPS,
+            control_hz=1.0,
+            success="once",
+            initial="a hash of the id places gripper and block; tests from 1,000,000 on",
+            simulator="none: a motion is added, up to 25 cm along an axis",
+            renderer="NumPy",
+            determinism="bitwise",
+            cameras={CAMERA: f"{SIDE}x{SIDE}"},
+        ),
     )
 
 
@@ -142,7 +151,7 @@ class Green(Tabletop):
 
 
 class Pretraining(Tabletop):
-    """Red and blue blocks, and now and then a green one."""
+    """Red and blue blocks, and once in forty a green one."""
 
-    colours = (*("red", "blue") * 6, "green")
+    colours = (*("red", "blue") * 20, "green")
     card = card("Reach the block on the table that is named.")

@@ -128,16 +128,17 @@ def bench(data: Path, shared_home: Path):
 
 @pytest.fixture(scope="module")
 def toys() -> Iterator[None]:
-    """The tasks, agents and the track of tests/toys.py are known by their ids."""
+    """The tasks, agents and tracks of tests/toys.py are known by their ids."""
     from razorbench.harness.core.registry import REGISTERED
     from razorbench.harness.tracks.catalogue import BASES, TRACKS
-    from tests.toys import SPELLING, TOYS
+    from tests.toys import REACHING, SPELLING, TOYS
 
     with pytest.MonkeyPatch.context() as patch:
         for kind, made in TOYS.items():
             for id, what in made.items():
                 patch.setitem(REGISTERED[kind], id, what)
         patch.setitem(TRACKS, SPELLING.id, SPELLING)
+        patch.setitem(TRACKS, REACHING.id, REACHING)
         patch.setitem(BASES, SPELLING.base.id, SPELLING.base)
         yield
 

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 
 from razorbench import Episodes
-from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.core.rollout import rollout
 from razorbench.harness.learn.engine import started
+from razorbench.harness.learn.policy import Policy
 from razorbench.harness.learn.shards import shared
 from tests.test_architectures import CONFIGS, made, predicted
 from tests.test_causal_lm import Chatter
 
 
-def gradient(policy: CausalLM, played: Episodes) -> list[torch.Tensor]:
+def gradient(policy: Policy, played: Episodes) -> list[torch.Tensor]:
     """Of the sum of all log-probabilities, in each weight."""
     for part in policy.predict(played):
         part.logp.sum().backward()

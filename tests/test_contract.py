@@ -25,7 +25,7 @@ from razorbench.harness.measure.score import Bench
 from razorbench.harness.tracks.catalogue import TRACKS, find_track
 from razorbench.submissions.queue import locked
 from tests.conftest import needs_assets
-from tests.toys import SPELLING
+from tests.toys import REACHING, SPELLING
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ BUDGETS = {
     "speller-v1": Budget(batch=60, many=1000, prompts=20, steps=5, lr=3e-2),
     "mlp-785-v1": Budget(batch=300, many=4000, prompts=64, steps=10, lr=1e-4),
     "mini-lm-v1": Budget(batch=32, many=128, prompts=8, steps=3, lr=1e-3, items=32),
+    "tiny-openvla-v1": Budget(batch=8, many=48, prompts=4, steps=2, lr=1e-3, items=40, shown=12),
     "mini-robot-v1": Budget(batch=5, many=32, prompts=4, steps=2, lr=1e-3, items=16, shown=12, right=0.9),
 }
 
@@ -63,7 +64,10 @@ CHECKED = {"mini-pretraining-v1": 64, UPRIGHT: 2, **{id: 2 if id.endswith("-last
 """Episodes with which a slow task is checked; tests/test_fetch.py has each expert of the robot play twelve."""
 
 
-MORE_THAN_A_SECOND = ("countdown-3-v1", "countdown-4-v1", "mini-science-v1", "fashion-mnist-v1")
+MORE_THAN_A_SECOND = (
+    *("countdown-3-v1", "countdown-4-v1", "mini-science-v1", "fashion-mnist-v1"),
+    *(id for id in ids("task") if id.startswith("tabletop-")),
+)
 """Tasks that are checked in more than a second."""
 
 
@@ -71,12 +75,12 @@ MORE_THAN_A_SECOND = ("countdown-3-v1", "countdown-4-v1", "mini-science-v1", "fa
     scope="module",
     params=[
         id if id in (SPELLING.id, "parity-mnist-v1") else pytest.param(id, marks=pytest.mark.slow)
-        for id in sorted({*(id for id in TRACKS if not TRACKS[id].base.origin), SPELLING.id})
+        for id in sorted({*(id for id in TRACKS if not TRACKS[id].base.origin), SPELLING.id, REACHING.id})
     ],
 )
 def ready(request: pytest.FixtureRequest, shared_home) -> Bench:
-    """A track made ready, and a toy one of dialogues beside the real ones; none whose base is downloaded."""
-    request.getfixturevalue("toys" if request.param == SPELLING.id else "data")
+    """A track made ready, and two of toys beside the real ones; none whose base is downloaded."""
+    request.getfixturevalue("toys" if request.param in (SPELLING.id, REACHING.id) else "data")
     shared_home.mkdir(exist_ok=True)
     with locked(shared_home):  # or two processes of the run would make the base
         return Bench(find_track(request.param), shared_home)

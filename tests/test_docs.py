@@ -26,7 +26,7 @@ PAGES = {
     if "_build" not in path.parts
 }
 ROOMS = ("harness/core", "harness/learn", "harness/tracks", "harness/measure", "harness/store", "harness/runs")
-ROOMS += ("harness/report", "agents", "agents/language")
+ROOMS += ("harness/report", "agents", "agents/language", "agents/openvla")
 """What people import from; the command line has a page of its own."""
 SPOKEN = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md")} | PAGES
 GUIDES = [text for name, text in SPOKEN.items() if name.startswith(("README", "quickstart", "guides/"))]

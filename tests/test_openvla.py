@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
-from razorbench import Episodes, Observations, Refused, Turn
+from razorbench import Episodes, Observations, Outcomes, Refused, Turn
 from razorbench.agents.openvla.actions import Bins, Told
 from razorbench.agents.openvla.checkpoint import own, published
 from razorbench.agents.openvla.model import Network
@@ -24,14 +24,26 @@ from razorbench.agents.openvla.published import openvla
 from razorbench.agents.openvla.shape import TOWERS, Shape, Tower
 from razorbench.agents.openvla.sight import PROMPT
 from razorbench.agents.openvla.tiny import FOLDER, STATISTICS, tiny_openvla, write
+from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import demonstrations, rollout
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
-from razorbench.harness.learn.policy import Constrained, LowRank, Shardable, encoded
+from razorbench.harness.learn.policy import Constrained, Enumerable, LowRank, Prediction, Shardable, encoded
 from razorbench.harness.learn.runtime import Runtime
 from razorbench.harness.learn.settings import Settings
+from razorbench.harness.learn.vocabulary import Vocabulary
 from razorbench.harness.measure.drift import divergence
-from razorbench.tasks.tabletop import COLOURS, Pretraining, Red
+from razorbench.harness.measure.score import Bench
+from razorbench.harness.runs.run import Spec, run
+from razorbench.harness.tracks.bases import base_policy, begun
+from razorbench.harness.tracks.catalogue import BASES
+from razorbench.harness.tracks.files import made_base, read_track, toml
+from razorbench.harness.tracks.named import base_of
+from razorbench.submissions.gate import check
+from razorbench.submissions.source import reference
+from razorbench.tasks.tabletop import CAMERA, COLOURS, Pretraining, Red
+from tests.test_engine import ended, two
+from tests.toys import REACHING
 
 TIMM = Path(__file__).parent / "data" / "openvla-towers.npz"
 """What timm 0.9.10 and 1.0.31 make of weights and pictures that are drawn by `numbers`, and the names of its weights.
@@ -62,6 +74,12 @@ def played(policy) -> Episodes:
     """Six tables, two episodes of each; colours and so instructions are of several lengths."""
     task = Pretraining()
     return rollout(policy, task, task.instances("test").take(np.repeat(np.arange(20, 26), 2)), seed=1)
+
+
+def logits(part: Prediction) -> torch.Tensor:
+    """Log-probabilities [M, 1, A] of everything that may be chosen."""
+    assert isinstance(part.dist, Vocabulary)
+    return part.dist.logits
 
 
 def flat(policy: OpenVLA, episodes: Episodes) -> torch.Tensor:
@@ -124,7 +142,7 @@ def test_full_size_has_the_weights_of_the_published_index():
 
 def test_every_weight_that_is_used_gets_a_gradient_and_no_other(policy, played):
     twin = policy.copy()
-    sum(part.logp.sum() for part in twin.predict(played.take(np.arange(2)))).backward()
+    torch.stack([part.logp.sum() for part in twin.predict(played.take(np.arange(2)))]).sum().backward()
     with_none = {name for name, x in twin.model.named_parameters() if x.grad is None or not x.grad.abs().sum() > 0}
     assert with_none == twin.unused
     assert {name for name, x in twin.model.named_parameters() if not x.requires_grad} == twin.unused
@@ -134,12 +152,12 @@ def test_every_weight_that_is_used_gets_a_gradient_and_no_other(policy, played):
 # --- what it says -----------------------------------------------------------------------------------------------------
 
 
-def plain(policy: OpenVLA, seen: Observations, i: int, tokens: list[int]) -> torch.Tensor:
+def plain(policy: OpenVLA, seen: Any, i: int, tokens: list[int]) -> torch.Tensor:
     """Log-probabilities [k, V] before each token, by transformers' own Llama over one row written out."""
     model: Any = LlamaForCausalLM(deepcopy(policy.model.language_model.config))
     model.load_state_dict(policy.model.language_model.state_dict())
     model.set_attn_implementation("eager")
-    picture = policy.pixels([seen.images["overhead"][i]])
+    picture = policy.pixels([seen.images[CAMERA][i]])
     patches = policy.model.projector(policy.model.vision_backbone(torch.from_numpy(picture)))
     text = policy.words.tokenizer.encode(PROMPT.format(seen.text[i])).ids
     space = policy.words.tokenizer.token_to_id("▁")
@@ -160,7 +178,7 @@ def test_cached_padded_and_packed_is_the_full_pass_of_a_row_alone(policy, played
             (row,) = np.flatnonzero(turn.rows == i)
             code = turn.done.code[row]
             logits = plain(policy, turn.seen, int(row), (policy.last - code).tolist())
-            among = logits[:, policy.alphabet].log_softmax(-1)
+            among = logits[:, policy.tokens].log_softmax(-1)
             theirs = among.gather(1, code[:, None])[:, 0]
             torch.testing.assert_close(turn.done.logp[row], theirs, rtol=0, atol=1e-5)  # sampled with the cache
             torch.testing.assert_close(told[i][place : place + 7], theirs, rtol=0, atol=1e-5)  # predicted in a batch
@@ -174,10 +192,10 @@ def test_bins_are_rows_of_the_vocabulary_and_what_is_outside_is_told(policy, pla
     whole.model.load_state_dict(policy.model.state_dict())
     tokens = Turn(turn.rows, turn.seen, replace(turn.done, code=policy.last - turn.done.code))
     ours, theirs = (
-        torch.cat([part.dist.logits for part in each.predict(Episodes(played.instances, [shown]))])
+        torch.cat([logits(part) for part in each.predict(Episodes(played.instances, [shown]))])
         for each, shown in ((policy, turn), (whole, tokens))
     )
-    among = theirs[..., policy.alphabet]
+    among = theirs[..., policy.tokens]
     torch.testing.assert_close(ours, among.log_softmax(-1), rtol=0, atol=1e-5)
     outside = 1 - among.double().exp().sum(-1)
     assert isinstance(policy, Constrained)
@@ -190,9 +208,10 @@ def test_bins_are_rows_of_the_vocabulary_and_what_is_outside_is_told(policy, pla
 def test_over_the_whole_vocabulary_it_is_a_policy_too():
     policy, task = tiny_openvla(0, over="vocabulary"), Red()
     episodes = rollout(policy, task, task.instances("test").first(8), seed=2)
-    code = torch.cat([turn.done.code for turn in episodes.turns])
+    done = [turn.done for turn in episodes.turns if turn.done]
+    code = torch.cat([each.code for each in done])
     assert int(code.max()) > policy.last or int(code.min()) <= policy.last - 256  # a token that is no bin's
-    values = np.concatenate([turn.done.value for turn in episodes.turns])
+    values = np.concatenate([each.value for each in done])
     assert np.abs(values[:, :2]).max() <= 0.25
     nats = divergence(policy, policy.copy(), episodes).nats
     assert float(nats.abs().max()) == 0.0
@@ -202,7 +221,7 @@ def test_greedy_motions_are_those_of_the_likeliest_tokens(policy):
     task = Red()
     said = rollout(policy, task, task.instances("test").first(4), temperature=0.0)
     for part in policy.predict(said):
-        assert torch.equal(part.dist.logits.argmax(-1), part.code)
+        assert torch.equal(logits(part).argmax(-1), part.code)
 
 
 def test_a_picture_that_many_see_is_looked_at_once(policy, monkeypatch):
@@ -219,7 +238,7 @@ def test_a_picture_that_many_see_is_looked_at_once(policy, monkeypatch):
 
 def test_another_picture_or_instruction_is_another_distribution(policy, played):
     turn = played.turns[0]
-    dark = replace(turn.seen, images={"overhead": turn.seen.images["overhead"] // 2})
+    dark = replace(turn.seen, images={CAMERA: turn.seen.images[CAMERA] // 2})
     other = replace(turn.seen, text=["push it"] * len(turn.rows))
     with torch.no_grad():
         before, *after = (
@@ -237,9 +256,9 @@ def test_another_picture_or_instruction_is_another_distribution(policy, played):
             "cameras a, b, and OpenVLA sees",
         ),
         (Observations(["go"], state=np.zeros(1)), "asked without a picture"),
-        (Observations(None, np.zeros((1, 56, 56, 3), np.uint8)), "asked without an instruction"),
-        (Observations(["go"], np.zeros((1, 56, 56, 4), np.uint8)), r"a picture is uint8 \[56, 56, 4\]"),
-        (Observations(["go " * 300], np.zeros((1, 56, 56, 3), np.uint8)), "and the model reads 256; say less"),
+        (Observations(None, {"a": np.zeros((1, 56, 56, 3), np.uint8)}), "asked without an instruction"),
+        (Observations(["go"], {"a": np.zeros((1, 56, 56, 4), np.uint8)}), r"a picture is uint8 \[56, 56, 4\]"),
+        (Observations(["go " * 300], {"a": np.zeros((1, 56, 56, 3), np.uint8)}), "and the model reads 256; say less"),
     ],
 )
 def test_what_cannot_be_seen_is_refused(policy, seen, words):
@@ -249,6 +268,7 @@ def test_what_cannot_be_seen_is_refused(policy, seen, words):
     class Shows(Red):
         def play(self, instances):
             yield seen
+            return Outcomes(np.zeros(1))
 
     with pytest.raises(Refused, match=words):
         rollout(policy, Shows(), instances)
@@ -278,9 +298,10 @@ def test_motions_are_unnormalised_by_the_statistics_where_the_mask_says_so(polic
 
 
 def test_tokens_count_backwards_from_the_last_before_the_padding(policy):
+    assert not isinstance(policy, Enumerable)
     assert policy.last == 128 + 256 - 1
-    assert policy.alphabet[:2].tolist() == [383, 382]
-    assert int(policy.alphabet[-1]) == 128
+    assert policy.tokens[:2].tolist() == [383, 382]
+    assert int(policy.tokens[-1]) == 128
 
 
 def test_own_statistics_go_before_those_of_the_base_and_both_are_told(tmp_path):
@@ -367,8 +388,10 @@ def test_centre_is_sampled_between_corners_that_are_aligned():
 def checkpoint(policy: OpenVLA, folder: Path, shards: int = 2) -> Path:
     """A published checkpoint in bf16, in several files with an index."""
     folder.mkdir()
-    for name in ("config.json", "tokenizer.json"):
-        (folder / name).write_bytes((FOLDER / name).read_bytes())
+    told = json.loads((FOLDER / "config.json").read_text())
+    told["text_config"] |= {"torch_dtype": "bfloat16"}
+    (folder / "config.json").write_text(json.dumps(told))
+    (folder / "tokenizer.json").write_bytes((FOLDER / "tokenizer.json").read_bytes())
     named = {name: x.bfloat16() for name, x in policy.filed(policy.weights()).items()}
     index = {}
     for i in range(shards):
@@ -380,15 +403,17 @@ def checkpoint(policy: OpenVLA, folder: Path, shards: int = 2) -> Path:
     return folder
 
 
-def test_a_published_checkpoint_in_shards_is_read_whole(policy, tmp_path):
+def test_a_published_checkpoint_in_shards_is_read_whole(policy, played, tmp_path):
     folder = checkpoint(policy, tmp_path / "vla")
     read = openvla(folder=folder, runtime=Runtime("cpu", "float32"))
     for name, x in policy.model.named_parameters():
         assert torch.equal(read.model.get_parameter(name), x.bfloat16().float()), name
     assert {x.dtype for x in read.parameters()} == {torch.float32}
     assert read.statistics[0].key == "tabletop"
-    task = Red()
-    assert rollout(read, task, task.instances("test").first(2)).lengths().min() >= 7
+    rounded = tiny_openvla(0)
+    rounded.model.load_state_dict(read.model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(flat(read, played), flat(rounded, played))
 
 
 def test_what_lacks_a_part_or_is_of_another_kind_is_refused(policy, tmp_path):
@@ -486,7 +511,7 @@ def test_activations_that_are_computed_again_and_bf16_change_no_more_than_roundi
     ):
         twin = tiny_openvla(3, runtime=runtime)
         twin.model.load_state_dict(policy.model.state_dict())
-        sum(part.logp.sum() for part in twin.predict(shown)).backward()
+        torch.stack([part.logp.sum() for part in twin.predict(shown)]).sum().backward()
         gradients.append(torch.cat([x.grad.flatten() for x in twin.parameters() if x.grad is not None]))
     plain, again, coarse = gradients
     torch.testing.assert_close(again, plain, rtol=1e-5, atol=1e-5)
@@ -503,6 +528,16 @@ def test_passes_of_others_cost_nothing_that_counts(policy, played):
     assert all(x.grad is not None and not x.grad.any() for x in twin.parameters())
 
 
+@pytest.mark.long
+@pytest.mark.slow(seconds=15)
+def test_two_processes_that_share_the_weights_compute_what_one_does(tmp_path):
+    ended(two("tests.sharded_openvla", tmp_path / "apart.json"))
+    told = json.loads((tmp_path / "apart.json").read_text())
+    assert told["same"]
+    assert told["weights"] == len(list(tiny_openvla().parameters()))
+    assert told["apart"] < 1e-5
+
+
 def test_micro_batches_change_no_prediction(policy, played):
     small = tiny_openvla(3, runtime=Runtime("cpu", "float32", micro_batch=70))
     small.model.load_state_dict(policy.model.state_dict())
@@ -513,3 +548,76 @@ def test_micro_batches_change_no_prediction(policy, played):
     theirs = flat(policy, played).detach().split(played.lengths().tolist())
     for one, other in zip(ours, theirs[::-1], strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow(seconds=10)
+def test_a_record_tells_by_which_statistics_and_what_lies_outside_of_the_bins(toys, tmp_path):
+    settings = replace(REACHING.settings, steps=1)
+    bench = Bench(REACHING, tmp_path)
+    record = run(bench, Spec("reinforce", settings), tmp_path)
+    account = record.provenance["account"]
+    assert account["statistics"]["key"] == "tabletop"
+    assert account["statistics"]["source"] == "config.json"
+    assert account == record.provenance["scored"]["account"]
+    assert {*record.provenance["outside"]} == {"base", "adapted"}
+    assert isinstance(bench.base, Constrained)
+    share, _ = bench.base.outside(rollout(bench.base, bench.new, bench.drift_instances))
+    assert record.provenance["outside"]["base"] == pytest.approx(share)
+    assert 0 < record.provenance["outside"]["adapted"] < 1
+    assert record.drifts
+    assert {score.metrics.keys() >= {"success_once", "success_at_end"} for score in record.scores} == {True}
+
+
+def test_a_base_tells_its_agent_by_which_statistics(tmp_path):
+    told = {"id": "my-vla-v1", "agent": "tiny-openvla-v1", "recipe": {"task": "tabletop-pretraining-v1"}}
+    base = made_base(told | {"options": {"unnorm_key": "tabletop"}}, "a file")
+    assert base.recipe != made_base(told, "a file").recipe
+    assert begun(base, tmp_path, {}).account()["statistics"]["key"] == "tabletop"  # type: ignore[attr-defined]
+    with pytest.raises(Refused, match=r"no statistics 'bridge_orig'; choose from config\.json: tabletop"):
+        begun(replace(base, options={"unnorm_key": "bridge_orig"}), tmp_path, {})
+    with pytest.raises(Refused, match="tiny-openvla-v1 cannot be told unnorm_kay"):
+        begun(replace(base, options={"unnorm_kay": "tabletop"}), tmp_path, {})
+    track = replace(REACHING, id="mine-v1", base=base)
+    path = tmp_path / "mine-v1.toml"
+    path.write_text(toml(track))
+    back = read_track(path, BASES.__getitem__)
+    assert back.base.options == {"unnorm_key": "tabletop"}
+    assert back.digest == track.digest != replace(track, base=replace(base, options={})).digest
+
+
+def test_a_folder_of_it_is_read_by_its_agent(policy, tmp_path):
+    base = base_of(str(checkpoint(policy, tmp_path / "vla")))
+    assert base.agent == "openvla-v1"
+    assert isinstance(begun(base, tmp_path, {}), OpenVLA)
+
+
+def test_the_gate_takes_its_adapters_and_all_of_its_weights(toys, tmp_path):
+    base = shipped(tmp_path)
+    for name, adapted in (("lora", base.low_rank(2)), ("full", base.copy())):
+        with torch.no_grad():
+            for weight in adapted.parameters():
+                weight += 0.01
+        folder = tmp_path / name
+        folder.mkdir()
+        adapted.save(folder / ("adapter_model.safetensors" if name == "lora" else "model.safetensors"))
+        told = {"track": REACHING.id, "name": name, "method": "sft", "licence": "MIT"}
+        (folder / "submission.toml").write_text("".join(f"{key} = {value!r}\n" for key, value in told.items()))
+        assert check(folder, reference(REACHING, tmp_path)).kind == name
+
+
+def shipped(home: Path) -> OpenVLA:
+    """The shipped base."""
+    base = base_policy(REACHING.base, home)
+    assert isinstance(base, OpenVLA)
+    return base
+
+
+def test_the_shipped_base_knows_red_and_blue_and_some_of_green(tmp_path):
+    base = shipped(tmp_path)
+    reached = []
+    for id in REACHING.tasks:
+        task = make("task", id)
+        reached.append(rollout(base, task, task.instances("test").first(60), temperature=0.0).reward.mean())
+    assert reached[0] > 0.5
+    assert min(reached[1:]) > 0.95
+    assert (FOLDER / "model.safetensors").stat().st_size < 1e6

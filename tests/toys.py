@@ -1,4 +1,4 @@
-"""A policy that is a table and a task that is a lookup: small enough to work out by hand."""
+"""A policy that is a table and a task that is a lookup, small enough to work out by hand; and tracks of toys."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,6 +27,7 @@ from razorbench import (
 from razorbench.harness.learn.policy import Prediction, draw, drawn_with
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.tracks.bases import base_policy
+from razorbench.harness.tracks.catalogue import BASES
 from razorbench.harness.tracks.spec import Base, Track
 
 
@@ -187,6 +188,20 @@ SPELLING = Track(
     drift_items=60,
     checkpoint_items=60,
 )
+
+REACHING = Track(
+    id="reaching-v1",
+    title="A green block on a table seen from the gripper, retaining red and blue ones",
+    question="Does what sees and moves keep what it knew?",
+    base=BASES["tiny-openvla-v1"],
+    new="tabletop-green-v1",
+    priors={"tabletop": ("tabletop-red-v1", "tabletop-blue-v1")},
+    settings=Settings(lr=1e-4, warmup=0, batch=8, group=4, steps=2),
+    items=24,
+    drift_items=8,
+    checkpoint_items=8,
+)
+"""A track of pictures, with the tiny OpenVLA as its base."""
 
 KEPT: dict[str, bytes] = {}
 """The weights of toy bases that this process has made, by the names of their files."""

@@ -84,7 +84,9 @@ class Told:
     def ahead(self, folder: Path) -> "Told":
         """The same after those of a checkpoint that was tuned from this one."""
         own = beside(folder)
-        return Told({**own, **{f"{name} of its base": each for name, each in self.files.items()}}) if own else self
+        if own.items() <= self.files.items():  # none, or this very one
+            return self
+        return Told({**own, **{f"{name} of its base": each for name, each in self.files.items()}})
 
     def choose(self, key: str = "") -> list[Statistics]:
         """The statistics of a key, the ones to use first and then those that stand behind them.

@@ -23,7 +23,9 @@ class Network(nn.Module):
         """Random weights."""
         super().__init__()
         self.vision_backbone = Towers(shape)
-        config = LlamaConfig(**{**shape.text, "dtype": "float32"})
+        config = LlamaConfig(
+            **{name: told for name, told in shape.text.items() if name not in ("dtype", "torch_dtype")}
+        )
         architecture.check(config)
         self.projector = Projector(sum(tower.width for tower in shape.towers), config.hidden_size)
         self.language_model = LlamaForCausalLM(config)

@@ -32,6 +32,8 @@ from razorbench.harness.learn.vocabulary import Vocabulary, log_softmax
 
 MICRO_BATCH = 8192
 """Tokens of a micro-batch, patches included, unless a runtime says otherwise: about 28 pictures of 256 patches."""
+FIRST = 1
+"""The token that begins a text, in a Llama whose config does not say."""
 Over = Literal["bins", "vocabulary"]
 """Among which tokens an element is chosen: those of bins, given that it is one; or all, as OpenVLA's own code does."""
 
@@ -72,7 +74,7 @@ class OpenVLA(OneModel):
         if last + 1 < shape.bins:
             raise Refused(f"a vocabulary of {last + 1} tokens has no place for {shape.bins} bins; bring an OpenVLA")
         self.last = last
-        self.alphabet = last - torch.arange(shape.bins, device=self.head.device)  # [A], the tokens of the codes
+        self.tokens = last - torch.arange(shape.bins, device=self.head.device)  # [A], of the codes in order
 
     @classmethod
     def read(cls, folder: Path, *, crop: float = 0.0, **settings: Any) -> "OpenVLA":
@@ -97,7 +99,7 @@ class OpenVLA(OneModel):
     def fresh(cls, folder: Path, shape: Shape, *, crop: float = 0.0, **settings: Any) -> "OpenVLA":
         """A network of random weights, with the tokenizer, statistics and pictures that a folder describes."""
         model = Network(shape)
-        words = Words(folder / "tokenizer.json", model.language_model.config.bos_token_id)
+        words = Words(folder / "tokenizer.json", int(shape.text.get("bos_token_id", FIRST)))
         return cls(model, shape, words, Told.read(folder), Pixels.read(folder, shape.side, crop), **settings)
 
     @property
@@ -108,7 +110,7 @@ class OpenVLA(OneModel):
     @property
     def rows(self) -> Tensor:
         """The rows [A, D] of the elements that may be chosen, in the order of their codes."""
-        return self.head if self.over == "vocabulary" else self.head[self.alphabet]
+        return self.head if self.over == "vocabulary" else self.head[self.tokens]
 
     @property
     def numbers(self) -> int:
@@ -142,7 +144,7 @@ class OpenVLA(OneModel):
         whole = max(map(len, prompts), default=0) + self.numbers
         if whole > (most := reach(self.model.language_model.config)):
             raise Refused(f"prompt and motion have {whole} tokens together, and the model reads {most}; say less")
-        alphabet = None if self.over == "vocabulary" else self.alphabet
+        alphabet = None if self.over == "vocabulary" else self.tokens
         with self.runtime.autocast():
             tokens, logp = decoded(
                 self.model.language_model, self.trunk(sight), (), prompts, u, temperature, None, alphabet
@@ -180,7 +182,7 @@ class OpenVLA(OneModel):
         for hidden, _, _ in self.hidden(episodes):
             for some in hidden.split(max(1, 2**25 // len(self.head))):
                 p = log_softmax(some, self.head).exp()
-                p[..., self.alphabet] = 0.0
+                p[..., self.tokens] = 0.0
                 total += float(p.double().sum())
             elements += len(hidden)
         return total / max(elements, 1), elements
@@ -234,7 +236,7 @@ class OpenVLA(OneModel):
         """A pass over one black picture, of which nothing counts."""
         sight = self.sight()
         black = np.zeros((1, self.shape.side, self.shape.side, 3), np.uint8)
-        ids = torch.tensor(sight.prompts(Observations("", black)), device=self.head.device)
+        ids = torch.tensor(sight.prompts(Observations("", {self.camera: black})), device=self.head.device)
         with self.runtime.autocast(), self.recomputing():
             read = self.trunk(sight)(ids, use_cache=False).last_hidden_state[:, -1:]
         code = torch.zeros(1, 1, dtype=torch.int64, device=ids.device)

@@ -1,6 +1,6 @@
 """What is seen as tokens: an instruction's, with those of a picture behind the first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -74,8 +74,6 @@ def pictures(seen: Observations, camera: str = "") -> Sequence[np.ndarray]:
     shown = seen.images
     if shown is None:
         raise Refused("OpenVLA was asked without a picture; give it a task that has a camera")
-    if not isinstance(shown, Mapping):
-        return shown
     if camera and camera not in shown:
         raise Refused(f"there is no camera {camera!r}; choose from {', '.join(shown)}")
     if not camera and len(shown) > 1:

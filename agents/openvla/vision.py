@@ -23,11 +23,12 @@ class Dino(nn.Module):
                 mlp_ratio=size.inner // size.width,
                 image_size=side,
                 patch_size=PATCH,
+                initializer_range=size.width**-0.5,
             )
         )
         self.net.embeddings.position_embeddings = None  # type: ignore[assignment]
         self.net.embeddings.mask_token = None  # type: ignore[assignment]  # of its pretraining
-        self.positions = nn.Parameter(0.02 * torch.randn(1, (side // PATCH) ** 2, size.width))
+        self.positions = nn.Parameter(torch.randn(1, (side // PATCH) ** 2, size.width) * size.width**-0.5)
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -64,7 +65,7 @@ class Siglip(nn.Module):
             )
         )
         del self.net.embeddings.position_embedding
-        self.positions = nn.Parameter(0.02 * torch.randn(1, (side // PATCH) ** 2, size.width))
+        self.positions = nn.Parameter(torch.randn(1, (side // PATCH) ** 2, size.width) * size.width**-0.5)
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -100,6 +101,9 @@ class Projector(nn.Module):
         """Of patches of `seen` numbers, to tokens of `width`."""
         super().__init__()
         self.fc1, self.fc2, self.fc3 = nn.Linear(seen, 4 * seen), nn.Linear(4 * seen, width), nn.Linear(width, width)
+        for part in (self.fc1, self.fc2, self.fc3):  # what differs between patches should not fade on the way
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+            nn.init.zeros_(part.bias)
 
     def forward(self, patches: Tensor) -> Tensor:
         """Tokens [P, patches, width]."""

@@ -1,5 +1,6 @@
 """A policy by what people call it: a base's id, a folder, a checkpoint of a track, a repository on the hub."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from razorbench.harness.tracks.spec import Base
 
 LANGUAGE = "causal-lm-v1"
 """The agent that reads a folder of transformers."""
+OTHERS = {"openvla": "openvla-v1"}
+"""Agents that read one instead, by the model_type of its config.json."""
 
 
 def named_policy(
@@ -56,9 +59,18 @@ def base_of(name: str) -> Base:
 def brought_base(name: str) -> Base | None:
     """What is in a folder, or on the hub as OWNER/NAME@COMMIT, as a base of tracks; None of any other name."""
     if (folder := Path(name).expanduser().resolve()).is_dir():
-        origin = Folder(str(folder), content_digest(folder))
+        origin, agent = Folder(str(folder), content_digest(folder)), agent_of(folder)
     elif match := ON_HUB.fullmatch(name):
-        origin = Hub(match[1], match[2])
+        origin, agent = Hub(match[1], match[2]), LANGUAGE
     else:
         return None
-    return Base(f"brought-{origin_key(origin)}-v1", LANGUAGE, origin=origin)
+    return Base(f"brought-{origin_key(origin)}-v1", agent, origin=origin)
+
+
+def agent_of(folder: Path) -> str:
+    """The agent that reads a folder of transformers, by its config."""
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return LANGUAGE  # which says what is wrong
+    return OTHERS.get(kind, LANGUAGE)
