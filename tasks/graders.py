@@ -100,6 +100,8 @@ def last_option(reply: str, options: Sequence[str]) -> str | None:
 
 FAR = Fraction(1, 10_000)
 """Relative difference of numbers that no rounding makes the same."""
+STOP = re.compile(r"(?<!\.)(?<!\\right)\.\Z")
+r"""The full stop of a sentence that ends in the box; in `\right.` it is a bracket that is not drawn."""
 DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
 FRACTION = re.compile(
     r"([+-]?)(?:([0-9]+)\s+)?([0-9]+)/([0-9]+)|([+-]?)([0-9]+)?\s*\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}",
@@ -109,10 +111,11 @@ FRACTION = re.compile(
 def equal(said: str, gold: str) -> bool:
     r"""Whether two answers are the same mathematically; the same text always is.
 
-    Plain numbers that are equal, or far from it, need no library: `8`, `-3.50`, `3/4`, `1 1/2`, `1\frac{1}{2}`, with or
-    without a full stop. All else is for math-verify, within `mathematics.LIMIT`: decimals are the same to six places,
-    `8%` is 8 and 0.08, `[8]` is 8, letters have no case; `8 pens` and `1e3` are not understood.
+    A full stop at the end counts for nothing. Plain numbers that are equal, or far from it, need no library: `8`,
+    `-3.50`, `3/4`, `1 1/2`, `1\frac{1}{2}`. All else is for math-verify, within `mathematics.LIMIT`: decimals are the
+    same to six places, `8%` is 8 and 0.08, `[8]` is 8, letters have no case; `8 pens` and `1e3` are not understood.
     """
+    said, gold = (STOP.sub("", text.strip()).rstrip() for text in (said, gold))
     if said == gold:
         return True
     if len(said) > LONGEST:
@@ -125,7 +128,6 @@ def equal(said: str, gold: str) -> bool:
 
 def number(text: str) -> Fraction | None:
     """The value of a plain number; None for any other text, and where a denominator is 0."""
-    text = text.strip().removesuffix(".")
     if len(text) > LONGEST:
         return None
     if DECIMAL.fullmatch(text):

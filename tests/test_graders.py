@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from razorbench import Reply, WorldFailed
 from razorbench.submissions.confine import Limits, call
 from razorbench.tasks import mathematics
-from razorbench.tasks.graders import answer_tag, boxed, calls, equal, same_calls, same_merged
+from razorbench.tasks.graders import answer_tag, boxed, calls, equal, number, same_calls, same_merged
 from razorbench.tasks.mathematics import JUDGE, alike
 
 ROOT = Path(__file__).parent.parent
@@ -191,6 +191,25 @@ def test_plain_numbers_need_no_library(said, gold, same, monkeypatch):
     assert equal(said, gold) is same
 
 
+@pytest.mark.parametrize(
+    ("said", "gold", "same"),
+    [
+        (r"\left( 3, \frac{\pi}{2} \right).", r"\left( 3, \frac{\pi}{2} \right)", True),
+        ("p - q .", "p-q", True),
+        (r"\text{Evelyn}.", r"\text{Evelyn}", True),
+        ("3, 5, 7.", "3,5,7", True),
+        ("3, 5, 7.", "3,5,8", False),
+        ("8", "8.", True),
+        ("0.5.", "0.5", True),
+        ("0.333...", "0.3", False),
+        (".", "8", False),
+        (r"\left\{x\right.", r"\left\{x\right.", True),
+    ],
+)
+def test_a_full_stop_at_the_end_of_an_answer_counts_for_nothing(said, gold, same):
+    assert equal(said, gold) is same
+
+
 def test_numbers_that_are_close_are_the_same_only_as_decimals_of_six_places():
     assert equal("0.3333333", "1/3")
     assert not equal("0.33333", "1/3")
@@ -200,7 +219,7 @@ def test_numbers_that_are_close_are_the_same_only_as_decimals_of_six_places():
 
 def test_a_fraction_over_nothing_is_no_number():
     assert not equal("1/0", "8")
-    assert not equal(r"\frac{1}{0}", "1/0.")
+    assert number("1/0") is number(r"\frac{1}{0}") is None
 
 
 # --- mathematics without end ------------------------------------------------------------------------------------------
