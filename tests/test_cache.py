@@ -87,6 +87,16 @@ def test_the_base_is_asked_once_for_all_benches_of_a_home(tmp_path, asked):
     assert len(asked) == 3
 
 
+def test_the_floor_of_a_drift_is_computed_once_for_all_benches_of_a_home(tmp_path, monkeypatch):
+    least = Bench(SPELLING, tmp_path).floor
+    assert least is not None
+    monkeypatch.setattr("razorbench.harness.measure.score.floor", None)
+    again = Bench(SPELLING, tmp_path).floor
+    assert again is not None
+    assert torch.equal(again.nats, least.nats)
+    assert torch.equal(again.elements, least.elements)
+
+
 def test_a_record_made_of_what_was_kept_is_the_same(tmp_path):
     spec = Spec("sft", SPELLING.settings)
     first = run(Bench(SPELLING, tmp_path), spec, tmp_path)

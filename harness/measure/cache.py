@@ -27,6 +27,7 @@ MADE = {
         "razorbench.harness.core.episodes",
     ),
     "Answers": "razorbench.harness.measure.evaluation",
+    "Divergence": "razorbench.harness.measure.drift",
     "ndarray": "numpy",
     "dtype": "numpy",
     "_reconstruct": "numpy._core.multiarray",

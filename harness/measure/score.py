@@ -110,10 +110,7 @@ class Bench:
                 played = if_small(self.base, self.new, self.drift_instances)
             return played and bare(played)
 
-        def scored(drawn: Episodes | None) -> bool:
-            return drawn is None or not np.isnan(drawn.reward).any()
-
-        drawn = self.once("drawn", self.track.new, self.track.drift_items, make, scored)
+        drawn = self.once("drawn", self.track.new, self.track.drift_items, make, whole)
         return drawn and replace(drawn, instances=self.drift_instances)
 
     def along_base(self, measure: Callable[[Episodes], D], episodes: int = 0) -> D:
@@ -149,7 +146,11 @@ class Bench:
     @cached_property
     def floor(self) -> Divergence | None:
         """What rounding alone makes of a drift: KL of the base to itself, computed in two ways. None: not measured."""
-        return self.along_base(partial(floor, self.base), FLOOR_EPISODES)
+
+        def make() -> Divergence | None:
+            return self.along_base(partial(floor, self.base), FLOOR_EPISODES)
+
+        return self.once("floor", self.track.new, self.track.drift_items, make, lambda _: whole(self.drawn))
 
     def forward(self, policy: Policy) -> Divergence:
         """The drift of a policy: KL(base‖policy) along episodes of the base."""
@@ -322,6 +323,11 @@ class Scored:
     """How far the agent is from itself with its adapters merged; empty where it has none."""
     outside: list[float] = field(default_factory=list)
     """Of base and agent, the probability on what neither chooses; empty where they choose among everything."""
+
+
+def whole(drawn: Episodes | None) -> bool:
+    """Whether the world has failed in no episode; of those that are not kept it is not known, and taken to be so."""
+    return drawn is None or not np.isnan(drawn.reward).any()
 
 
 def score_row(task: str, suite: str, base: Answers, adapted: Answers, e: Estimate, p: float) -> Score:
