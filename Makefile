@@ -16,7 +16,7 @@ ifeq ($(RAZORBENCH_ASSETS),)
 unexport RAZORBENCH_ASSETS
 endif
 
-.PHONY: demo test quick long kill apart real real-tests check docs links picture study benchmarks fuzz load clean
+.PHONY: demo test quick long kill apart real real-tests robots-tests check docs links picture study benchmarks fuzz load clean
 
 demo: .venv/installed
 	$(BIN)/razorbench demo
@@ -25,7 +25,7 @@ demo: .venv/installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: .venv/installed check
-	$(PYTEST) -m "not long and not kill and not apart and not real" --durations=10
+	$(PYTEST) -m "not long and not kill and not apart and not real and not robots" --durations=10
 
 # What alone takes a quarter of a minute or more: pages and examples run as written, two processes that share a model.
 long: .venv/installed
@@ -47,12 +47,16 @@ real: .venv/installed
 real-tests: .venv/installed
 	$(BIN)/python -m pytest -m real --durations=5
 
+# What CI tries with simulators of gigabytes: each of them.
+robots-tests: .venv-robots/installed
+	.venv-robots/bin/python -m pytest -m robots --durations=5
+
 # What every change can be held against: all modules, without what takes long. Types are left to `make test`, for
 # they alone take as long as a quarter of this.
 quick: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(PYTEST) -m "not slow and not long and not kill and not browser and not load and not apart and not real"
+	$(PYTEST) -m "not slow and not long and not kill and not browser and not load and not apart and not real and not robots"
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
@@ -105,10 +109,18 @@ load: .venv/installed
 	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
+# Simulators of gigabytes, which nobody needs for all else.
+.venv-robots/installed: pyproject.toml constraints.txt
+	test -x .venv-robots/bin/python || $(PYTHON) -m venv .venv-robots
+	.venv-robots/bin/python -m pip install --quiet --upgrade pip setuptools
+	PYTHONWARNINGS="ignore:Editable installation" \
+	  .venv-robots/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,libero]"
+	touch $@
+
 .venv/documented: .venv/installed
 	PYTHONWARNINGS="ignore:Editable installation" \
 	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 clean:
-	rm -rf .venv .razorbench docs/_build docs/reference/modules
+	rm -rf .venv .venv-robots .razorbench docs/_build docs/reference/modules

@@ -34,7 +34,7 @@ def absent(why: str) -> NoReturn:
     pytest.skip(why)
 
 
-LONG = {"slow": 2, "long": 20, "kill": 60, "browser": 60, "load": 60, "apart": 60, "real": 60}
+LONG = {"slow": 2, "long": 20, "kill": 60, "browser": 60, "load": 60, "apart": 60, "real": 60, "robots": 60}
 """Marks of what takes long, as pyproject.toml explains them, and about how many seconds; or a mark says them itself."""
 
 

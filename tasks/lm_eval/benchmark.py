@@ -5,10 +5,10 @@ import json
 import logging
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field, fields
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from hashlib import blake2b
 from importlib import import_module
 from importlib.metadata import version
@@ -199,6 +199,11 @@ class LmEval:
         for number, doc in enumerate(self.first(name, count)):
             id = f"{name}/{number}" if len(self.parts) > 1 else str(number)
             yield verdict(id, part, doc, sorted(requests[number], key=lambda request: request.idx), *metric)
+
+
+def of_id(rest: str) -> Callable[[], LmEval]:
+    """What makes the benchmark of an id without its `lm-eval/`."""
+    return partial(LmEval, rest)
 
 
 def answer(model: Model, requests: list[Instance]) -> None:

@@ -1,0 +1,1 @@
+"""LIBERO, a Panda arm on MuJoCo: its suites and their tasks, the simulator, experts."""

@@ -1,0 +1,285 @@
+"""LIBERO without its simulator: the table of its tasks, their cards, how an episode goes, what experts do."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from razorbench import Actions, Expert, Refused
+from razorbench.harness.core.registry import find, known, make
+from razorbench.harness.core.rollout import Guesser, rollout
+from razorbench.tasks.libero import simulator, tasks
+from razorbench.tasks.libero.experts import CLOSE, EXPERTS, OPEN, Grip, at, axes, carrying
+from razorbench.tasks.libero.suites import CHANGED, SUITES, row
+
+EVERY = [
+    f"libero-{suite}{change and '-'}{change}-{number}{camera}-v1"
+    for change, suites in CHANGED.items()
+    for suite in suites
+    for number in range(10)
+    for camera in ("", "-camera", "-cameras")
+]
+
+
+def test_every_id_is_one_task_of_the_table():
+    rows = {id: find("task", id).row for id in EVERY}
+    assert len(EVERY) == len(set(rows.values())) == 3 * 10 * (4 + 4 + 3)
+    assert all(known("task", id) for id in EVERY)
+    assert find("task", EVERY[0]) is find("task", EVERY[0])
+
+
+@pytest.mark.parametrize(
+    "id", ["libero-spatial-v1", "libero-spatial-10-v1", "libero-90-0-v1", "libero-goal-swap-0-v1", "libero-goal-0"]
+)
+def test_what_is_no_task_is_refused_with_what_there_is(id):
+    with pytest.raises(Refused, match=f"unknown task '{id}'.*spatial, object, goal, 10"):
+        make("task", id)
+
+
+def test_words_are_those_of_the_files_without_their_scene():
+    assert row("object-0-v1").words == "pick up the alphabet soup and place it in the basket"
+    assert row("10-8-v1").words == "put both moka pots on the stove"
+    assert row("10-8-v1").folder == "libero_10"
+    assert row("spatial-swap-3-camera-v1").folder == "libero_spatial_swap"
+
+
+def test_horizons_are_those_of_openvla():
+    horizons = {suite: find("task", f"libero-{suite}-0-v1").card.protocol.horizon for suite in SUITES}
+    assert horizons == {"spatial": 220, "object": 280, "goal": 300, "10": 520}
+
+
+def test_cards_tell_which_cameras_are_seen():
+    seen = {id: find("task", f"libero-goal-7{id}-v1").card.protocol for id in ("", "-camera", "-cameras")}
+    assert {id: dict(protocol.cameras) for id, protocol in seen.items()} == {
+        "": {},
+        "-camera": {"agentview": "256x256"},
+        "-cameras": {"agentview": "256x256", "robot0_eye_in_hand": "256x256"},
+    }
+    assert len({protocol.digest for protocol in seen.values()}) == 3
+
+
+def test_test_instances_are_the_published_states_and_share_none_with_training():
+    task = make("task", "libero-spatial-0-v1")
+    train, test = task.instances("train"), task.instances("test")
+    assert test.data["state"].tolist() == list(range(50))
+    assert test.id.tolist() == test.data["seed"].tolist() == list(range(1_000_000, 1_000_050))
+    assert set(train.data["state"]) == {-1}
+    assert not set(train.data["seed"]) & set(test.data["seed"])
+
+
+def test_one_initial_state_is_one_cluster_with_and_without_a_picture():
+    names = [
+        set((task := make("task", f"libero-{id}-v1")).clusters(task.instances("test")))
+        for id in ("goal-3", "goal-3-camera", "goal-4", "goal-lan-3")
+    ]
+    assert names[0] == names[1]
+    assert not names[0] & (names[2] | names[3])
+
+
+# --- how an episode goes ----------------------------------------------------------------------------------------------
+
+
+class Scripted:
+    """A simulator that reaches its goal at a step, or raises there."""
+
+    words = "push it"
+
+    def __init__(self, row, at=None, broken=False):
+        self.row, self.at, self.broken, self.begun, self.taken = row, at, broken, [], []
+
+    def start(self, seed, state):
+        self.begun.append((seed, state))
+        self.taken = []
+
+    def step(self, motion):
+        self.taken.append(motion)
+        if self.broken:
+            raise ValueError("no contact")
+        return len(self.taken) == self.at
+
+    def look(self):
+        return {"gripper": np.full(3, len(self.taken), np.float32)}
+
+    def pictures(self):
+        return {name: np.full((4, 4, 3), len(self.taken), np.uint8) for name in self.row.cameras}
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Gives a task whose simulators are scripted, and what it lends: one after the other."""
+
+    def make_scripted(id, *scripts):
+        lent = []
+
+        @contextmanager
+        def lend(row):
+            lent.append(Scripted(row, **scripts[len(lent) % len(scripts)]))
+            yield lent[-1]
+
+        monkeypatch.setattr(tasks, "lent", lend)
+        return make("task", id), lent
+
+    return make_scripted
+
+
+class Still:
+    """An agent that does nothing, and counts whom it was asked about."""
+
+    def __init__(self):
+        self.asked = []
+
+    def act(self, asked, *, temperature=1.0):
+        self.asked += asked.rows.tolist()
+        return Actions(np.zeros((len(asked), 7), np.float32))
+
+
+def test_episode_ends_with_the_first_success_or_the_horizon(scripted):
+    task, _ = scripted("libero-spatial-0-v1", {"at": 3}, {})
+    agent = Still()
+    played = rollout(agent, task, task.instances("test").first(2))
+    assert played.reward.tolist() == [1.0, 0.0]
+    assert played.outcome
+    assert {name: column.tolist() for name, column in played.outcome.metrics.items()} == {
+        "steps": [3, 220],
+        "success_once": [1, 0],
+        "success_at_end": [1, 0],
+    }
+    assert agent.asked == [0] * 3 + [1] * 220
+    assert [played[0].observations[i].state["gripper"][0] for i in range(3)] == [0, 1, 2]
+
+
+def test_each_episode_begins_with_the_seed_of_its_id_and_the_state_of_its_number(scripted):
+    task, lent = scripted("libero-object-4-v1", {"at": 1})
+    rollout(Still(), task, task.instances("test").take(np.array([7, 3])))
+    rollout(Still(), task, task.instances("train").first(1))
+    assert [simulator.begun for simulator in lent] == [[(1_000_007, 7)], [(1_000_003, 3)], [(0, None)]]
+
+
+def test_what_a_simulator_raises_leaves_its_episode_unscored(scripted):
+    task, _ = scripted("libero-goal-1-v1", {"broken": True}, {"at": 2})
+    played = rollout(Still(), task, task.instances("test").first(2))
+    assert np.isnan(played.reward[0])
+    assert played.reward[1] == 1.0
+    assert played.outcome
+    assert played.outcome[0].error == "ValueError: no contact"
+    assert np.isnan(played.outcome[0].metrics["success_once"])
+
+
+def test_pictures_are_seen_by_the_cameras_of_the_id(scripted):
+    for id, cameras in (("", None), ("-camera", ["agentview"]), ("-cameras", ["agentview", "robot0_eye_in_hand"])):
+        task, _ = scripted(f"libero-goal-1{id}-v1", {"at": 2})
+        (played,) = rollout(Still(), task, task.instances("test").first(1))
+        pictures = [seen.images and {name: picture.max() for name, picture in seen.images.items()}
+                    for seen in played.observations]  # fmt: skip
+        assert pictures == [cameras and dict.fromkeys(cameras, step) for step in (0, 1)]
+
+
+def test_motions_beyond_one_are_the_agents_failure(scripted):
+    task, _ = scripted("libero-goal-1-v1", {"at": 1})
+    assert task.valid(np.array([[1.0] * 7, [0.0] * 6 + [-1.01]])).tolist() == [True, False]
+    assert np.abs(rollout(Guesser(task), task, task.instances("test").first(1))[0].actions[0].value).max() < 1
+
+
+def test_a_package_that_is_not_there_is_told_with_the_cure(monkeypatch):
+    def lacking(name):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name.partition(".")[0])
+
+    monkeypatch.setattr(simulator, "import_module", lacking)
+    task = make("task", "libero-spatial-0-v1")
+    with pytest.raises(Refused, match=r"pip install 'razorbench\[libero\]'"):
+        rollout(Still(), task, task.instances("test").first(1))
+
+
+def test_numpys_generator_is_as_it_was_after_a_scene_is_drawn():
+    np.random.seed(3)  # noqa: NPY002
+    expected = np.random.random(2)  # noqa: NPY002
+    np.random.seed(3)  # noqa: NPY002
+    first = np.random.random()  # noqa: NPY002
+    with simulator.drawing(7):
+        drawn = np.random.random()  # noqa: NPY002
+    assert [first, np.random.random()] == expected.tolist()  # noqa: NPY002
+    with simulator.drawing(7):
+        assert np.random.random() == drawn  # noqa: NPY002
+
+
+class Heavy:
+    """What stands for a simulator in the pool."""
+
+    def __init__(self, row):
+        self.row, self.closed = row, False
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def heavy(monkeypatch):
+    monkeypatch.setattr(simulator, "Simulator", Heavy)
+    monkeypatch.setattr(simulator, "KEPT", [])
+
+
+def test_a_simulator_is_used_again_and_no_second_one_is_kept(heavy):
+    one, other = row("spatial-0-v1"), row("spatial-1-v1")
+    with simulator.lent(one) as first:
+        pass
+    with simulator.lent(one) as again, simulator.lent(one) as beside:  # two rollouts at once
+        assert again is first
+        assert beside is not first
+    with simulator.lent(other):
+        assert first.closed
+    assert [kept.row for kept in simulator.KEPT] == [other]
+
+
+def test_a_simulator_in_which_something_was_raised_is_closed(heavy):
+    with pytest.raises(ValueError), simulator.lent(row("spatial-0-v1")) as used:
+        raise ValueError
+    assert used.closed
+    assert simulator.KEPT == []
+
+
+# --- experts ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_task_of_spatial_and_object_has_an_expert():
+    assert set(EXPERTS["spatial"]) == set(EXPERTS["object"]) == set(range(10))
+    assert isinstance(make("task", "libero-object-3-camera-v1"), Expert)
+    assert not isinstance(make("task", "libero-10-0-v1"), Expert)
+
+
+TURNED = np.array([[1.0, 2.0, 3.0, np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0]])
+"""A pose: turned by 90° about x, so that its own y points up."""
+
+
+def test_places_are_found_in_the_frame_of_a_thing():
+    np.testing.assert_allclose(axes(TURNED)[0], [[1, 0, 0], [0, 0, -1], [0, 1, 0]], atol=1e-12)
+    np.testing.assert_allclose(at(TURNED, (0.1, 0.2, 0.0)), [[1.1, 2.0, 3.2]])
+    np.testing.assert_allclose(Grip(up=0.1, side=0.05, axis=1).place(TURNED), [[1.0, 2.05, 3.1]])
+
+
+def seen(hand, wide, thing, speed=0.0):
+    """One row: the hand, its fingers, a thing [3], and a box at the origin."""
+    poses = {name: np.array([[*place, 1.0, 0.0, 0.0, 0.0]]) for name, place in {"it": thing, "box": (0, 0, 0)}.items()}
+    fingers = np.array([[wide / 2, -wide / 2, -speed, speed]])
+    return {"gripper": np.array([hand], float), "fingers": fingers, **poses}
+
+
+@pytest.mark.parametrize(
+    ("state", "moves", "fingers"),
+    [
+        (seen((0.0, 0.0, 0.3), 0.08, (0.5, 0.0, 0.1)), (1, 0, -1), OPEN),  # across, and down to where it is passed
+        (seen((0.0, 0.0, 0.05), 0.08, (0.5, 0.0, 0.1)), (0, 0, 1), OPEN),  # up first
+        (seen((0.5, 0.0, 0.2), 0.08, (0.5, 0.0, 0.1)), (0, 0, -1), OPEN),  # down on it
+        (seen((0.5, 0.0, 0.1), 0.08, (0.5, 0.0, 0.1)), (0, 0, 0), CLOSE),  # take it
+        (seen((0.5, 0.0, 0.1), 0.05, (0.5, 0.0, 0.1), 0.1), (0, 0, 0), CLOSE),  # the fingers still close
+        (seen((0.5, 0.0, 0.1), 0.05, (0.5, 0.0, 0.1)), (0, 0, 1), CLOSE),  # lift it
+        (seen((0.5, 0.0, 0.3), 0.05, (0.5, 0.0, 0.3)), (-1, 0, 0), CLOSE),  # across
+        (seen((0.0, 0.0, 0.3), 0.05, (0.0, 0.0, 0.3)), (0, 0, -1), CLOSE),  # down
+        (seen((0.0, 0.0, 0.1), 0.05, (0.0, 0.0, 0.1)), (0, 0, 0), OPEN),  # let go
+        (seen((0.0, 0.0, 0.1), 0.08, (0.0, 0.0, 0.1)), (0, 0, 1), OPEN),  # away
+    ],
+)
+def test_expert_takes_a_thing_lifts_it_and_brings_it_to_its_place(state, moves, fingers):
+    (motion,) = carrying(state, "it", Grip(), "box", (0.0, 0.0, 0.1), lift=0.3, travel=0.2)
+    assert motion[:3].tolist() == pytest.approx(list(moves))
+    assert motion[3:6].tolist() == [0, 0, 0]
+    assert motion[6] == fingers
