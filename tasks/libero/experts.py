@@ -82,8 +82,8 @@ def taking(
     hand = s["gripper"]
     aside, depth = flat(hand - taken), hand[:, 2] - taken[:, 2]
     wide, speed = s["fingers"][:, 0] - s["fingers"][:, 1], np.abs(s["fingers"][:, 2:]).max(axis=1)
-    near = np.where(wide < CLOSED, 0.035, room + 0.002)  # what is closed on may shift
-    there = (aside < near) & (np.abs(depth) < near)
+    closing = wide < CLOSED  # what is closed on may shift
+    there = (aside < np.where(closing, 0.035, room + 0.002)) & (np.abs(depth) < np.where(closing, 0.035, 0.012))
 
     high, cone = np.maximum(taken[:, 2] + 0.08, travel), 0.2 * np.maximum(depth, 0.0)
     askew = yawed(s["turned"], yaw) if yaw else np.zeros(len(hand))
@@ -95,7 +95,7 @@ def taking(
     motion[:, :3] = np.where(there[:, None], 0.0, towards(way, hand))
     motion[:, 5] = np.where(there, 0.0, np.clip(askew / TURN, -1.0, 1.0))
     motion[:, 6] = np.where(there, CLOSE, OPEN)
-    return motion, there & (wide < CLOSED) & (speed < SLOW)
+    return motion, there & closing & (speed < SLOW)
 
 
 def carrying(
@@ -107,7 +107,7 @@ def carrying(
     """
     motion, held = taking(s, grip.place(s[thing]), travel, grip.room, grip.yaw)
     lies, goal = s[thing][:, :3], at(s[target], offset)
-    over = flat(goal - lies) < 0.012
+    over = flat(goal - lies) < 0.012 + 0.1 * np.maximum(lies[:, 2] - goal[:, 2], 0.0)
     risen = over | (lies[:, 2] > lift - 0.02)
     led = np.column_stack([np.where(risen[:, None], goal, lies)[:, :2], np.where(over, goal[:, 2], lift)])
     motion[held, :3] = towards(led, lies)[held]
