@@ -4,6 +4,7 @@ It needs `pip install 'razorbench[libero]'`; an episode takes 4 to 7 seconds of 
 """
 
 import argparse
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -15,8 +16,9 @@ from razorbench.tasks.libero.experts import EXPERTS
 
 def played(id: str, states: int, lanes: int) -> tuple[np.ndarray, np.ndarray]:
     """Rewards [n] of the expert in the first initial states (NaN: unscored), and the steps it took, [n]."""
-    with Workers(id, lanes=lanes, patience=600.0, timeout=300.0) as pool:
-        episodes = demonstrations(pool, pool.instances("test").first(states))
+    one = nullcontext(make("task", id))
+    with Workers(id, lanes=lanes, patience=600.0, timeout=300.0) if lanes > 1 else one as task:
+        episodes = demonstrations(task, task.instances("test").first(states))
     assert episodes.outcome is not None
     return episodes.reward, np.asarray(episodes.outcome.metrics["steps"])
 

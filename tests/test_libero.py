@@ -9,7 +9,7 @@ from razorbench import Actions, Expert, Refused
 from razorbench.harness.core.registry import find, known, make
 from razorbench.harness.core.rollout import Guesser, rollout
 from razorbench.tasks.libero import simulator, tasks
-from razorbench.tasks.libero.experts import CLOSE, EXPERTS, OPEN, Grip, at, axes, carrying
+from razorbench.tasks.libero.experts import CLOSE, EXPERTS, OPEN, SIDEWAYS, Grip, at, axes, carrying, turn
 from razorbench.tasks.libero.suites import CHANGED, SUITES, row
 
 EVERY = [
@@ -254,6 +254,14 @@ def test_places_are_found_in_the_frame_of_a_thing():
     np.testing.assert_allclose(axes(TURNED)[0], [[1, 0, 0], [0, 0, -1], [0, 1, 0]], atol=1e-12)
     np.testing.assert_allclose(at(TURNED, (0.1, 0.2, 0.0)), [[1.1, 2.0, 3.2]])
     np.testing.assert_allclose(Grip(up=0.1, side=0.05, axis=1).place(TURNED), [[1.0, 2.05, 3.1]])
+
+
+def test_a_hand_is_turned_the_short_way_round_by_half_a_radian_a_motion():
+    down, askew = [1.0, 0.0, 0.0, 0.0], [-np.cos(0.05), -np.sin(0.05), 0.0, 0.0]  # by 0.1 about z; −q is the same as q
+    np.testing.assert_allclose(
+        turn(np.array([down, askew]), (1.0, 0.0, 0.0, 0.0)), [[0, 0, 0], [0, 0, -0.2]], atol=1e-8
+    )
+    np.testing.assert_allclose(turn(np.array([down]), SIDEWAYS), [[-1, 0, 0]], atol=1e-8)
 
 
 def seen(hand, wide, thing, speed=0.0):

@@ -7,12 +7,16 @@ from functools import partial
 import numpy as np
 
 State = dict[str, np.ndarray]
+Quaternion = tuple[float, float, float, float]
+"""Of a hand: x y z w."""
 
 STEP, TURN = 0.05, 0.5
 """Metres and radians that a motion of 1 asks for."""
 CLOSED, SLOW = 0.07, 0.02
 """Metres between fingers that have closed on something, and metres a second below which they have stopped."""
 OPEN, CLOSE = -1.0, 1.0
+SIDEWAYS = (np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5))
+"""How a hand is turned that points to negative y, with its fingers one above the other."""
 
 Expert = Callable[[State], np.ndarray]
 """Motions [n, 7] for what is seen [n, …]."""
@@ -54,26 +58,31 @@ class Grip:
     """Metres from there along the fingers: to a rim."""
     room: float = 0.01
     """Metres that the hand may be aside of its place when it goes down."""
-    yaw: float = 0.0
-    """How the hand is turned about z, rad: at 0 its fingers open along y."""
+    yaw: float | None = None
+    """How the hand is turned about z, rad: at 0 its fingers open along y. None: as it is, which is about that."""
     axis: int = 2
     """Which of the thing's own axes points up where it stands."""
 
     def place(self, thing: np.ndarray) -> np.ndarray:
         """Where the hand should close, [n, 3]."""
-        along = np.array([-np.sin(self.yaw), np.cos(self.yaw), 0.0])
+        yaw = self.yaw or 0.0
+        along = np.array([-np.sin(yaw), np.cos(yaw), 0.0])
         return thing[:, :3] + self.up * axes(thing)[:, :, self.axis] + self.side * along
 
 
-def yawed(turned: np.ndarray, yaw: float) -> np.ndarray:
-    """How far hands of quaternions x y z w [n, 4] are to be turned about z, rad [n]; half a turn changes no grip."""
-    x, y, z, w = turned.T
-    fingers = np.arctan2(1 - 2 * (x * x + z * z), 2 * (x * y - w * z))  # the direction of the hand's own y
-    return (yaw + np.pi / 2 - fingers + np.pi / 2) % np.pi - np.pi / 2
+def turn(turned: np.ndarray, goal: Quaternion) -> np.ndarray:
+    """How hands of quaternions [n, 4] are to be turned, as motions [n, 3] about the axes of the world."""
+    vector, scalar = np.array(goal[:3]), goal[3]
+    away = turned[:, 3:] * vector - scalar * turned[:, :3] - np.cross(vector, turned[:, :3])
+    real = scalar * turned[:, 3] + turned[:, :3] @ vector
+    away *= np.sign(real)[:, None]  # the short way round
+    length = np.maximum(np.linalg.norm(away, axis=1), 1e-9)
+    angle = 2 * np.arctan2(length, np.abs(real))
+    return away / length[:, None] * np.minimum(angle / TURN, 1.0)[:, None]
 
 
 def taking(
-    s: State, taken: np.ndarray, travel: float, room: float = 0.01, yaw: float = 0.0
+    s: State, taken: np.ndarray, travel: float, room: float = 0.01, yaw: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Motions [n, 7] that bring the hand over a place [n, 3], down, and close it there; and who holds something, [n].
 
@@ -86,14 +95,14 @@ def taking(
     there = (aside < np.where(closing, 0.035, room + 0.002)) & (np.abs(depth) < np.where(closing, 0.035, 0.012))
 
     high, cone = np.maximum(taken[:, 2] + 0.08, travel), 0.2 * np.maximum(depth, 0.0)
-    askew = yawed(s["turned"], yaw) if yaw else np.zeros(len(hand))
-    down = (aside < room + cone) & (np.abs(askew) < 0.1)
+    askew = np.zeros((len(hand), 3)) if yaw is None else turn(s["turned"], (np.cos(yaw / 2), np.sin(yaw / 2), 0.0, 0.0))
+    down = (aside < room + cone) & (np.linalg.norm(askew, axis=1) < 0.2)
     way = np.column_stack([taken[:, :2], np.where(down, taken[:, 2], high)])
     low = (hand[:, 2] < high - 0.03) & (aside > room + 0.02 + cone)  # up first
     way[low, :2] = hand[low, :2]
     motion = np.zeros((len(hand), 7))
     motion[:, :3] = np.where(there[:, None], 0.0, towards(way, hand))
-    motion[:, 5] = np.where(there, 0.0, np.clip(askew / TURN, -1.0, 1.0))
+    motion[:, 3:6] = np.where(there[:, None], 0.0, askew)
     motion[:, 6] = np.where(there, CLOSE, OPEN)
     return motion, there & closing & (speed < SLOW)
 
@@ -138,6 +147,32 @@ def dragging(s: State, thing: str, target: str, offset: tuple[float, float, floa
     return motion
 
 
+def opening(s: State, offset: tuple[float, float, float], drawer: int) -> np.ndarray:
+    """Motions [n, 7]: turn the hand to point at the cabinet, take the handle from above and below, and pull.
+
+    `offset` is where the handle of the closed drawer stands in the cabinet's frame, metres.
+    """
+    cabinet, hand = s[CABINET], s["gripper"]
+    out = -axes(cabinet)[:, :, 1]
+    handle = at(cabinet, offset) - s["joints"][:, drawer, None] * out
+    ahead = ((hand - handle) * out).sum(1)
+    aside = np.linalg.norm(hand - handle - ahead[:, None] * out, axis=1)
+    wide, speed = s["fingers"][:, 0] - s["fingers"][:, 1], np.abs(s["fingers"][:, 2:]).max(axis=1)
+    askew, closing = turn(s["turned"], SIDEWAYS), wide < 0.03
+    square = np.linalg.norm(askew, axis=1) < 0.3
+    there = square & (np.maximum(aside, np.abs(ahead)) < np.where(closing, 0.035, 0.014))
+    near = square & (aside < 0.012 + 0.2 * np.maximum(ahead, 0.0))
+    motion = np.zeros((len(hand), 7))
+    motion[:, :3] = towards(handle + np.where(near, 0.0, 0.1)[:, None] * out, hand)
+    motion[there, :3] = 0.0
+    held = there & closing & (speed < SLOW)
+    motion[held, :3] = out[held]
+    motion[:, 3:6] = askew
+    half = np.where(wide > 0.055, CLOSE, np.where(wide < 0.045, OPEN, 0.0))  # fits between two handles
+    motion[:, 6] = np.where(there, CLOSE, half)
+    return motion
+
+
 # --- of each task -----------------------------------------------------------------------------------------------------
 
 RIM = Grip(up=0.038, side=0.045, room=0.018)
@@ -163,6 +198,8 @@ def into_basket(thing: str, grip: Grip, tall: float) -> Expert:
 
 FLAT, CAN, NECK = Grip(0.002), Grip(0.01, axis=1), Grip(0.12)
 BOTTLE, CARTON = Grip(0.035, axis=1), Grip(0.025, axis=1)
+MIDDLE = (-0.0028, -0.1016, 0.1104)
+"""Where the handle of the closed middle drawer stands in the cabinet's frame."""
 CABINET, ON_TOP = "wooden_cabinet_1", (0.0035, 0.0157, 0.21)
 
 EXPERTS: dict[str, dict[int, Expert]] = {
@@ -184,6 +221,7 @@ EXPERTS: dict[str, dict[int, Expert]] = {
         9: into_basket("orange_juice_1", CARTON, 0.07),
     },
     "goal": {
+        0: partial(opening, offset=MIDDLE, drawer=1),
         1: bowl_to("flat_stove_1", (0.15, 0.0, -0.02), 1.02, 1.08),
         2: partial(carrying, thing="wine_bottle_1", grip=NECK, target=CABINET, offset=ON_TOP, lift=1.16, travel=1.1),
         4: bowl_to(CABINET, ON_TOP, 1.17, 1.1),
