@@ -1,6 +1,7 @@
 """LIBERO without its simulator: the table of its tasks, their cards, how an episode goes, what experts do."""
 
 from contextlib import contextmanager
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -205,17 +206,20 @@ def test_numpys_generator_is_as_it_was_after_a_scene_is_drawn():
 class Heavy:
     """What stands for a simulator in the pool."""
 
+    gone: ClassVar[list["Heavy"]] = []
+
     def __init__(self, row):
-        self.row, self.closed = row, False
+        self.row = row
 
     def close(self):
-        self.closed = True
+        self.gone.append(self)
 
 
 @pytest.fixture
 def heavy(monkeypatch):
     monkeypatch.setattr(simulator, "Simulator", Heavy)
     monkeypatch.setattr(simulator, "KEPT", [])
+    monkeypatch.setattr(Heavy, "gone", [])
 
 
 def test_a_simulator_is_used_again_and_no_second_one_is_kept(heavy):
@@ -226,14 +230,14 @@ def test_a_simulator_is_used_again_and_no_second_one_is_kept(heavy):
         assert again is first
         assert beside is not first
     with simulator.lent(other):
-        assert first.closed
+        assert Heavy.gone == [beside, again]
     assert [kept.row for kept in simulator.KEPT] == [other]
 
 
 def test_a_simulator_in_which_something_was_raised_is_closed(heavy):
     with pytest.raises(ValueError), simulator.lent(row("spatial-0-v1")) as used:
         raise ValueError
-    assert used.closed
+    assert Heavy.gone == [used]
     assert simulator.KEPT == []
 
 
