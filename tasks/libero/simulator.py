@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from razorbench import Missing, Refused, WorldFailed, missing
-from razorbench.tasks.libero.suites import Row
+from razorbench.tasks.libero.suites import STACKS, Row
 
 SIZE = 256
 """Pixels a side of a picture."""
@@ -21,8 +21,6 @@ IDLE = 10
 """Steps in which things come to rest before the first question, as in OpenVLA's evaluation."""
 STILL = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
 """The motion of those steps: none, with open fingers."""
-MUJOCO = "3."
-"""With what the version of MuJoCo begins: another one is another task."""
 UNSTABLE = ("mjWARN_BADQPOS", "mjWARN_BADQVEL", "mjWARN_BADQACC")
 """Warnings after which MuJoCo has silently begun anew."""
 
@@ -76,8 +74,11 @@ class Simulator:
         self.row = row
         file, envs = place("bddl_files", row, ".bddl"), module("libero.libero.envs.env_wrapper")
         self.mujoco: Any = import_module("mujoco")
-        if not self.mujoco.__version__.startswith(MUJOCO):
-            raise Refused(f"{row.folder} is played with MuJoCo {MUJOCO}x, and {self.mujoco.__version__} is installed")
+        if not self.mujoco.__version__.startswith(STACKS[row.stack]):
+            raise Refused(
+                f"this task is played with MuJoCo {STACKS[row.stack]}x, and {self.mujoco.__version__} is here; play it "
+                "in workers of an interpreter that has it"
+            )
         with quiet(), drawing(0):
             self.env = envs.ControlEnv(
                 str(file),

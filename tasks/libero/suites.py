@@ -96,7 +96,11 @@ CAMERAS: dict[str, tuple[str, ...]] = {
     "cameras": ("agentview", "robot0_eye_in_hand"),
 }
 """What stands in an id → the simulator's names of the cameras that are seen."""
-ID = re.compile(r"(spatial|object|goal|10)(?:-(lan|swap))?-(\d)(?:-(cameras?))?-v1")
+STACKS = {"": "3.", "mujoco2": "2.3."}
+"""What stands in an id → how the version of MuJoCo begins: another one is another task. The second is that of published
+results, the package's extra `compatible`, which needs an interpreter of its own.
+"""
+ID = re.compile(r"(spatial|object|goal|10)(?:-(lan|swap))?-(\d)(?:-(cameras?))?(?:-(mujoco2))?-v1")
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,8 @@ class Row:
     change: str = ""
     """A key of `CHANGED`."""
     cameras: tuple[str, ...] = ()
+    stack: str = ""
+    """A key of `STACKS`."""
 
     @property
     def folder(self) -> str:
@@ -136,6 +142,6 @@ def row(rest: str) -> Row:
         raise Refused(
             f"unknown task 'libero-{rest}'; it should be libero-SUITE-N-v1, of the suites {', '.join(SUITES)} and N of "
             "0–9; after the suite -lan (other words) or -swap (other places; not of goal), after N -camera (a picture "
-            "over the table) or -cameras (and one of the wrist)"
+            "over the table) or -cameras (and one of the wrist), and then -mujoco2 (as MuJoCo 2.3.7 has it)"
         )
-    return Row(said[1], int(said[3]), said[2] or "", CAMERAS[said[4] or ""])
+    return Row(said[1], int(said[3]), said[2] or "", CAMERAS[said[4] or ""], said[5] or "")

@@ -7,6 +7,7 @@ gigabyte; `Workers(id, lanes)` plays several at once.
 """
 
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -40,6 +41,7 @@ CHANGES = {
     "lan": " In LIBERO-PRO's other words.",
     "swap": " With LIBERO-PRO's other places: two things have changed them.",
 }
+"""What a card says of what LIBERO-PRO has changed."""
 
 
 def card(task: Row) -> Card:
@@ -123,7 +125,7 @@ class Libero:
 
     def frames(self, instance: Instance, motions: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         """Pictures of an episode of such motions, as seen over the table: before the first and after each."""
-        with lent(Row(self.row.suite, self.row.number, self.row.change, ("agentview",))) as simulator:
+        with lent(replace(self.row, cameras=("agentview",))) as simulator:
             begin(simulator, instance)
             yield simulator.pictures()["agentview"]
             for motion in motions:
