@@ -294,6 +294,7 @@ def test_a_reply_ends_where_the_conversation_is_as_long_as_the_model_reads(lm, e
     cut, failed, ended = play(lm, np.repeat(np.arange(12), 4)), 0, 0
     for whole, short, opening in zip(episodes, cut, opened, strict=True):
         first, reply = whole.actions[0].code, short.actions[0]
+        assert short.outcome
         assert reply.code == first[: most - opening]
         assert reply.value.finished == (reply.code == first and whole.actions[0].value.finished)
         if opening == most:
