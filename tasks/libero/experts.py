@@ -101,7 +101,7 @@ def taking(
     low = (hand[:, 2] < high - 0.03) & (aside > room + 0.02 + cone)  # up first
     way[low, :2] = hand[low, :2]
     motion = np.zeros((len(hand), 7))
-    motion[:, :3] = np.where(there[:, None], 0.0, towards(way, hand))
+    motion[:, :3] = towards(np.where(there[:, None], taken, way), hand)  # while it closes, it would drift off
     motion[:, 3:6] = np.where(there[:, None], 0.0, askew)
     motion[:, 6] = np.where(there, CLOSE, OPEN)
     return motion, there & closing & (speed < SLOW)
