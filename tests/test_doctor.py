@@ -51,6 +51,22 @@ def test_diagnosis_is_quick_and_imports_nothing_heavy(tmp_path):
     assert seconds < 1
 
 
+@pytest.mark.parametrize(
+    ("offered", "state"), [((), "missing"), (("1.1.230",), "broken"), (("1.1.230", "1.4.305"), "ok")]
+)
+def test_vulkan_is_there_where_a_driver_offers_enough(tmp_path, monkeypatch, offered, state):
+    for name in ("VK_ICD_FILENAMES", "VK_DRIVER_FILES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(doctor, "DRIVERS", (str(tmp_path / "none"), str(tmp_path)))
+    for api in offered:
+        (tmp_path / f"{api}.json").write_text(json.dumps({"ICD": {"api_version": api, "library_path": "lib.so"}}))
+    told = doctor.vulkan()
+    assert told.state == state
+    assert "bookworm-backports" in told.cure or state == "ok"
+    monkeypatch.setenv("VK_ICD_FILENAMES", str(tmp_path / "elsewhere.json"))
+    assert doctor.vulkan().state == "missing"
+
+
 def test_where_no_sandbox_works_the_cure_is_told(monkeypatch):
     def none() -> str:
         raise Missing("none works here")

@@ -48,6 +48,7 @@ def diagnose(home: Path) -> list[Finding]:
         store(Path(home)),
         *data(),
         assets(),
+        vulkan(),
         sandbox(),
         *(optional(module, *part) for module, part in OPTIONAL.items()),
         *clashes(),
@@ -241,6 +242,33 @@ def assets() -> Finding:
         cure = "Run `export RAZORBENCH_ASSETS=/path/to/assets` with the folder that holds simpler/."
         return Finding("assets", "broken", f"RAZORBENCH_ASSETS={value} holds no simpler/data", cure)
     return Finding("assets", "ok", f"RAZORBENCH_ASSETS={value}")
+
+
+DRIVERS = ("/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/usr/share/vulkan/icd.d")
+"""Where Vulkan looks for its drivers, a file each, where `VK_ICD_FILENAMES` does not say."""
+VULKAN = (1, 2)
+"""What a driver should offer; Debian 12's own for processors, Mesa 22.3, offers 1.1."""
+API = re.compile(r'"api_version"\s*:\s*"([\d.]+)"')
+"""What it offers, in its file."""
+
+
+def vulkan() -> Finding:
+    """A driver that SAPIEN can draw with, by the files that Vulkan reads."""
+    said = os.environ.get("VK_DRIVER_FILES") or os.environ.get("VK_ICD_FILENAMES") or ""
+    files = [Path(each) for each in said.split(os.pathsep) if each]
+    files = files or [file for folder in DRIVERS for file in sorted(Path(folder).glob("*.json"))]
+    found = {file.stem: match[1] for file in files if file.is_file() if (match := API.search(file.read_text()))}
+    told = ", ".join(f"{name} {api}" for name, api in found.items())
+    purpose = "for ManiSkill3 and the cameras of SAPIEN's robots"
+    if any(numbers(api) >= VULKAN for api in found.values()):
+        return Finding("Vulkan", "ok", f"{told}, {purpose}")
+    cure = (
+        "Run `apt-get install mesa-vulkan-drivers`; on Debian 12, with backports among its sources, "
+        "`apt-get install {mesa-vulkan-drivers,libdrm2,libdrm-amdgpu1}/bookworm-backports`."
+    )
+    if found:
+        return Finding("Vulkan", "broken", f"{told}, and 1.2 is needed, {purpose}", cure)
+    return Finding("Vulkan", "missing", f"no driver, {purpose}", cure)
 
 
 def sandbox() -> Finding:
