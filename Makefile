@@ -16,7 +16,7 @@ ifeq ($(RAZORBENCH_ASSETS),)
 unexport RAZORBENCH_ASSETS
 endif
 
-.PHONY: demo test quick long kill apart real real-tests robots-tests check docs links picture study benchmarks fuzz load clean
+.PHONY: demo test quick long kill apart real real-tests robots robots-tests check docs links picture study benchmarks fuzz load clean
 
 demo: .venv/installed
 	$(BIN)/razorbench demo
@@ -47,7 +47,11 @@ real: .venv/installed
 real-tests: .venv/installed
 	$(BIN)/python -m pytest -m real --durations=5
 
-# What CI tries with simulators of gigabytes: each of them.
+# A robot of ManiSkill3 learns to pick a cube: within 45 minutes on 2 cores; resumable.
+robots: .venv-robots/installed
+	.venv-robots/bin/razorbench demo --tracks maniskill-pick-cube-v1
+
+# What CI tries with simulators of gigabytes: each of them, and that track at a fraction of its size.
 robots-tests: .venv-robots/installed
 	.venv-robots/bin/python -m pytest -m robots --durations=5
 
@@ -114,7 +118,7 @@ load: .venv/installed
 	test -x .venv-robots/bin/python || $(PYTHON) -m venv .venv-robots
 	.venv-robots/bin/python -m pip install --quiet --upgrade pip setuptools
 	PYTHONWARNINGS="ignore:Editable installation" \
-	  .venv-robots/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,libero]"
+	  .venv-robots/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,libero,maniskill]"
 	touch $@
 
 .venv/documented: .venv/installed

@@ -88,6 +88,23 @@ def google(state: State) -> list[np.ndarray]:
     ]
 
 
+def panda(state: State) -> list[np.ndarray]:
+    """ManiSkill3's Panda arm, a thing and a goal, where `tasks/maniskill` shows them under common names."""
+    hand, thing, goal = state["tcp_pose"], state["obj_pose"], state["goal_pos"]
+    away, left = thing[:, :3] - hand[:, :3], goal - thing[:, :3]
+    return [
+        (hand[:, :3] - (0.0, 0.0, 0.1)) * 5,
+        away * 8,
+        np.tanh(away * 40),  # grasping is a matter of a centimetre
+        left * 4,
+        np.tanh(left * 20),
+        *(axes(pose)[:, :, ::2].reshape(len(pose), 6) for pose in (hand, thing)),
+        (thing[:, 2:3] - 0.02) * 10,
+        state["qpos"][:, 7:] * 40 - 1,
+        state["qvel"] * np.array([1.0] * 7 + [10.0] * 2),
+    ]
+
+
 BODIES = {
     "mini-robot-v1": Body(
         "mini-robot-v1",
@@ -102,6 +119,16 @@ BODIES = {
         inputs=43,
         look=google,
         words=("pick", "coke", "can", "open", "close", "top", "middle", "bottom", "drawer"),
+    ),
+    "mini-panda-v1": Body(
+        "mini-panda-v1",
+        reach=(1.0,) * 7,
+        inputs=39,
+        look=panda,
+        words=(
+            *("pick", "push", "pull", "stack", "hold", "up", "to", "on", "at"),
+            *("cube", "goal", "other", "one", "it", "and", "the"),
+        ),
     ),
 }
 """By the agent's id."""
@@ -241,3 +268,9 @@ class GoogleRobot(Bins):
     """The policy of the google robot's tasks."""
 
     body = BODIES["google-robot-v1"]
+
+
+class MiniPanda(Bins):
+    """The policy of the Panda arm's tasks in ManiSkill3."""
+
+    body = BODIES["mini-panda-v1"]

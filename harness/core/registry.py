@@ -98,6 +98,7 @@ OURS: dict[str, dict[str, str]] = {
         "tiny-openvla-v1": "razorbench.agents.openvla.tiny:tiny_openvla",
         "mini-robot-v1": "razorbench.agents.bins:MiniRobot",
         "google-robot-v1": "razorbench.agents.bins:GoogleRobot",
+        "mini-panda-v1": "razorbench.agents.bins:MiniPanda",
     },
 }
 """Our own ids: kind → id → "module:attribute". What changes a score changes the id's version; old ids stay."""
@@ -106,6 +107,7 @@ FAMILIES: dict[str, dict[str, str]] = {
     "task": {
         "lm-eval/": "razorbench.tasks.lm_eval.benchmark:of_id",
         "libero-": "razorbench.tasks.libero.tasks:of_id",
+        "maniskill-": "razorbench.tasks.maniskill.tasks:of_id",
     },
 }
 """Ids of which there is no list, by how they begin: kind → prefix → "module:function", which gives the class or

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from razorbench.harness.core.errors import Refused
-from razorbench.harness.core.registry import ID, find, ids, known, unknown
+from razorbench.harness.core.registry import ID, family, find, ids, known, unknown
 from razorbench.harness.tracks.files import read_base, read_track, toml
 from razorbench.harness.tracks.spec import Base, Track
 
@@ -26,11 +26,15 @@ TRACKS: dict[str, Track] = {
         *("parity-mnist-v1", "parity-mnist-anew-v1", "parity-mnist-short-v1"),
         *("mini-math-v1", "mini-science-v1", "mini-tools-v1"),
         *("mini-robot-air-v2", "mini-robot-air-last-v1"),
+        "maniskill-pick-cube-v1",
         *("smollm2-sentiment-v1", "smollm2-arithmetic-v1"),
         *("qwen2.5-3b-math-v1", "qwen2.5-3b-science-v1", "qwen2.5-3b-tools-v1"),
     )
 }
-"""Our tracks by id, in the order in which they are shown: what a fresh machine without a GPU can run."""
+"""Our tracks by id, in the order in which they are shown."""
+
+FRESH = [track for track in TRACKS.values() if not (track.base.origin or family("task", track.new))]
+"""Those that a fresh machine without a GPU can run: no base to fetch, no simulator that is installed for it alone."""
 
 
 def all_tracks(home: Path | None = None) -> dict[str, Track]:
