@@ -107,21 +107,24 @@ def test_command_line_says_it_and_the_record_keeps_it(tmp_path, razorbench):
 
 
 def test_computing_in_bf16_samples_and_scores_alike_down_to_its_floor(base, episodes, tmp_path):
+    """Within 2 %, over four draws of noise: one has a standard error of 1 % over these episodes."""
     half = mini(tmp_path, BF16)
     assert policy_digest(half) == policy_digest(base)  # weights are not rounded
     least = floor(half, episodes)
     assert least is not None
-    other = base.copy()
-    noise = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in other.parameters():
-            weight += 0.05 * weight.std() * torch.randn(weight.shape, generator=noise)
-    apart = half.copy()
-    for ours, theirs in zip(apart.parameters(), other.parameters(), strict=True):
-        ours.data.copy_(theirs)
-    exact, rounded = divergence(base, other, episodes).nats, divergence(half, apart, episodes).nats
-    assert float(exact.mean()) > 100 * float(least.nats.mean())
-    assert abs(float(rounded.mean() - exact.mean())) < 0.02 * float(exact.mean())
+    exact, rounded = [], []
+    for seed in range(4):
+        other, apart = base.copy(), half.copy()
+        noise = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for weight in other.parameters():
+                weight += 0.1 * weight.std() * torch.randn(weight.shape, generator=noise)
+        for ours, theirs in zip(apart.parameters(), other.parameters(), strict=True):
+            ours.data.copy_(theirs)
+        exact.append(float(divergence(base, other, episodes).nats.mean()))
+        rounded.append(float(divergence(half, apart, episodes).nats.mean()))
+    assert min(exact) > 100 * float(least.nats.mean())
+    assert abs(sum(rounded) - sum(exact)) < 0.02 * sum(exact)
 
 
 @pytest.mark.slow
