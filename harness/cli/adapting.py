@@ -1,8 +1,6 @@
 """The commands that make an adapted checkpoint and what it begins with: pretrain, base, questions, adapt."""
 
 import json as jsonlib
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -75,21 +73,14 @@ def base(track: Name, *, out: Path | None = None, home: Home = HOME, json: Json 
     chosen = find_track(track, home).base
     if out and out.exists():
         raise Refused(f"{out} exists; name a new folder with --out")
-    from razorbench.harness.tracks.bases import base_files, base_policy, policy_digest
+    from razorbench.harness.tracks.bases import base_files, base_policy, copy_into, policy_digest
 
     if not json and chosen.origin and not chosen.fetched(home).exists():
         err.print(f"Fetching {chosen.id} …")
     digest = policy_digest(base_policy(chosen, home))
     files = base_files(chosen, home)
     if out:
-        fresh = out.with_name(f".{out.name}.{os.getpid()}")
-        try:
-            fresh.mkdir(parents=True)
-            for name, path in files.items():
-                shutil.copy(path, fresh / name)
-            fresh.replace(out)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+        copy_into(out, files)
     size = sum(path.stat().st_size for path in files.values())
     row = {
         "base": chosen.id,

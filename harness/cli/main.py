@@ -19,7 +19,7 @@ from razorbench.harness.cli.robots import robots
 from razorbench.harness.cli.scoring import demo, score, sweep
 from razorbench.harness.cli.showing import conflicts, export, film, law, plot, results, show
 from razorbench.harness.cli.terminal import Failed, err
-from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.errors import Refused, tells_of_full_disk
 from razorbench.harness.core.extras import missing
 from razorbench.submissions.commands import hide, queue, retract, submit, unhide, verify, worker
 
@@ -64,7 +64,7 @@ def sentence(error: Exception) -> str:
         return str(error)
     if os.environ.get("RAZORBENCH_DEBUG"):
         traceback.print_exc()
-    if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
+    if tells_of_full_disk(error):
         return f"the disk is full ({error}); make room and run the same command again"
     if isinstance(error, OSError) and error.errno in (
         errno.ENOENT,

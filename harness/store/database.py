@@ -10,7 +10,6 @@ A store that is given its address sends it orders instead of taking the lock; re
 is in `harness.store.queries`.
 """
 
-import errno
 import fcntl
 import json
 import math
@@ -31,7 +30,7 @@ from typing import IO, Any
 
 import duckdb
 
-from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.errors import Refused, tells_of_full_disk
 from razorbench.harness.measure import record as files
 from razorbench.harness.measure.record import DUCKDB, SCHEMA, Record, Torn, plain
 from razorbench.harness.store import migrations, quack
@@ -413,8 +412,8 @@ def told(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, duckdb.Error) as error:
-        why, full = str(error).splitlines()[0], (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if any(os.strerror(number) in str(error) for number in full):
+        why = str(error).splitlines()[0]
+        if tells_of_full_disk(error):
             raise StoreError(f"the disk does not take {path} ({why}): free some space, then try again") from error
         if "Could not set lock" in why:
             raise StoreError(f"{path} is open in another program ({why}): close it there, then try again") from error

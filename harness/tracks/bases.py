@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.locks import alone
 from razorbench.harness.core.registry import find, make
 from razorbench.harness.learn.checkpoint import INDEX, Report, files
 from razorbench.harness.learn.loop import Adaptation
@@ -126,6 +127,20 @@ def base_files(base: Base, home: Path) -> dict[str, Path]:
         if readable(path.name) and not (base.task and path.match("*.safetensors*")):
             files.setdefault(path.name, path)
     return files
+
+
+def copy_into(out: Path, files: Mapping[str, Path]) -> None:
+    """Copy files, by the names that they are to have, into a new folder, all or none. Refuses one that exists."""
+    part = out.with_name(f".{out.name}.part")
+    with alone(part):  # a killed call may have left some there
+        try:
+            if out.exists():
+                raise Refused(f"{out} exists; name a new folder with --out")
+            for name, path in files.items():
+                shutil.copy(path, part / name)
+            part.replace(out)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ What is fetched is kept in the home, one folder a base, with a manifest that say
 of the user's own stays where it is. Nothing that is fetched is run.
 """
 
-import errno
 import json
 import shutil
 import zipfile
@@ -19,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from re import compile, fullmatch
 from typing import Any, Protocol
 
-from razorbench.harness.core.errors import Refused
+from razorbench.harness.core.errors import Refused, tells_of_full_disk
 from razorbench.harness.core.extras import needed
 from razorbench.harness.core.locks import alone
 from razorbench.harness.core.registry import imported
@@ -147,7 +146,7 @@ def from_hub(what: str, cure: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of the HTTP library, which is another in each version of huggingface_hub
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if tells_of_full_disk(error):
             raise
         raise Refused(f"the hub does not give {what} ({first_line(error)}); {cure}") from None
 
@@ -228,8 +227,8 @@ def obtained(origin: Folder | Fetched, place: Path) -> Path:
     """
     if isinstance(origin, Folder):
         return origin.checked()
-    if not place.exists():
-        part = place.with_name(f".{place.name}.part")
+    part = place.with_name(f".{place.name}.part")
+    if part.exists() or not place.exists():
         with alone(part):
             if not place.exists():
                 for each in ("files", "work"):
