@@ -1,6 +1,7 @@
 """ManiSkill3's environments as tasks: `maniskill-pick-cube-v1`, and with pictures `maniskill-pick-cube-camera-v1`.
 
-State i is `reset(seed=i)`, whatever the agent does, and never `set_state`, which forgets what the drives were told.
+State i is `reset(seed=i)` of a scene that is built anew, whatever was played before, and never `set_state`, which
+forgets what the drives were told.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -48,7 +49,7 @@ def card(row: Row, camera: bool) -> Card:
             horizon=row.horizon,
             control_hz=row.hertz,
             success=row.success,
-            initial="reset(seed=id); tests from 1,000,000 on",
+            initial="reset(seed=id) of a scene that is built anew; tests from 1,000,000 on",
             simulator=f"{row.env} of ManiSkill3, physx_cpu ({versions('mani-skill', 'sapien')})",
             renderer="SAPIEN's rasteriser on the processor, minimal shader" if camera else "none: a state is seen",
             determinism="bitwise",
@@ -166,7 +167,7 @@ class Pretraining(Shown):
         asks="Three instructions mixed with a few of PickCube's; what the arm does is disturbed by noise.",
         rule="ManiSkill3's own success of each, in any of 50 steps.",
     )
-    shares: Mapping[str, int] = {"push-cube": 200, "pull-cube": 200, "stack-cube": 200, "pick-cube": 20}
+    shares: Mapping[str, int] = {"push-cube": 120, "pull-cube": 120, "stack-cube": 200, "pick-cube": 20}
     """Demonstrations of each."""
     first = 2_000_000
     """Seed of the first of them; the test split has as many others, a million on."""
