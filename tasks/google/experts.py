@@ -34,7 +34,7 @@ def across(s: State) -> Rotation:
     long = turning(s["thing"]).as_matrix()[:, :, 1]  # the can's axis, [n, 3]
     side = np.cross(comes, long)  # as long as the sine of the angle between the two
     lies = np.linalg.norm(side, axis=1, keepdims=True) > 0.6
-    side = np.where(lies, side * np.sign(side @ closes)[:, None], closes)
+    side = np.where(lies, side * np.sign((side * closes).sum(1, keepdims=True)), closes)
     side /= np.linalg.norm(side, axis=1, keepdims=True)
     return Rotation.from_matrix(np.stack([np.cross(side, comes), side, np.tile(comes, (len(side), 1))], axis=2))
 
@@ -53,27 +53,30 @@ def picking(s: State, style: str = "usual") -> np.ndarray:
     aside = np.linalg.norm(away - depth * approach, axis=1, keepdims=True)
     turn = (goal * now.inv()).as_rotvec()
     turned = np.linalg.norm(turn, axis=1, keepdims=True) < 0.15
-    closed = s["fingers"].mean(1, keepdims=True)
-    still = np.abs(s["speed"][:, 7:]).max(1, keepdims=True) < 0.08
-    near = (aside < 0.025) & (np.abs(depth) < 0.02)
-    empty = closed > 1.15
-    held = near & (closed > 0.3) & ~empty
-    over = (aside < 0.03) & turned & (depth > -0.03)
+    closed, speed = s["fingers"].mean(1, keepdims=True), s["speed"][:, 7:]
+    still = np.abs(speed).max(1, keepdims=True) < 0.08
+    parting = (closed > 0.9) | (speed.mean(1, keepdims=True) < -0.3)  # there is nothing between the fingers
+    around = (aside < 0.025) & (depth > -0.03) & (depth < np.where(closed > 0.1, 0.025, 0.006))
+    grasp = around & ~parting
+    held = grasp & (closed > 0.3) & still
+    over = (aside < 0.03) & turned & (depth > -0.03) & ~parting
     above = limited(away - 0.13 * approach, reach)
     down = limited(away + 0.01 * approach, reach)
-    lift = np.broadcast_to([0.0, 0.0, 0.05], away.shape)
-    move = np.where(
-        held, np.where(still, lift, 0.0), np.where(near & ~empty, 0.0, np.where(over & ~empty, down, above))
-    )
-    turn = np.where(near | held, 0.0, limited(turn, 0.25))
-    fingers = np.where(held | (near & ~empty), 1.0, np.where(closed > 0.02, -1.0, 0.0))
+    move = np.where(held, [0.0, 0.0, 0.05], np.where(grasp, 0.0, np.where(over, down, above)))
+    turn = np.where(grasp, 0.0, limited(turn, 0.25))
+    fingers = np.where(grasp, 1.0, np.where(closed > 0.02, -1.0, 0.0))
     return np.hstack([move, turn, fingers])
 
 
 def before(s: State) -> tuple[np.ndarray, np.ndarray]:
     """The cabinet's axes [n, 3, 3] (columns: out of it, aside, up), and in them the hand as seen from the handle."""
     axes = turning(s["thing"]).as_matrix()
-    return axes, np.einsum("nij,ni->nj", axes, s["hand"][:, :3] - s["thing"][:, :3])
+    return axes, seen_along(axes, s["hand"][:, :3] - s["thing"][:, :3])
+
+
+def seen_along(axes: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Vectors [n, 3] in other axes [n, 3, 3]; sums of products whose order no companion changes, unlike a matmul's."""
+    return (axes * x[:, :, None]).sum(1)
 
 
 def closing(s: State, style: str = "usual") -> np.ndarray:
@@ -94,7 +97,7 @@ def opening(s: State, style: str = "usual") -> np.ndarray:
     """Make a fist, slide it over the edge of the drawer's panel, and pull."""
     reach = REACH[style]
     axes, at = before(s)
-    way = np.einsum("nij,i->nj", axes, HOOKED.as_matrix()[:, 2])  # the hand's approach in the cabinet's axes
+    way = seen_along(axes, HOOKED.as_matrix()[None, :, 2])  # along which the hand comes
     away = HOOK - at
     depth = (away * way).sum(1, keepdims=True)
     aside = np.linalg.norm(away - depth * way, axis=1, keepdims=True)
@@ -112,5 +115,5 @@ def pushed(
     s: State, axes: np.ndarray, move: np.ndarray, turn: np.ndarray, reach: float, done: np.ndarray
 ) -> np.ndarray:
     """Motions [n, 7] with a fist, from what is asked in the cabinet's axes; none where it is `done` [n, 1]."""
-    moved = np.einsum("nij,nj->ni", axes, limited(move, reach))
+    moved = (axes * limited(move, reach)[:, None, :]).sum(2)
     return np.where(done, 0.0, np.hstack([moved, limited(turn, 0.25), np.ones_like(done, np.float64)]))
