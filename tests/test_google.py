@@ -210,7 +210,7 @@ def picture(scene_of, *arguments) -> np.ndarray:
 
 
 @needs_assets
-@pytest.mark.slow
+@pytest.mark.long
 def test_pictures_show_the_can_where_a_pinhole_puts_it_before_the_real_scene():
     """By SimplerEnv's focal length of 425 pixels about (320, 256), on a camera that looks along its link's z."""
     can = Upright().instances("test").data["can"]
@@ -227,7 +227,7 @@ def test_pictures_show_the_can_where_a_pinhole_puts_it_before_the_real_scene():
 
 
 @needs_assets
-@pytest.mark.slow
+@pytest.mark.long
 def test_pictures_change_no_step():
     picture(DrawerScene, HERE, "top", True)
     motion = np.array([0.0, 0.05, -0.05, 0.0, 0.0, 0.0, 1.0])
