@@ -47,12 +47,11 @@ class Row:
 
 
 WRIST = (("base_camera", "128x128"), ("hand_camera", "128x128"))
-CUBE = {"thing": "obj_pose", "goal": "goal_pos"}
 
 TABLE = {
-    "pick-cube": Row("PickCube-v1", "pick up the cube and hold it at the goal", 50, **CUBE),
-    "push-cube": Row("PushCube-v1", "push the cube to the goal", 50, **CUBE),
-    "pull-cube": Row("PullCube-v1", "pull the cube to the goal", 50, **CUBE),
+    "pick-cube": Row("PickCube-v1", "pick up the cube and hold it at the goal", 50, thing="obj_pose", goal="goal_pos"),
+    "push-cube": Row("PushCube-v1", "push the cube to the goal", 50, thing="obj_pose", goal="goal_pos"),
+    "pull-cube": Row("PullCube-v1", "pull the cube to the goal", 50, thing="obj_pose", goal="goal_pos"),
     "stack-cube": Row(
         "StackCube-v1", "stack the cube on the other one", 50, thing="cubeA_pose", goal="cubeB_pose", cameras=WRIST
     ),
