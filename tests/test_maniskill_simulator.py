@@ -58,6 +58,8 @@ def test_a_row_is_what_the_package_has_and_its_seed_is_its_state(name):
     boxes = getattr(space, "spaces", {"": space}).values()
     assert (plain.control_freq, sum(box.shape[0] for box in boxes)) == (row.hertz, row.motion)
     assert all((box.low == -1).all() and (box.high == 1).all() for box in boxes)
+    cameras = {name: f"{camera.config.height}x{camera.config.width}" for name, camera in plain._sensors.items()}
+    assert cameras == dict(row.cameras)
     names = set(flat(one.start(0)))
     assert {row.thing, row.goal} - {""} <= names
     first, another = seen(one, 7), seen(one, 8)

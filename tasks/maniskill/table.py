@@ -46,7 +46,10 @@ class Row:
     """The cameras of the form with pictures, and their pixels."""
 
 
-WRIST = (("base_camera", "128x128"), ("hand_camera", "128x128"))
+BASE = ("base_camera", "128x128")
+WRIST = (BASE, ("hand_camera", "128x128"))
+WRISTS = (BASE, *((f"panda_wristcam-{robot}-hand_camera", "128x128") for robot in range(2)))
+HEAD = (BASE, ("head_camera", "128x128"))
 
 TABLE = {
     "pick-cube": Row("PickCube-v1", "pick up the cube and hold it at the goal", 50, thing="obj_pose", goal="goal_pos"),
@@ -65,7 +68,9 @@ TABLE = {
     "plug-charger": Row("PlugCharger-v1", "plug the charger into the receptacle", 200, cameras=WRIST),
     "stack-pyramid": Row("StackPyramid-v1", "build a pyramid of the three cubes", 250, cameras=WRIST),
     "assembly-1-easy": Row("FMBAssembly1Easy-v1", "put the bridge onto the board", 500),
-    "draw-triangle": Row("DrawTriangle-v1", "draw along the triangle", 300, motion=6),
+    "draw-triangle": Row(
+        "DrawTriangle-v1", "draw along the triangle", 300, motion=6, cameras=(("base_camera", "240x320"),)
+    ),
     "pick-cube-so100": Row("PickCubeSO100-v1", "pick up the cube and hold it at the goal", 50, JOINTS, 6),
     "grasp-cube-so100": Row("SO100GraspCube-v1", "grasp the cube", 64, TARGETS, 6),
     **{
@@ -84,9 +89,15 @@ TABLE = {
         )
         for level in range(2)
     },
-    "two-robot-pick-cube": Row("TwoRobotPickCube-v1", "hand the cube over and hold it at the goal", 100, motion=14),
-    "two-robot-stack-cube": Row("TwoRobotStackCube-v1", "stack the cube on the other one", 100, motion=14),
-    "place-apple-in-bowl": Row("UnitreeG1PlaceAppleInBowl-v1", "put the apple in the bowl", 100, JOINTS, 25),
-    "transport-box": Row("UnitreeG1TransportBox-v1", "carry the box to the other table", 100, JOINTS, 25),
+    "two-robot-pick-cube": Row(
+        "TwoRobotPickCube-v1", "hand the cube over and hold it at the goal", 100, motion=14, cameras=WRISTS
+    ),
+    "two-robot-stack-cube": Row(
+        "TwoRobotStackCube-v1", "stack the cube on the other one", 100, motion=14, cameras=WRISTS
+    ),
+    "place-apple-in-bowl": Row(
+        "UnitreeG1PlaceAppleInBowl-v1", "put the apple in the bowl", 100, JOINTS, 25, cameras=HEAD
+    ),
+    "transport-box": Row("UnitreeG1TransportBox-v1", "carry the box to the other table", 100, JOINTS, 25, cameras=HEAD),
 }
 """Name in our ids → row: the 33 environments of 45 that need no download and say when they are solved."""
