@@ -42,6 +42,7 @@ def main() -> None:
     """Print a row a task, and a line a suite."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suites", nargs="+", choices=sorted(EXPERTS), default=list(EXPERTS))
+    parser.add_argument("--tasks", nargs="+", type=int, default=range(10), help="numbers of tasks in each suite")
     parser.add_argument("--change", choices=("lan", "swap"), default="", help="what LIBERO-PRO changes")
     parser.add_argument("--states", type=int, default=5, help="initial states of each task")
     parser.add_argument("--lanes", type=int, default=1, help="simulators at once, of 1.3 GB each")
@@ -50,8 +51,8 @@ def main() -> None:
     other = " MuJoCo 2.3.7 | steps | differ |" if told.python else ""
     print(f"| task | instruction | solved | steps |{other}\n| --- | --- | ---: | ---: |{' ---: |' * 3 * bool(other)}")
     for suite in told.suites:
-        rewards, differ = [], 0
-        for number in EXPERTS[suite]:
+        rewards, differ, numbers = [], 0, sorted({*EXPERTS[suite]} & {*told.tasks})
+        for number in numbers:
             id = named(suite, told.change, str(number))
             reward, steps = played(id, told.states, told.lanes)
             line = f"| `{id}` | {make('task', id).row.words} | {told_of(reward, steps)} |"
@@ -63,7 +64,7 @@ def main() -> None:
             print(line, flush=True)
             rewards.append(reward)
         reward = np.concatenate(rewards)
-        print(f"{suite}, {len(EXPERTS[suite])} of {len(SUITES[suite].tasks)} tasks: {np.nansum(reward):.0f} of "
+        print(f"{suite}, {len(numbers)} of {len(SUITES[suite].tasks)} tasks: {np.nansum(reward):.0f} of "
               f"{np.isfinite(reward).sum()} solved, {np.isnan(reward).sum()} unscored", flush=True)  # fmt: skip
         if told.python:
             print(f"{differ} verdicts differ", flush=True)

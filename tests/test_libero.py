@@ -266,7 +266,9 @@ TURNED = np.array([[1.0, 2.0, 3.0, np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0]])
 def test_places_are_found_in_the_frame_of_a_thing():
     np.testing.assert_allclose(axes(TURNED)[0], [[1, 0, 0], [0, 0, -1], [0, 1, 0]], atol=1e-12)
     np.testing.assert_allclose(at(TURNED, (0.1, 0.2, 0.0)), [[1.1, 2.0, 3.2]])
-    np.testing.assert_allclose(Grip(up=0.1, side=0.05, axis=1).place(TURNED), [[1.0, 2.05, 3.1]])
+    np.testing.assert_allclose(Grip(up=0.1, side=0.05, across=0.01, axis=1).place(TURNED), [[1.01, 2.05, 3.1]])
+    yawed = Grip(side=0.05, across=0.01, yaw=np.pi / 2)
+    np.testing.assert_allclose(yawed.place(TURNED), [[0.95, 2.01, 3.0]])
 
 
 def test_a_hand_is_turned_the_short_way_round_by_half_a_radian_a_motion():

@@ -56,6 +56,8 @@ class Grip:
     """Metres along the thing's own axis from its origin to where the hand closes."""
     side: float = 0.0
     """Metres from there along the fingers: to a rim."""
+    across: float = 0.0
+    """Metres from there across them: away from what stands beside, on which a low hand would come to lie."""
     room: float = 0.01
     """Metres that the hand may be aside of its place when it goes down."""
     yaw: float | None = None
@@ -66,8 +68,9 @@ class Grip:
     def place(self, thing: np.ndarray) -> np.ndarray:
         """Where the hand should close, [n, 3]."""
         yaw = self.yaw or 0.0
-        along = np.array([-np.sin(yaw), np.cos(yaw), 0.0])
-        return thing[:, :3] + self.up * axes(thing)[:, :, self.axis] + self.side * along
+        along, across = np.array([-np.sin(yaw), np.cos(yaw), 0.0]), np.array([np.cos(yaw), np.sin(yaw), 0.0])
+        high = thing[:, :3] + self.up * axes(thing)[:, :, self.axis]
+        return high + self.side * along + self.across * across
 
 
 def turn(turned: np.ndarray, goal: Quaternion) -> np.ndarray:
@@ -196,7 +199,7 @@ def into_basket(thing: str, grip: Grip, tall: float) -> Expert:
     )
 
 
-FLAT, CAN, NECK = Grip(0.002), Grip(0.01, axis=1), Grip(0.12)
+LEVEL, FLAT, CAN, NECK = Grip(0.002), Grip(0.002, across=-0.02), Grip(0.01, axis=1), Grip(0.12)
 BOTTLE, CARTON = Grip(0.035, axis=1), Grip(0.025, axis=1)
 MIDDLE = (-0.0028, -0.1016, 0.1104)
 """Where the handle of the closed middle drawer stands in the cabinet's frame."""
@@ -229,7 +232,7 @@ EXPERTS: dict[str, dict[int, Expert]] = {
         6: partial(
             carrying,
             thing="cream_cheese_1",
-            grip=FLAT,
+            grip=LEVEL,
             target="akita_black_bowl_1",
             offset=(0.0, 0.0, 0.0),
             lift=1.0,
