@@ -273,11 +273,10 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
     own = replace(SPELLING, demo={"sft": (0.1, 0.2), "reinforce": (0.1,)})
     monkeypatch.setitem(REGISTERED["task"], "nowhere-v1", Nowhere)
-    monkeypatch.setattr(
-        scoring, "TRACKS", tracks := {"far-v1": replace(own, id="far-v1", new="nowhere-v1"), own.id: own}
-    )
-    for id, track in tracks.items():
-        monkeypatch.setitem(TRACKS, id, track)
+    tracks = [replace(own, id="far-v1", new="nowhere-v1"), own]
+    monkeypatch.setattr(scoring, "FRESH", tracks)
+    for track in tracks:
+        monkeypatch.setitem(TRACKS, track.id, track)
 
 
 @pytest.mark.slow
