@@ -116,7 +116,8 @@ def test_what_is_not_told_apart_is_said_with_what_would_be_seen(tmp_path):
     more = math.ceil(40 * (change.mde / 2) ** 2)
     assert compared.verdict == (
         "Nothing tells the two runs apart. "
-        f"hellaswag with 40 documents would show a change of {change.mde:.1f} points; one of 2 takes some {more:,}."
+        f"hellaswag with 40 documents would show a change of {change.mde:.1f} points; one of 2 points takes some "
+        f"{more:,} documents."
     )
 
 

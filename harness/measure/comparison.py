@@ -165,7 +165,7 @@ class Compared:
         n = widest.difference.n
         seen = f"{widest.task} with {n:,} {self.kind.item}s would show a change of {widest.mde:.1f} points"
         more = math.ceil(n * (widest.mde / 2) ** 2)
-        return seen + (f"; one of 2 takes some {more:,}." if widest.mde > 2 else ".")
+        return seen + (f"; one of 2 points takes some {more:,} {self.kind.item}s." if widest.mde > 2 else ".")
 
     @property
     def drift(self) -> str:

@@ -238,7 +238,7 @@ def chosen(task: str, first: Run, second: Run, metrics: Sequence[str]) -> tuple[
     """
     for run in (first, second):
         if not run.tasks[task]:
-            raise Refused(f"{run.folder} holds no whole document of {task}; run it again")
+            raise Refused(f"{run.folder} holds no whole document of {task}; run it again, or remove its file")
     pairs = in_common(task, first, second)
     if not pairs:
         raise Refused(f"the two runs logged no metric of {task} in common that is a score from 0 to 1 of each document")
