@@ -1,6 +1,6 @@
 """How often ManiSkill3's experts succeed: `python -m benchmarks.maniskill` prints a table.
 
-It needs `pip install 'razorbench[maniskill]'` and Vulkan; an episode takes a third of a second of a processor.
+It needs `pip install 'razorbench[maniskill]'` and Vulkan; an episode takes half a second of a processor.
 """
 
 import argparse
