@@ -10,7 +10,7 @@ from razorbench import Actions, Expert, Refused
 from razorbench.harness.core.registry import find, known, make
 from razorbench.harness.core.rollout import Guesser, rollout
 from razorbench.tasks.libero import simulator, tasks
-from razorbench.tasks.libero.experts import CLOSE, EXPERTS, OPEN, SIDEWAYS, Grip, at, axes, carrying, turn
+from razorbench.tasks.libero.experts import CLOSE, EXPERTS, OPEN, Grip, at, axes, carrying, turn
 from razorbench.tasks.libero.suites import CHANGED, SUITES, row
 
 EVERY = [
@@ -276,7 +276,7 @@ def test_a_hand_is_turned_the_short_way_round_by_half_a_radian_a_motion():
     np.testing.assert_allclose(
         turn(np.array([down, askew]), (1.0, 0.0, 0.0, 0.0)), [[0, 0, 0], [0, 0, -0.2]], atol=1e-8
     )
-    np.testing.assert_allclose(turn(np.array([down]), SIDEWAYS), [[-1, 0, 0]], atol=1e-8)
+    np.testing.assert_allclose(turn(np.array([down]), (np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5))), [[-1, 0, 0]], atol=1e-8)
 
 
 def seen(hand, wide, thing, speed=0.0):

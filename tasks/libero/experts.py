@@ -15,8 +15,6 @@ STEP, TURN = 0.05, 0.5
 CLOSED, SLOW = 0.07, 0.02
 """Metres between fingers that have closed on something, and metres a second below which they have stopped."""
 OPEN, CLOSE = -1.0, 1.0
-SIDEWAYS = (np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5))
-"""How a hand is turned that points to negative y, with its fingers one above the other."""
 
 Expert = Callable[[State], np.ndarray]
 """Motions [n, 7] for what is seen [n, …]."""
@@ -150,32 +148,6 @@ def dragging(s: State, thing: str, target: str, offset: tuple[float, float, floa
     return motion
 
 
-def opening(s: State, offset: tuple[float, float, float], drawer: int) -> np.ndarray:
-    """Motions [n, 7]: turn the hand to point at the cabinet, take the handle from above and below, and pull.
-
-    `offset` is where the handle of the closed drawer stands in the cabinet's frame, metres.
-    """
-    cabinet, hand = s[CABINET], s["gripper"]
-    out = -axes(cabinet)[:, :, 1]
-    handle = at(cabinet, offset) - s["joints"][:, drawer, None] * out
-    ahead = ((hand - handle) * out).sum(1)
-    aside = np.linalg.norm(hand - handle - ahead[:, None] * out, axis=1)
-    wide, speed = s["fingers"][:, 0] - s["fingers"][:, 1], np.abs(s["fingers"][:, 2:]).max(axis=1)
-    askew, closing = turn(s["turned"], SIDEWAYS), wide < 0.03
-    square = np.linalg.norm(askew, axis=1) < 0.3
-    there = square & (np.maximum(aside, np.abs(ahead)) < np.where(closing, 0.035, 0.014))
-    near = square & (aside < 0.012 + 0.2 * np.maximum(ahead, 0.0))
-    motion = np.zeros((len(hand), 7))
-    motion[:, :3] = towards(handle + np.where(near, 0.0, 0.1)[:, None] * out, hand)
-    motion[there, :3] = 0.0
-    held = there & closing & (speed < SLOW)
-    motion[held, :3] = out[held]
-    motion[:, 3:6] = askew
-    half = np.where(wide > 0.055, CLOSE, np.where(wide < 0.045, OPEN, 0.0))  # fits between two handles
-    motion[:, 6] = np.where(there, CLOSE, half)
-    return motion
-
-
 # --- of each task -----------------------------------------------------------------------------------------------------
 
 RIM = Grip(up=0.038, side=0.045, room=0.018)
@@ -201,8 +173,6 @@ def into_basket(thing: str, grip: Grip, tall: float) -> Expert:
 
 LEVEL, FLAT, CAN, NECK = Grip(0.002), Grip(0.002, across=-0.02), Grip(0.01, axis=1), Grip(0.12)
 BOTTLE, CARTON = Grip(0.035, axis=1), Grip(0.025, axis=1)
-MIDDLE = (-0.0028, -0.1016, 0.1104)
-"""Where the handle of the closed middle drawer stands in the cabinet's frame."""
 CABINET, ON_TOP = "wooden_cabinet_1", (0.0035, 0.0157, 0.21)
 
 EXPERTS: dict[str, dict[int, Expert]] = {
@@ -224,7 +194,6 @@ EXPERTS: dict[str, dict[int, Expert]] = {
         9: into_basket("orange_juice_1", CARTON, 0.07),
     },
     "goal": {
-        0: partial(opening, offset=MIDDLE, drawer=1),
         1: bowl_to("flat_stove_1", (0.15, 0.0, -0.02), 1.02, 1.08),
         2: partial(carrying, thing="wine_bottle_1", grip=NECK, target=CABINET, offset=ON_TOP, lift=1.16, travel=1.1),
         4: bowl_to(CABINET, ON_TOP, 1.17, 1.1),
