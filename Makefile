@@ -118,7 +118,7 @@ load: .venv/installed
 	test -x .venv-robots/bin/python || $(PYTHON) -m venv .venv-robots
 	.venv-robots/bin/python -m pip install --quiet --upgrade pip setuptools
 	PYTHONWARNINGS="ignore:Editable installation" \
-	  .venv-robots/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,libero,maniskill]"
+	  .venv-robots/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,libero,maniskill,rerun]"
 	touch $@
 
 .venv/documented: .venv/installed

@@ -297,21 +297,23 @@ def film(
     Args:
         track: Id of the track, where checkpoints are filmed.
         checkpoints: Checkpoint folders, as `razorbench adapt` writes them.
-        out: MP4 file to write; the films of a submission lie in the home, where the board finds them.
+        out: File to write: .mp4 a video, .rrd a recording for the Rerun viewer. The films of a submission lie in the
+            home, where the board finds them, if not given.
         submission: Id or name of a submission; its flips are filmed as they were scored, without weights.
         task: Id of one of the track's tasks; the new one, if not given.
         item: The instance; if not given, the first flip: of a submission, or of 50 instances and the first checkpoint.
         most: How many flips of a submission to film, the first ones.
     """
     if submission:
-        film_submission(submission, task, item, most, home, json)
+        film_submission(submission, task, item, most, out, home, json)
         return
     if not (track and checkpoints) or out is None:
         raise Refused("name a track, checkpoints and a file to write with --out, or a submission with --submission")
     chosen = find_track(track, home)
     from razorbench.harness.learn import checkpoint
     from razorbench.harness.measure.score import Bench
-    from razorbench.harness.report import film as films
+    from razorbench.harness.report import takes
+    from razorbench.harness.report.film import film as filmed
 
     bench = Bench(chosen, home)
     policies = {"base": bench.base}
@@ -323,21 +325,23 @@ def film(
     if not isinstance(played, Task):
         raise Refused(f"{name!r} is no task of {track}; choose one of {', '.join(bench.tasks)}")
     with busy(f"filming {name}"):
-        number = films.find(played, item).id[0].item() if item else films.first_flip(played, list(policies.values()))
-        rewards = films.film(played, number, policies, out)
+        number = takes.find(played, item).id[0].item() if item else takes.first_flip(played, list(policies.values()))
+        rewards = filmed(played, number, policies, out)
     ends = ", ".join(f"{who} {reward:g}" for who, reward in rewards.items())
     say({"file": str(out), "item": number, "rewards": rewards}, json, f"{out} shows item {number} of {name}: {ends}.")
 
 
-def film_submission(submission: str, task: str, item: str, most: int, home: Path, json: bool) -> None:
+def film_submission(submission: str, task: str, item: str, most: int, out: Path | None, home: Path, json: bool) -> None:
     """Film what base and adapted did on flips of a submission."""
     if most < 1:
         raise Refused(f"most {most} cannot be; give a number that is at least 1")
+    if out and most > 1:
+        raise Refused(f"{most} flips do not go into one file; leave out --out, or --most")
     from razorbench.harness.report.film import film_flips
     from razorbench.harness.store.database import Store
 
     run = Store(home).submission(submission)
     name = task or find_track(run["track"], home).new
     with busy(f"filming {name}"):
-        files = [str(path) for path in film_flips(home, run["id"], name, item, most)]
+        files = [str(path) for path in film_flips(home, run["id"], name, item, most, out)]
     say({"files": files}, json, "\n".join(files))

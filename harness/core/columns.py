@@ -84,3 +84,18 @@ def concatenated(parts: list[Any], lengths: Sequence[int]) -> Column:
     if all(isinstance(part, np.ndarray) and part.shape[1:] == parts[0].shape[1:] for part in parts):
         return np.concatenate(parts)
     return [row(part, i) for part, length in zip(parts, lengths, strict=True) for i in range(length)]
+
+
+def joined(values: list[Any], like: Column) -> Column:
+    """One column of the values, of the same kind as the column `like`."""
+    if isinstance(like, Mapping):
+        return {name: joined([value[name] for value in values], inner) for name, inner in like.items()}
+    if isinstance(like, list | tuple):
+        return values
+    if isinstance(like, np.ndarray):
+        return np.stack(values)
+    if like is None or isinstance(like, str):
+        return like
+    import torch  # the column is a tensor, so torch is loaded
+
+    return torch.stack(values)

@@ -1,13 +1,13 @@
 """Play episodes: one agent, one task, a batch of instances; whole, or as a stream of turns."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from razorbench.harness.core.columns import Column, take
+from razorbench.harness.core.columns import Column, joined, take
 from razorbench.harness.core.episodes import Actions, Asked, Episodes, Instances, Outcome, Reply, Turn
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.keeping import Keep, everything
@@ -217,6 +217,34 @@ class Guesser:
     def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
         """Random values, without codes."""
         return Actions(self.task.guess(asked))
+
+
+class Deviated(Exception):
+    """A game asked for something that what is replayed does not hold."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """An agent that does again what was done."""
+
+    values: Sequence[Sequence[Any]]
+    """Of each episode of the batch, turn by turn."""
+    like: Column
+    """Some column of such values, which says what kind of column they are."""
+
+    @staticmethod
+    def of(record: Episodes) -> "Replay":
+        """What was done in these episodes."""
+        done = record.turns[0].done if record.turns else None
+        return Replay([[action.value for action in each.actions] for each in record], done and done.value)
+
+    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
+        """What was done by each episode in this turn. Raises `Deviated` where that is more than was."""
+        try:
+            values = [self.values[i][t] for i, t in zip(asked.rows.tolist(), asked.turn.tolist(), strict=True)]
+        except IndexError:
+            raise Deviated("asks for more turns than the record has") from None
+        return Actions(joined(values, self.like))
 
 
 def demonstrations(task: Task, instances: Instances, style: str = "", *, seed: int = 0) -> Episodes:

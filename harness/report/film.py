@@ -1,20 +1,22 @@
-"""Videos of flips: two or more agents play one instance from the same state, side by side."""
+"""Films of flips: two or more agents play one instance from the same state, in a video or a recording for Rerun."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from razorbench.harness.core.episodes import Instance, Instances
+from razorbench.harness.core.episodes import Instances
 from razorbench.harness.core.errors import Refused
-from razorbench.harness.core.keeping import codes, nothing
+from razorbench.harness.core.keeping import codes
 from razorbench.harness.core.protocols import Agent, Task
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import rollout
 from razorbench.harness.measure.answers import film_of, motions
+from razorbench.harness.report.recording import record
+from razorbench.harness.report.takes import Take, Visible, find, visible
 
 RATE = 12
 """Frames a second."""
@@ -24,94 +26,57 @@ CAPTION = 22
 """Height of a caption, pixels."""
 
 
-@runtime_checkable
-class Visible(Protocol):
-    """A task of which pictures can be made."""
-
-    def frames(self, instance: Instance, motions: Any) -> Iterator[np.ndarray]:
-        """Pictures [height, width, 3] uint8 of recorded values, the initial state first."""
-        ...
-
-
-@dataclass(frozen=True)
-class Take:
-    """What an agent did, turn by turn, and the reward of it."""
-
-    values: Sequence[Any]
-    reward: float
-
-
 def film(task: Task, id: Any, agents: Mapping[str, Agent], path: Path, *, seed: int = 0) -> dict[str, float]:
-    """Write an H.264 video of the agents on the instance `id` (of either split), greedily; the reward of each.
+    """Write what the agents do on the instance `id` (of either split), greedily; the reward of each.
 
-    Raises Refused where the task has no pictures or no such instance, or where nothing can be rendered.
+    A file .mp4 is an H.264 video, a file .rrd a recording for the Rerun viewer. Raises Refused where the task has no
+    pictures or no such instance, where nothing can be rendered, or for another file.
     """
-    camera, one, takes = visible(task), find(task, id), {}
+    write, one, takes = writer(task, path), find(task, id), {}
     for name, agent in agents.items():
         episode = rollout(agent, task, one, seed=seed, temperature=0.0, keep=codes)[0]
         assert episode.outcome is not None
         takes[name] = Take([action.value for action in episode.actions], episode.outcome.reward)
-    develop(camera, one[0], takes, path)
+    write(one, takes, path)
     return {name: take.reward for name, take in takes.items()}
 
 
-def film_flips(home: Path, id: str, task: str, item: str = "", most: int = 1) -> list[Path]:
+def film_flips(home: Path, id: str, task: str, item: str = "", most: int = 1, out: Path | None = None) -> list[Path]:
     """Films of what the record `id` keeps of a task's flips, without weights: of this item, or of the first ones.
 
-    They lie in the home where the board looks for them. Raises Refused where nothing is kept that could be filmed.
+    They lie in the home where the board looks for them; one alone may go `out`, to a file as `film` writes it. Raises
+    Refused where nothing is kept that could be filmed.
     """
     flips = motions(home, id, task, item, most)
     if not flips:
         which = f"item {item}" if item else "any flip"
         raise Refused(f"record {id} keeps no motions of {which} of {task}; film its checkpoint, or choose another")
     played, paths = make("task", task), []
-    camera = visible(played)
     for flip in flips:
         takes = {name: Take(flip[f"{name}_values"], flip[name]) for name in ("base", "adapted")}
-        paths.append(film_of(home, id, task, flip["item"]))
+        paths.append(out or film_of(home, id, task, flip["item"]))
         paths[-1].parent.mkdir(parents=True, exist_ok=True)
-        develop(camera, find(played, flip["item"])[0], takes, paths[-1])
+        writer(played, paths[-1])(find(played, flip["item"]), takes, paths[-1])
     return paths
 
 
-def visible(task: Task) -> Visible:
-    """The task, if pictures can be made of it; else Refused."""
-    if not isinstance(task, Visible):
-        raise Refused(f"{type(task).__name__} has no pictures; choose a task with a method `frames`")
-    return task
+def writer(task: Task, path: Path) -> Callable[[Instances, Mapping[str, Take], Path], None]:
+    """What writes a file of that name of takes on one instance. Refuses a task without pictures, and other files."""
+    if path.suffix == ".rrd":
+        return partial(record, task)
+    if path.suffix != ".mp4":
+        raise Refused(f"{path} is neither a video nor a recording; name a file .mp4, or .rrd for the Rerun viewer")
+    return partial(develop, visible(task))
 
 
-def develop(task: Visible, instance: Instance, takes: Mapping[str, Take], path: Path) -> None:
+def develop(task: Visible, one: Instances, takes: Mapping[str, Take], path: Path) -> None:
     """Write an H.264 video of what some agents did on an instance, side by side."""
     reels = []
     for name, take in takes.items():
-        ending = {1.0: "solved", 0.0: "not solved"}.get(take.reward, f"reward {take.reward:g}")
-        pictures = list(task.frames(instance, take.values))
-        ends = [name] * (len(pictures) - 1) + [f"{name}: {ending}"]
+        pictures = list(task.frames(one[0], take.values))
+        ends = [name] * (len(pictures) - 1) + [f"{name}: {take.ending}"]
         reels.append([captioned(picture, text) for picture, text in zip(pictures, ends, strict=True)])
     write(path, side_by_side(reels))
-
-
-def first_flip(task: Task, agents: Sequence[Agent], among: int = 50) -> Any:
-    """The id of the first test instance, of `among`, that the first two agents do not do equally well.
-
-    Raises Refused where there is none.
-    """
-    instances = task.instances("test").first(among)
-    one, two = (rollout(agent, task, instances, temperature=0.0, keep=nothing).reward for agent in agents[:2])
-    flips = np.flatnonzero(one != two)
-    if not len(flips):
-        raise Refused(f"both do the same on the first {among} instances; name one with --item")
-    return instances.id[flips[0]].item()
-
-
-def find(task: Task, id: Any) -> Instances:
-    """The one instance of that id, which may be given as text."""
-    for split in ("test", "train"):
-        instances = task.instances(split)
-        if len(at := np.flatnonzero(instances.id.astype(str) == str(id))):
-            return instances.take(at)
-    raise Refused(f"{type(task).__name__} has no instance {id!r}; ids run from {instances.id[0]} to {instances.id[-1]}")
 
 
 def captioned(picture: np.ndarray, text: str) -> np.ndarray:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from razorbench.harness.cli.check.tasks import first_difference
-from razorbench.harness.cli.check.trial import NOBODY, Deviated, Replay, Trial, Verdict, players
+from razorbench.harness.cli.check.trial import NOBODY, Trial, Verdict, players
 from razorbench.harness.core.episodes import Episodes
 from razorbench.harness.core.lanes import Workers
-from razorbench.harness.core.rollout import rollout
+from razorbench.harness.core.rollout import Deviated, Replay, rollout
 
 FEW = 8
 """Episodes that are played again and again, at most."""
@@ -64,7 +64,7 @@ def determinism(trial: Trial) -> Verdict:
     some, others = (trial.batch.take(np.arange(len(trial.batch))[part]) for part in (slice(FEW), slice(-FEW, None)))
     agent = list(players(trial.task).values())[-1]
     record = rollout(agent, trial.task, some, seed=trial.seed)
-    again = Replay(list(record), record.turns[0].done.value if record.turns[0].done else None)
+    again = Replay.of(record)
     ways = {"at once": trial.task, "after other episodes": trial.task}
     workers = Workers(trial.id) if declared == "bitwise" else None
     try:

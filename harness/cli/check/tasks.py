@@ -12,9 +12,7 @@ import numpy as np
 
 from razorbench.harness.cli.check.trial import (
     NOBODY,
-    Deviated,
     Poisoner,
-    Replay,
     Trial,
     Verdict,
     can_guess,
@@ -28,7 +26,7 @@ from razorbench.harness.core.episodes import Episode, Episodes, Instances
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.protocols import Card
 from razorbench.harness.core.questions import canonical
-from razorbench.harness.core.rollout import Guesser, demonstrations, rollout
+from razorbench.harness.core.rollout import Deviated, Guesser, Replay, demonstrations, rollout
 
 # --- what it says of itself -------------------------------------------------------------------------------------------
 
@@ -134,8 +132,7 @@ def replay(trial: Trial) -> Verdict:
     for who, episodes in trial.records.items():
         record = list(episodes)
         try:
-            agent = Replay(record, episodes.turns[0].done.value if episodes.turns and episodes.turns[0].done else None)
-            second = rollout(agent, trial.again, trial.batch, seed=trial.seed + 1)
+            second = rollout(Replay.of(episodes), trial.again, trial.batch, seed=trial.seed + 1)
         except Deviated as error:
             return False, f"Played again with the recorded actions ({who}), the game {error}."
         if differing := first_difference(record, list(second)):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from razorbench.harness.core.columns import Column, row
-from razorbench.harness.core.episodes import Actions, Asked, Episode, Episodes, Instances
+from razorbench.harness.core.episodes import Actions, Asked, Episodes, Instances
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.protocols import Agent, Expert, Guessable
 from razorbench.harness.core.randomness import mix
@@ -99,46 +99,6 @@ def place(error: Exception) -> str:
     ours = Path(__file__).parents[2]
     theirs = [frame for frame in frames if ours not in Path(frame.filename).parents] or list(frames)
     return f"{type(error).__name__}: {error} ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})"
-
-
-# --- who replays a record ---------------------------------------------------------------------------------------------
-
-
-class Deviated(Exception):
-    """A game asked for something that the record does not hold."""
-
-
-@dataclass(frozen=True)
-class Replay:
-    """An agent that gives the recorded values again."""
-
-    record: list[Episode]
-    like: Column
-
-    def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
-        """The value that stands in the record for each episode and turn."""
-        try:
-            values = [
-                self.record[i].actions[t].value for i, t in zip(asked.rows.tolist(), asked.turn.tolist(), strict=True)
-            ]
-        except IndexError:
-            raise Deviated("asks for more turns than the record has") from None
-        return Actions(joined(values, self.like))
-
-
-def joined(values: list[Any], like: Column) -> Column:
-    """One column of the values, of the same kind as the column `like`."""
-    if isinstance(like, Mapping):
-        return {name: joined([value[name] for value in values], inner) for name, inner in like.items()}
-    if isinstance(like, list | tuple):
-        return values
-    if isinstance(like, np.ndarray):
-        return np.stack(values)
-    if like is None or isinstance(like, str):
-        return like
-    import torch  # the column is a tensor, so torch is loaded
-
-    return torch.stack(values)
 
 
 # --- who poisons a row ------------------------------------------------------------------------------------------------
