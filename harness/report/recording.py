@@ -43,7 +43,8 @@ def record(task: Task, one: Instances, takes: Mapping[str, Take], path: Path) ->
             views.TimeSeriesView(origin=rr.new_entity_path([name, part])) for part in ("state", "action", "reward")
         ]
         texts = [views.TextDocumentView(origin=rr.new_entity_path([name, "outcome"]))]
-        columns.append(views.Vertical(*pictures, *lines, *texts, name=name))
+        shares = [2] * len(pictures) + [1] * len(lines + texts)
+        columns.append(views.Vertical(*pictures, *lines, *texts, row_shares=shares, name=name))
     try:
         with rr.RecordingStream("razorbench") as stream:
             stream.save(new, views.Blueprint(views.Horizontal(*columns), collapse_panels=True))
