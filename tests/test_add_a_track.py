@@ -12,7 +12,7 @@ import pytest
 
 from razorbench.harness.tracks.catalogue import BASES
 from razorbench.harness.tracks.files import made_base
-from razorbench.harness.tracks.origins import Folder, Hub
+from razorbench.harness.tracks.origins import Folder, Hub, Served
 from razorbench.harness.tracks.spec import Base, Conditions, Track
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +72,7 @@ def test_the_origins_of_the_page_are_ones(tmp_path):
         table = tomllib.loads(block.replace('revision = "…"', f'revision = "{"a" * 40}"'))["base"]
         return made_base({"id": "my-base-v1", "agent": "causal-lm-v1", **table}, "the page", tmp_path)
 
-    folder, hub, wheel = (said(block) for block in BLOCKS["origins"].split("\n\n"))
+    folder, hub, wheel, served = (said(block) for block in BLOCKS["origins"].split("\n\n"))
     assert (folder.origin, hub.origin) == (Folder(str(tmp_path / "my-model"), "…"), Hub(hub.origin.hub, "a" * 40))  # type: ignore[union-attr]
     assert wheel.origin == BASES["smollm2-135m-q4-v1"].origin
+    assert served.origin == Served("http://localhost:8000/v1", "Qwen/Qwen2.5-3B-Instruct")

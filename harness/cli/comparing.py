@@ -31,8 +31,8 @@ def compare(
     answered.
 
     Args:
-        first: The model before: a folder, or OWNER/NAME@COMMIT on the hub; or a folder of lm-eval's output
-            (--log_samples); or the name or id of a row.
+        first: The model before: a folder, OWNER/NAME@COMMIT on the hub, or http://HOST/v1#MODEL behind a server; or a
+            folder of lm-eval's output (--log_samples); or the name or id of a row.
         second: The same after; of a model, or a LoRA as peft saves one.
         new: Of models, the id of the task that the second was to learn; if not given, only priors are asked.
         priors: Of models, ids of the tasks that should not be forgotten, such as lm-eval/hellaswag, or a suite; paper,

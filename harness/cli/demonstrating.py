@@ -35,7 +35,8 @@ def demonstrations(
 
     Args:
         task: Id of the task; its training questions are asked.
-        from_: Who answers: a base's id, a folder of transformers, a checkpoint of a track, or OWNER/NAME@COMMIT.
+        from_: Who answers: a base's id, a folder of transformers, a checkpoint of a track, OWNER/NAME@COMMIT, or
+            http://HOST/v1#MODEL, which needs --base.
         samples: Answers to a prompt, at most.
         temperature: They are drawn at it.
         keep: right stops at the first right answer of a prompt and keeps it; every-right keeps all, each once.
@@ -48,6 +49,7 @@ def demonstrations(
         runtime: How the model is computed; it changes no result but for rounding.
     """
     from razorbench.harness.core.registry import make
+    from razorbench.harness.learn.policy import Policy
     from razorbench.harness.runs.provenance import provenance
     from razorbench.harness.runs.rejection import Sampling, demonstrate
     from razorbench.harness.tracks.bases import policy_digest
@@ -59,7 +61,9 @@ def demonstrations(
     if not isinstance(asked, Task):
         raise Refused(f"{task} owns its loop and lists no training questions; name a task that is played")
     agent, base_id = named_policy(from_, home, sampling.conditions.options, runtime)
-    under = agent.base()
+    if not (base or isinstance(agent, Policy)):
+        raise Refused(f"{from_} tells no probabilities; name the model under which distance is measured with --base")
+    under = agent.base() if not base else agent
     if base:
         under, base_id = named_policy(base, home, {"prompt": prompt} if prompt else {}, runtime)
     told = {"task": task, "weights": policy_digest(agent), "base": policy_digest(under)}

@@ -94,6 +94,7 @@ OURS: dict[str, dict[str, str]] = {
         "mlp-785-v1": "razorbench.agents.mlp:Mlp",
         "mini-lm-v1": "razorbench.agents.language.mini_lm:mini_lm",
         "causal-lm-v1": "razorbench.agents.language.pretrained:pretrained",
+        "openai-api-v1": "razorbench.agents.endpoint:Endpoint",
         "openvla-v1": "razorbench.agents.openvla.published:openvla",
         "tiny-openvla-v1": "razorbench.agents.openvla.tiny:tiny_openvla",
         "mini-robot-v1": "razorbench.agents.bins:MiniRobot",

@@ -83,6 +83,16 @@ class Policy(Agent, Protocol):
 
 
 @runtime_checkable
+class Weightless(Agent, Protocol):
+    """An agent whose weights are elsewhere: it can be asked, and neither adapted nor compared by its probabilities."""
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What it is known by."""
+        ...
+
+
+@runtime_checkable
 class Enumerable(Policy, Protocol):
     """A policy of one element whose few possible values can be listed."""
 
@@ -188,8 +198,10 @@ def whole(agent: Agent) -> AbstractContextManager[None]:
 
 def unlike(base: Policy, agent: Agent) -> str:
     """Why there is no KL between a base and an agent, in words; empty where there is."""
-    if not isinstance(agent, Policy):
-        return f"{type(agent).__name__} tells no probabilities"
+    for each in (base, agent):
+        if not isinstance(each, Policy):
+            return f"{type(each).__name__} tells no probabilities"
+    assert isinstance(agent, Policy)
     return agent.unlike(base) if isinstance(agent, Comparable) else ""
 
 

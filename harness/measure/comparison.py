@@ -12,7 +12,7 @@ from razorbench.harness.core.errors import Refused
 from razorbench.harness.learn.checkpoint import ADAPTER_CONFIG, WEIGHTS
 from razorbench.harness.measure.estimate import Estimate, Paired, below_floor
 from razorbench.harness.measure.record import Drift, Record, Score, answers_of, samples_of
-from razorbench.harness.tracks.origins import ON_HUB
+from razorbench.harness.tracks.origins import ENDPOINT, ON_HUB
 
 FLIPS = 10
 """Items that are shown to a person, unless more are wanted."""
@@ -59,13 +59,14 @@ MODEL_FILES = ("config.json", ADAPTER_CONFIG, WEIGHTS)
 
 
 def kind_of(named: str) -> Kind:
-    """What somebody names: a folder by what lies in it, OWNER/NAME@COMMIT as a model; else what may be a row.
+    """What somebody names: a folder by what lies in it, OWNER/NAME@COMMIT or http://HOST/v1#MODEL as a model; else what
+    may be a row.
 
     Refuses a folder that holds neither a model nor a run.
     """
     folder = Path(named).expanduser()
     if not folder.is_dir():
-        return MODELS if ON_HUB.fullmatch(named) else ROWS
+        return MODELS if ON_HUB.fullmatch(named) or ENDPOINT.fullmatch(named) else ROWS
     if any((folder / name).exists() for name in MODEL_FILES):
         return MODELS
     if any(folder.rglob("samples_*.jsonl")):

@@ -33,10 +33,11 @@ def compare(
 ) -> Compared:
     """Two of a kind task by task, on the items that both answered: models, runs of lm-eval, or rows of the board.
 
-    Of models, `first` is the base: a folder, or OWNER/NAME@COMMIT on the hub; `second` is what became of it, such a
-    model or a LoRA. `new`, `priors`, `items`, `limit` and `runtime` are as `runs.models.compare_models` has them. Of
-    runs, which are folders, `metric` and `common` are as in `measure.logged.compare_runs`. A row is named by the id,
-    name or record of any of its seeds, and counts with all of them.
+    Of models, `first` is the base: a folder, OWNER/NAME@COMMIT on the hub, or http://HOST/v1#MODEL; `second` is what
+    became of it, such a model or a LoRA. `new`, `priors`, `items`, `limit` and `runtime` are as
+    `runs.models.compare_models` has them. Of runs, which are folders, `metric` and `common` are as in
+    `measure.logged.compare_runs`. A row is named by the id, name or record of any of its seeds, and counts with all of
+    them.
 
     Returns the changes with their intervals and p-values, by task; of models the drift and the record, too. Raises
     Refused for two of different kinds, and for what cannot be compared.

@@ -1,6 +1,6 @@
 """Any two models compared, on a track that is made for it: its id is a hash of what it holds, and nobody writes it.
 
-The one is a folder or a repository of the hub; the other, too, or a LoRA of it as peft saves one.
+The one is a folder, a repository of the hub, or an endpoint; the other, too, or a LoRA of it as peft saves one.
 """
 
 import json
@@ -22,9 +22,9 @@ from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs.comparing import ITEMS
 from razorbench.harness.runs.run import keep, lookup
 from razorbench.harness.store.database import Store
-from razorbench.harness.tracks.bases import policy_digest
+from razorbench.harness.tracks.bases import begun, policy_digest
 from razorbench.harness.tracks.named import LANGUAGE, brought_base
-from razorbench.harness.tracks.origins import ON_HUB, content_digest, obtained, origin_key
+from razorbench.harness.tracks.origins import ON_HUB, Served, content_digest, obtained, origin_key
 from razorbench.harness.tracks.spec import Base, Conditions, Track
 from razorbench.harness.tracks.suites import SUITES
 
@@ -36,7 +36,7 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 @dataclass(frozen=True)
 class Brought:
-    """A model that somebody names: a folder, or a repository on the hub at a commit."""
+    """A model that somebody names: a folder, a repository on the hub at a commit, or an endpoint."""
 
     name: str
     """As it was given."""
@@ -48,30 +48,41 @@ class Brought:
     def folder(self) -> Path:
         """Where its files are; fetched into the home if they are not here. Refuses what is not to be had."""
         assert self.base.origin is not None
+        assert not isinstance(self.base.origin, Served)
         return obtained(self.base.origin, self.base.fetched(self.home))
+
+    @property
+    def served(self) -> bool:
+        """Whether it answers behind a server, and no file of it is here."""
+        return isinstance(self.base.origin, Served)
 
     @property
     def called(self) -> str:
         """What a row of it is called: the last part of its name."""
+        if isinstance(self.base.origin, Served):
+            return self.base.origin.model.rpartition("/")[2]
         match = ON_HUB.fullmatch(self.name)
         return (match[1] if match else str(Path(self.name).resolve())).rpartition("/")[2]
 
     @property
     def adapters(self) -> bool:
         """Whether it is a LoRA."""
-        return (self.folder / ADAPTER_CONFIG).exists()
+        return not self.served and (self.folder / ADAPTER_CONFIG).exists()
 
     @property
     def words(self) -> bool:
         """Whether it has a tokenizer."""
-        return any((self.folder / name).exists() for name in TOKENIZERS)
+        return self.served or any((self.folder / name).exists() for name in TOKENIZERS)
 
 
 def brought(name: str, home: Path) -> Brought:
-    """The model that somebody names. Refuses what is neither a folder nor a repository of the hub at a commit."""
+    """The model that somebody names. Refuses what is no folder, no repository of the hub at a commit, no endpoint."""
     base = brought_base(name)
     if base is None:
-        raise Refused(f"{name} is no folder here; name a folder, or a model on the hub as OWNER/NAME@COMMIT")
+        raise Refused(
+            f"{name} is no folder here; name a folder, a model on the hub as OWNER/NAME@COMMIT, or one behind a server "
+            "as http://HOST/v1#MODEL"
+        )
     return Brought(name, base, home)
 
 
@@ -117,7 +128,7 @@ def compare_models(
     manifest = Manifest(track.id, "brought", settings=told, provenance={"from": adapted})
     store = Store(home)
     store.reconcile()
-    record = lookup(bench, checkpoint, manifest, home)
+    record = None if first.served or second.served else lookup(bench, checkpoint, manifest, home)
     if record is None:
         for id in bench.tasks:
             tell(f"{base} answers {id}")
@@ -187,6 +198,8 @@ def loaded(second: Brought, first: Brought, bench: Bench, runtime: Runtime) -> P
 
     Refuses what cannot be read, by its name.
     """
+    if second.served:
+        return begun(second.base, bench.home, bench.track.conditions.options)
     weights = Checkpoint(second.folder, None).weights
     if second.adapters and weights.name != ADAPTERS:
         raise Refused(f"{second.name} holds {ADAPTER_CONFIG} and no {ADAPTERS}; save it with save_pretrained of peft")
@@ -212,6 +225,11 @@ def loaded(second: Brought, first: Brought, bench: Bench, runtime: Runtime) -> P
 def remarks(first: Brought, second: Brought, bench: Bench, policy: Policy, checkpoint: str) -> list[str]:
     """What a reader of the numbers should know of the two, in sentences."""
     notes = []
+    notes += [
+        f"{each.name} is known by address and name alone: which weights answer there, nobody here can tell."
+        for each in (first, second)
+        if each.served
+    ]
     if why := bench.no_drift(policy):
         notes.append(f"No drift: {why}.")
     elif checkpoint == bench.base_id:

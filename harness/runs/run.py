@@ -16,7 +16,7 @@ import numpy as np
 
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.locks import alone
-from razorbench.harness.core.protocols import Task
+from razorbench.harness.core.protocols import Agent, Task
 from razorbench.harness.core.recorded import digest_of, path_of
 from razorbench.harness.learn import checkpoint as checkpoints
 from razorbench.harness.learn.checkpoint import ADAPTERS, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest, Report
@@ -293,6 +293,11 @@ def record_id(bench: Bench, checkpoint: str, manifest: Manifest, submission: Map
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def parameters(base: Agent) -> dict[str, int]:
+    """How many numbers are in the base's weights; nothing of a base whose weights are not here."""
+    return {"parameters": sum(each.numel() for each in base.parameters())} if isinstance(base, Policy) else {}
+
+
 def lookup(
     bench: Bench, checkpoint: str, manifest: Manifest, home: Path, submission: Mapping[str, Any] | None = None
 ) -> Record | None:
@@ -347,7 +352,7 @@ def keep(
         provenance={
             "adapted": manifest.provenance,
             "scored": provenance(**how(bench)),
-            "parameters": sum(parameter.numel() for parameter in bench.base.parameters()),
+            **parameters(bench.base),
             **({"merged": [asdict(each) for each in scored.merged]} if scored.merged else {}),
             **({"outside": dict(zip(("base", "adapted"), scored.outside, strict=True))} if scored.outside else {}),
             **({"account": policy.account()} if isinstance(policy, Accountable) else {}),

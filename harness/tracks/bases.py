@@ -1,5 +1,6 @@
 """The base of a track, the unadapted policy that every row is compared with: shipped, made or fetched on first use."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -17,9 +18,9 @@ from razorbench.harness.core.registry import find, make
 from razorbench.harness.learn.checkpoint import INDEX, Report, files
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
-from razorbench.harness.learn.policy import Policy, adapters
+from razorbench.harness.learn.policy import Policy, Weightless, adapters
 from razorbench.harness.learn.runtime import AUTO, Runtime
-from razorbench.harness.tracks.origins import file_sha256, obtained, readable
+from razorbench.harness.tracks.origins import Served, file_sha256, obtained, readable
 from razorbench.harness.tracks.spec import Base
 
 
@@ -53,7 +54,7 @@ def begun(base: Base, home: Path, options: Mapping[str, Any], runtime: Runtime =
     """What a base is before its recipe: its agent with the weights of its origin, or with random ones of its seed.
 
     A factory that takes a `folder` is given that of the origin's files, and reads what it needs there; of any other
-    agent the folder holds the weights, model.safetensors.
+    agent the folder holds the weights, model.safetensors. The agent of a server is told its address and name.
     """
     takes = signature(find("agent", base.agent)).parameters
     given: dict[str, Any] = {"seed": base.seed, **base.options, **options}
@@ -63,7 +64,11 @@ def begun(base: Base, home: Path, options: Mapping[str, Any], runtime: Runtime =
         raise Refused(
             f"{base.agent} is computed in one way only; leave out device, dtype, micro-batch and checkpointing"
         )
-    folder = obtained(base.origin, base.fetched(home)) if base.origin else None
+    folder = None
+    if isinstance(base.origin, Served):
+        given |= base.origin.identity
+    elif base.origin:
+        folder = obtained(base.origin, base.fetched(home))
     if folder and (index := folder / INDEX).exists():
         files(index)  # what lies elsewhere is no part of the folder, and transformers would read it
     if folder and "folder" in takes:
@@ -161,8 +166,13 @@ def weights_sha256(weights: Path) -> str:
 
 
 def policy_digest(policy: Policy) -> str:
-    """sha256 of the policy's weights, name by name: the identity of a base or a checkpoint."""
+    """sha256 of the policy's weights, name by name: the identity of a base or a checkpoint.
+
+    Of an agent without weights here it is that of what the agent is known by.
+    """
     digest = sha256()
+    if isinstance(policy, Weightless):
+        return sha256(json.dumps(dict(policy.identity), sort_keys=True).encode()).hexdigest()
     for parameter in policy.parameters():
         digest.update(str((tuple(parameter.shape), parameter.dtype)).encode())
         digest.update(

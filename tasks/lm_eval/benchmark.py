@@ -26,7 +26,7 @@ from lm_eval.api.instance import Instance
 
 from razorbench import Agent, Card, Missing, Refused, Sample
 from razorbench.tasks.lm_eval.documents import at_hand
-from razorbench.tasks.lm_eval.model import Model, Reader
+from razorbench.tasks.lm_eval.model import Model, Reader, Speaker, Spoken
 from razorbench.tasks.lm_eval.programs import ask_in_chat, decides, guard, sandboxed
 from razorbench.tasks.lm_eval.sentences import sentences_from_wheel
 
@@ -165,17 +165,20 @@ class LmEval:
 
     def evaluate(self, agent: Agent, limit: int | None = None) -> list[Sample]:
         """Score the agent on the first `limit` documents, of a group in turn. Refuses an agent that reads no text."""
-        if not isinstance(agent, Reader):
-            raise Refused(f"lm-eval/{self.name} asks in words; {type(agent).__name__} is no language model")
         chat = bool(self.rules.chat)
-        model = Model(agent, chat)
+        if isinstance(agent, Reader):
+            model = Model(agent, chat)
+        elif isinstance(agent, Speaker):
+            model = Spoken(agent, chat)
+        else:
+            raise Refused(f"lm-eval/{self.name} asks in words; {type(agent).__name__} is no language model")
         shares = self.shares(limit)
         with quiet(), seeded(SEED):
             for name, count in shares.items():
                 self.parts[name].set_fewshot_seed(SEED)
                 self.parts[name].build_all_requests(
                     limit=count,
-                    system_instruction=(agent.chat.prompt or None) if chat else None,
+                    system_instruction=(model.prompt or None) if chat else None,
                     apply_chat_template=chat,
                     fewshot_as_multiturn=True,
                     chat_template=model.apply_chat_template if chat else None,
@@ -206,7 +209,7 @@ def of_id(rest: str) -> Callable[[], LmEval]:
     return partial(LmEval, rest)
 
 
-def answer(model: Model, requests: list[Instance]) -> None:
+def answer(model: Model | Spoken, requests: list[Instance]) -> None:
     """Put the model's responses into requests, those of one kind at once."""
     for request in requests:
         request.resps.clear()

@@ -1,10 +1,11 @@
 """A language agent as a model of lm-eval: texts become token ids as its `hf` backend makes them."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
-from lm_eval.api.model import TemplateLM
+from lm_eval.api.model import LM, TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
@@ -93,16 +94,8 @@ class Model(TemplateLM):
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Greedy answers, each up to the first text of the task's `until`. Refuses a task that samples."""
-        said = [""] * len(requests)
-        end = self.tokenizer.decode(self.eot_token_id)
-        groups: dict[str, list[int]] = {}
-        for number, request in enumerate(requests):
-            groups.setdefault(repr(request.args[1]), []).append(number)
-        for numbers in groups.values():
-            wanted: dict[str, Any] = dict(normalize_gen_kwargs(requests[numbers[0]].args[1], TOKENS))
-            if wanted.get("do_sample") or wanted.get("temperature"):
-                raise Refused(f"{requests[numbers[0]].task_name} samples its answers; priors are answered greedily")
-            until, limit = handle_stop_sequences(wanted["until"], eos=end), int(wanted["max_gen_toks"])
+        said, end = [""] * len(requests), self.tokenizer.decode(self.eot_token_id)
+        for numbers, until, limit in alike(requests, end):
             room = self.max_length - limit
             if room <= 0:
                 raise Refused(
@@ -115,6 +108,11 @@ class Model(TemplateLM):
                 text = self.tokenizer.decode(code, skip_special_tokens=True)
                 said[number] = postprocess_generated_text(text, until, None)
         return said
+
+    @property
+    def prompt(self) -> str:
+        """What the system says first in a chat."""
+        return self.agent.chat.prompt
 
     def over(self, until: list[str]) -> Callable[[Tokens], bool] | None:
         """Whether the last tokens of an answer hold a text that ends it; None where only an end of text does."""
@@ -136,3 +134,79 @@ class Model(TemplateLM):
     def tokenizer_name(self) -> str:
         """What lm-eval names its own cache by, which is not used."""
         return ""
+
+
+@runtime_checkable
+class Speaker(Protocol):
+    """A language agent that answers and tells no likelihoods (`agents.endpoint.Endpoint`)."""
+
+    prompt: str
+    """What the system says first in a chat."""
+
+    def chats(self, talks: Sequence[Any], limit: int, *, until: Sequence[str] = ()) -> Sequence[Any]:
+        """What is said next in each conversation, `text` and `error`."""
+        ...
+
+    def texts(self, texts: Sequence[str], limit: int, until: Sequence[str] = ()) -> Sequence[Any]:
+        """How each text goes on, `text` and `error`."""
+        ...
+
+
+class Spoken(LM):
+    """What lm-eval asks, answered by an agent that only speaks."""
+
+    def __init__(self, agent: Speaker, chat: bool = False):
+        """`chat` says that requests are conversations, which the agent writes in its own template."""
+        super().__init__()
+        self.agent, self.chat, self.prompt = agent, chat, ""  # it says its own prompt
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Refuses: there are none."""
+        raise Refused(
+            f"{requests[0].task_name} is scored by likelihoods, which {type(self.agent).__name__} does not tell; "
+            "choose tasks that are answered in words, as lm-eval/ifeval?chat=1"
+        )
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        """Refuses: there are none."""
+        self.loglikelihood(requests)
+        raise AssertionError
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """Greedy answers, each up to the first text of `until`; empty where the model cannot read what is asked."""
+        said = [""] * len(requests)
+        for numbers, until, limit in alike(requests, None):
+            asked = [requests[number].args[0] for number in numbers]
+            if self.chat:
+                answers = self.agent.chats([json.loads(each) for each in asked], limit, until=until)
+            else:
+                answers = self.agent.texts(asked, limit, until)
+            for number, answer in zip(numbers, answers, strict=True):
+                said[number] = postprocess_generated_text(answer.text, until, None)
+        return said
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The conversation as JSON. Refuses one whose last message is begun: a server begins its own."""
+        if not add_generation_prompt:
+            raise Refused(f"{type(self.agent).__name__} cannot go on with an answer that is begun; choose another task")
+        return json.dumps(chat_history)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What lm-eval names its own cache by, which is not used."""
+        return ""
+
+
+def alike(requests: list[Any], end: str | None) -> Iterator[tuple[list[int], list[str], int]]:
+    """Requests for words, by what ends them: their numbers, the texts that do, and the most tokens.
+
+    `end` is how the tokenizer ends a text. Refuses a task that samples.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, request in enumerate(requests):
+        groups.setdefault(repr(request.args[1]), []).append(number)
+    for numbers in groups.values():
+        wanted: dict[str, Any] = dict(normalize_gen_kwargs(requests[numbers[0]].args[1], TOKENS))
+        if wanted.get("do_sample") or wanted.get("temperature"):
+            raise Refused(f"{requests[numbers[0]].task_name} samples its answers; priors are answered greedily")
+        yield numbers, handle_stop_sequences(wanted["until"], eos=end), int(wanted["max_gen_toks"])

@@ -9,7 +9,7 @@ from razorbench.harness.core.protocols import Benchmark
 from razorbench.harness.core.registry import ids as registered
 from razorbench.harness.core.registry import known, unknown
 from razorbench.harness.tracks.catalogue import find_track, other_track
-from razorbench.harness.tracks.origins import Folder
+from razorbench.harness.tracks.origins import Folder, Served
 from razorbench.harness.tracks.spec import Track
 
 
@@ -56,6 +56,8 @@ def base(track: Track, home: Path) -> Check:
             chosen.origin.checked()
         except Refused as error:
             return Check("weights", False, f"{error}.")
+    elif isinstance(chosen.origin, Served):
+        return Check("weights", None, f"{chosen.origin.told} answers behind a server; nobody here knows its weights.")
     elif chosen.origin and not chosen.fetched(home).exists():
         return Check("weights", None, f"{chosen.origin.told} is fetched on first use, or now by `razorbench base`.")
     if there.exists() or not chosen.task:
