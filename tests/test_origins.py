@@ -160,7 +160,7 @@ def test_folder_counts_from_the_track_s_file_and_its_path_decides_nothing(lm, tm
 @pytest.mark.parametrize(
     ("origin", "words"),
     [
-        (3, "should be a table that says one of folder, hub, wheel, not 3"),
+        (3, "should be a table that says one of folder, hub, wheel, url, not 3"),
         ({"sha256": "0" * 64}, "should be a table that says one of folder, hub, wheel"),
         ({"folder": "a", "hub": "b/c"}, "should be a table that says one of folder, hub, wheel"),
         ({"folder": "a", "revision": REVISION}, r"\[origin\]: there is no 'revision'; choose from folder, sha256"),
