@@ -1,14 +1,18 @@
 """A language model behind an OpenAI-compatible server: it answers, and tells no probabilities of its own."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from itertools import repeat
 from typing import Any, NamedTuple, NoReturn
 
+import openai
+
 from razorbench import Actions, Asked, Refused, Reply, row
-from razorbench.harness.core.conversations import Talk
-from razorbench.harness.core.extras import needed
+
+Talk = list[dict[str, str]]
+"""Messages with `role` and `content`."""
 
 TRIES = 6
 """How often a request is made again that was not answered, or answered that the server is busy."""
@@ -54,14 +58,10 @@ class Endpoint:
         raise Refused(f"{self.model} answers behind {self.url}, so it can be asked and not adapted; name its weights")
 
     @cached_property
-    def client(self) -> Any:
-        """The connection. Raises Missing without the package openai."""
-        import os
-
-        with needed("an endpoint"):
-            from openai import OpenAI
+    def client(self) -> openai.OpenAI:
+        """The connection."""
         key = os.environ.get("OPENAI_API_KEY") or "none"
-        return OpenAI(base_url=self.url, api_key=key, max_retries=TRIES, timeout=PATIENCE)
+        return openai.OpenAI(base_url=self.url, api_key=key, max_retries=TRIES, timeout=PATIENCE)
 
     def act(self, asked: Asked, *, temperature: float = 1.0) -> Actions:
         """Replies, drawn with a seed of each episode where the server takes one; at temperature 0 the likeliest.
@@ -108,9 +108,7 @@ class Endpoint:
 
     def post(self, limit: int, temperature: float, until: Sequence[str], seed: int, **asked: Any) -> Answer:
         """One request. Refuses what is no answer, and is not about the length of what was asked."""
-        import openai
-
-        made = self.client.completions if "prompt" in asked else self.client.chat.completions
+        made: Any = self.client.completions if "prompt" in asked else self.client.chat.completions
         told = {"model": self.model, "max_tokens": limit, "temperature": temperature, "seed": seed, **asked}
         try:
             answer = made.create(**told, stop=list(until[:STOPS]) or openai.NOT_GIVEN)

@@ -40,6 +40,7 @@ def test_other_modules_are_a_fault_of_ours():
     [
         (("task", "check", "fetch-reach-v1"), "robots"),
         (("board",), "board"),
+        (("demonstrations", "mini-math-v1", "--from", "http://localhost:1/v1#m", "--base", "mini-lm-v1"), "endpoint"),
         (("plot", "mini-math-v1", "--out", "x"), "export"),
     ],
 )

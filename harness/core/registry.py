@@ -95,6 +95,7 @@ OURS: dict[str, dict[str, str]] = {
         "mini-lm-v1": "razorbench.agents.language.mini_lm:mini_lm",
         "causal-lm-v1": "razorbench.agents.language.pretrained:pretrained",
         "openai-api-v1": "razorbench.agents.endpoint:Endpoint",
+        "policy-server-v1": "razorbench.agents.policy_server:PolicyServer",
         "openvla-v1": "razorbench.agents.openvla.published:openvla",
         "tiny-openvla-v1": "razorbench.agents.openvla.tiny:tiny_openvla",
         "mini-robot-v1": "razorbench.agents.bins:MiniRobot",

@@ -60,7 +60,7 @@ class Brought:
     def called(self) -> str:
         """What a row of it is called: the last part of its name."""
         if isinstance(self.base.origin, Served):
-            return self.base.origin.model.rpartition("/")[2]
+            return (self.base.origin.model or self.base.origin.url).rpartition("/")[2]
         match = ON_HUB.fullmatch(self.name)
         return (match[1] if match else str(Path(self.name).resolve())).rpartition("/")[2]
 
@@ -81,7 +81,7 @@ def brought(name: str, home: Path) -> Brought:
     if base is None:
         raise Refused(
             f"{name} is no folder here; name a folder, a model on the hub as OWNER/NAME@COMMIT, or one behind a server "
-            "as http://HOST/v1#MODEL"
+            "as http://HOST/v1#MODEL, of a robot as ws://HOST#LAYOUT"
         )
     return Brought(name, base, home)
 

@@ -17,8 +17,8 @@ from razorbench.harness.tracks.spec import Base
 
 LANGUAGE = "causal-lm-v1"
 """The agent that reads a folder of transformers."""
-SERVED = "openai-api-v1"
-"""The agent that asks an endpoint."""
+SERVED, STEERED = "openai-api-v1", "policy-server-v1"
+"""The agents that ask a server in words, and for motions."""
 OTHERS = {"openvla": "openvla-v1"}
 """Agents that read one instead, by the model_type of its config.json."""
 
@@ -60,11 +60,11 @@ def base_of(name: str) -> Base:
 
 
 def brought_base(name: str) -> Base | None:
-    """What is in a folder, on the hub as OWNER/NAME@COMMIT, or behind a server as http://HOST/v1#MODEL, as a base of
-    tracks; None of any other name.
+    """What is in a folder, on the hub as OWNER/NAME@COMMIT, or behind a server as http://HOST/v1#MODEL or
+    ws://HOST#LAYOUT, as a base of tracks; None of any other name.
     """
     if match := ENDPOINT.fullmatch(name):
-        return Base(f"served-{origin_key(origin := Served(match[1], match[2]))}-v1", SERVED, origin=origin)
+        return served(*match.groups(default=""))
     if (folder := Path(name).expanduser().resolve()).is_dir():
         origin, agent = Folder(str(folder), content_digest(folder)), agent_of(folder)
     elif match := ON_HUB.fullmatch(name):
@@ -72,6 +72,13 @@ def brought_base(name: str) -> Base | None:
     else:
         return None
     return Base(f"brought-{origin_key(origin)}-v1", agent, origin=origin)
+
+
+def served(url: str, model: str, socket: str, layout: str) -> Base:
+    """A model behind a server, that answers in words or with motions, as a base of tracks."""
+    origin, options = Served(url or socket, model), {"layout": layout} if layout else {}
+    key = origin_key(origin) + (f"-{layout}" if layout else "")
+    return Base(f"served-{key}-v1", SERVED if url else STEERED, origin=origin, options=options)
 
 
 def agent_of(folder: Path) -> str:

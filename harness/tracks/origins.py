@@ -30,8 +30,8 @@ MANIFEST = "origin.json"
 """In a folder that was fetched: whence, and the sha256 of each file."""
 ON_HUB = compile(r"([\w.-]+/[\w.-]+)@(\w+)")
 """How a repository on the hub is named: OWNER/NAME@REVISION."""
-ENDPOINT = compile(r"(https?://[^#\s]+)#(\S+)")
-"""How a model behind an OpenAI-compatible server is named: http://HOST:PORT/v1#MODEL."""
+ENDPOINT = compile(r"(https?://[^#\s]+)#(\S+)|(wss?://[^#\s]+)(?:#(\S+))?")
+"""How a model behind a server is named: http://HOST:PORT/v1#MODEL, or of a robot ws://HOST:PORT#LAYOUT."""
 UNPACKED = {".gguf": "razorbench.agents.language.gguf:unpack"}
 """What makes a folder of one file, by the file's ending: "module:function" of (file, folder)."""
 
@@ -214,22 +214,22 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Served:
-    """A model behind an OpenAI-compatible server. Nothing of it is here, and its name does not tell its weights."""
+    """A model behind a server. Nothing of it is here, and its name does not tell its weights."""
 
     url: str
     """Address of the interface, as http://HOST:PORT/v1."""
-    model: str
-    """What the server calls it."""
+    model: str = ""
+    """What the server calls it, if it has several."""
 
     @property
     def identity(self) -> Mapping[str, str]:
         """Address and name."""
-        return vars(self)
+        return {"url": self.url} | ({"model": self.model} if self.model else {})
 
     @property
     def told(self) -> str:
         """address#name."""
-        return f"{self.url}#{self.model}"
+        return f"{self.url}#{self.model}".rstrip("#")
 
 
 ORIGINS: dict[str, type[Folder | Hub | Wheel | Served]] = {
