@@ -10,7 +10,7 @@ from razorbench import Refused
 from razorbench.harness.cli.arguments import HOME, Home, Json, Name, Server
 from razorbench.harness.cli.terminal import Failed, busy, command, err, listing, out, say
 from razorbench.harness.report.text import number
-from razorbench.harness.tracks.catalogue import find_track
+from razorbench.harness.tracks.catalogue import add_track, find_track
 
 
 def submit(
@@ -28,7 +28,7 @@ def submit(
 
     Args:
         source: Folder with the weights, or OWNER/NAME@REVISION on the Hugging Face hub.
-        track: Id of the track.
+        track: Id of the track, or its file, which ends in .toml.
         name: Name on the board; by default the folder's.
         method: How it was adapted, such as sft; read from checkpoint.json where `razorbench adapt` made the folder.
         licence: Licence of the weights.
@@ -42,7 +42,8 @@ def submit(
     from razorbench.submissions.copying import limit
 
     reference = sources.reference(chosen, home)
-    said = {"track": track, "name": name, "method": method, "licence": licence, "contact": contact}
+    add_track(chosen, home)  # the workers find it there
+    said = {"track": chosen.id, "name": name, "method": method, "licence": licence, "contact": contact}
     with sources.folder(source, limit(reference.bytes, SEEDS)) as place:
         local = Path(source).is_dir()
         called = place.name if local else source.partition("@")[0].rpartition("/")[2]
@@ -73,7 +74,7 @@ def submit(
     if json:
         return
     if sub.overlap:
-        out.print(f"{sub.overlap} of the declared training questions are asked on {track}: the board will say so.")
+        out.print(f"{sub.overlap} of the declared training questions are asked on {chosen.id}: the board will say so.")
     if queue.live(home):
         out.print("A worker is running and will come to it. See how it stands:")
         command(f"razorbench show {sub.id}", home)

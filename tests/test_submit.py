@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.store.database import Store
+from razorbench.harness.tracks import files
 from razorbench.harness.tracks.catalogue import TRACKS
 from razorbench.submissions import claim as claims
 from razorbench.submissions import queue, scoring
@@ -110,6 +111,16 @@ def test_folders_of_seeds_are_one_submission(razorbench, home, weights, submit):
     razorbench("worker", "--drain", "--home", home)
     (row,) = razorbench("results", "--home", home, "--json").json
     assert (row["seeds"], len(row["submissions"].split())) == (3, 3)
+
+
+def test_a_track_may_be_named_by_its_file_and_a_worker_knows_it_then(razorbench, home, weights, tmp_path):
+    track = replace(SPELLING, id="of-a-file-v1", items=60)
+    (tmp_path / "of-a-file-v1.toml").write_text(files.toml(track))
+    ran = razorbench("submit", weights(), "--track", tmp_path / "of-a-file-v1.toml", "--method", "sft", "--home", home)
+    assert ran.code == 0, ran.err
+    assert "scored in" in razorbench("worker", "--drain", "--home", home).out
+    (row,) = razorbench("results", "--home", home, "--json").json
+    assert row["track"] == "of-a-file-v1"
 
 
 def test_method_has_to_be_said_where_nothing_tells_it(razorbench, home, weights):
