@@ -13,7 +13,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: spinn
 
 import pytest
 
-SHARED = Path(__file__).parent.parent.parent / "shared"
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
 for variable, folder in {"RAZORBENCH_DATA": SHARED / "data", "RAZORBENCH_ASSETS": SHARED / "assets"}.items():
     if variable not in os.environ and folder.is_dir():
         os.environ[variable] = str(folder)
@@ -85,6 +86,24 @@ def razorbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         return ran
 
     return run
+
+
+@pytest.fixture
+def show(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Opens a page of the board on a home, at a permalink."""
+    from streamlit.testing.v1 import AppTest
+
+    def opened(home: Path, page: str, /, **parameters: str) -> AppTest:
+        monkeypatch.setenv("RAZORBENCH_HOME", str(home))
+        at = AppTest.from_file(str(ROOT / "leaderboard" / "app.py"), default_timeout=60)
+        at.run()
+        at.switch_page(f"views/{page}.py")
+        at.query_params = dict(parameters)
+        at.run()
+        assert not at.exception, at.exception
+        return at
+
+    return opened
 
 
 @pytest.fixture

@@ -30,28 +30,11 @@ from tests import test_record
 from tests.board_home import TRACK, add, items, scored
 from tests.conftest import absent
 from tests.hostile import HOSTILE, SOME
-from tests.test_board import ROOT, assert_only_text
+from tests.test_board import assert_only_text
 from tests.toys import SPELLING, WORDS, Spell, Speller, table
 
 PRIOR = "mini-logic-v1"
 NAN = float("nan")
-
-
-@pytest.fixture
-def show(monkeypatch):
-    """Opens the samples page of a home at a permalink."""
-
-    def opened(home: Path, **parameters: str) -> AppTest:
-        monkeypatch.setenv("RAZORBENCH_HOME", str(home))
-        at = AppTest.from_file(str(ROOT / "leaderboard" / "app.py"), default_timeout=60)
-        at.run()
-        at.switch_page("views/samples.py")
-        at.query_params = dict(parameters)
-        at.run()
-        assert not at.exception, at.exception
-        return at
-
-    return opened
 
 
 def home_of(path: Path, rows: list[dict] | None, flips: int = 1) -> Path:
@@ -308,7 +291,7 @@ def test_torn_files_are_one_sentence(name, tmp_path, show):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(Refused, match="restore it from a copy"):
         answers.count(home, "r", PRIOR)
-    at = show(home, id="r", task=PRIOR)
+    at = show(home, "samples", id="r", task=PRIOR)
     assert at.error
     assert any("restore it from a copy" in each.value for each in at.text)
 
@@ -369,7 +352,7 @@ def test_page_shows_both_answers_beside_each_other(tmp_path, show):
     tokens = [{"text": "4", "nats": 0.5}, {"text": "!\n", "nats": None}]
     png = answers.picture(Observation(images={"image": np.zeros((28, 28), np.uint8)}))
     rows = [row(asked="2 + 2?\nThink.", picture=png, base="4!\n", adapted="5", tokens=tokens)]
-    at = show(home_of(tmp_path, rows), id="r", task=PRIOR)
+    at = show(home_of(tmp_path, rows), "samples", id="r", task=PRIOR)
     assert shown(at) == ["2 + 2?\nThink.", "4!", "5"]
     assert [[each.value for each in column.code] for column in at.columns[-2:]] == [["4!"], ["5"]]
     assert len(at.get("image")) == 1
@@ -380,27 +363,27 @@ def test_page_shows_both_answers_beside_each_other(tmp_path, show):
 
 
 def test_page_of_an_older_record_says_that_answers_are_not_known(tmp_path, show):
-    at = show(home_of(tmp_path, None), id="r", task=PRIOR)
+    at = show(home_of(tmp_path, None), "samples", id="r", task=PRIOR)
     assert at.info[0].value == "This record was made before answers were kept, so only its scores are here."
     assert at.dataframe[0].value["item"].tolist() == ["0"]
 
 
 def test_flip_beyond_those_that_are_kept_says_so(tmp_path, show):
-    at = show(home_of(tmp_path, []), id="r", task=PRIOR)
+    at = show(home_of(tmp_path, []), "samples", id="r", task=PRIOR)
     assert any("a record holds those of 200 flips" in each.value for each in at.caption)
 
 
 def test_page_offers_the_command_that_makes_a_film_and_then_shows_it(tmp_path, show):
     motions: Any = {"base_values": [[0.0] * 4], "adapted_values": [[1.0] * 4]}
     home = home_of(tmp_path, [row(asked="lift", **motions)])
-    assert shown(show(home, id="r", task=PRIOR)) == [
+    assert shown(show(home, "samples", id="r", task=PRIOR)) == [
         "lift",
         f"razorbench film --submission r --task {PRIOR} --item 0 --home {home}",
     ]
     path = answers.film_of(home, "r", PRIOR, "0")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"film")
-    at = show(home, id="r", task=PRIOR)
+    at = show(home, "samples", id="r", task=PRIOR)
     assert shown(at) == ["lift"]
     assert len(at.get("video")) == 1
 
@@ -408,8 +391,8 @@ def test_page_offers_the_command_that_makes_a_film_and_then_shows_it(tmp_path, s
 def test_flips_are_searched_and_paged_by_the_link(tmp_path, show):
     rows = [row(str(i), base=f"word{i}", adapted="x") for i in range(25)]
     home = home_of(tmp_path, rows, flips=25)
-    assert shown(show(home, id="r", task=PRIOR, page="3"))[::2] == [f"word{i}" for i in range(20, 25)]
-    at = show(home, id="r", task=PRIOR, search="WORD7")
+    assert shown(show(home, "samples", id="r", task=PRIOR, page="3"))[::2] == [f"word{i}" for i in range(20, 25)]
+    at = show(home, "samples", id="r", task=PRIOR, search="WORD7")
     assert shown(at) == ["word7", "x"]
     assert any("1 of 25 items" in each.value for each in at.markdown)
     at.text_input(key="search").set_value("nothing").run()
@@ -419,7 +402,7 @@ def test_flips_are_searched_and_paged_by_the_link(tmp_path, show):
 
 @pytest.mark.slow
 def test_hostile_answers_reach_text_alone(strange, show):
-    at = show(strange, id="run-0", task=PRIOR)
+    at = show(strange, "samples", id="run-0", task=PRIOR)
     for text in SOME:
         at.query_params = {"id": f"run-{HOSTILE.index(text)}", "task": PRIOR}
         assert not at.run().exception

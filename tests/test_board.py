@@ -3,7 +3,7 @@
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ from tests.board_home import OTHER, TRACK, add, items, large, scored, small
 from tests.hostile import HOSTILE, MARK, SOME
 
 ROOT = Path(__file__).parent.parent
-Show = Callable[..., AppTest]
 CARDS = ["mini-math-v1", "mini-logic-v1"]
 
 
@@ -45,23 +44,6 @@ def home(tmp_path_factory) -> Path:
 def crowded(tmp_path_factory) -> Path:
     """A large home, which no test changes."""
     return large(tmp_path_factory.mktemp("large")).home
-
-
-@pytest.fixture
-def show(monkeypatch) -> Show:
-    """Opens a page of a home at a permalink."""
-
-    def opened(home: Path, page: str, /, **parameters: str) -> AppTest:
-        monkeypatch.setenv("RAZORBENCH_HOME", str(home))
-        at = AppTest.from_file(str(ROOT / "leaderboard" / "app.py"), default_timeout=60)
-        at.run()
-        at.switch_page(f"views/{page}.py")
-        at.query_params = dict(parameters)
-        at.run()
-        assert not at.exception, at.exception
-        return at
-
-    return opened
 
 
 def nodes(block: Any) -> Iterator[Any]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from razorbench import Observation, Outcome, each
 from razorbench.agents.language.policy import CausalLM
@@ -103,7 +105,9 @@ def test_it_is_adapted_submitted_and_scored(lora, lm, home, tmp_path, razorbench
     assert row["run"]["base"] == policy_digest(lm)
 
 
-def test_the_track_of_make_real_goes_its_whole_way_at_a_fraction_of_its_size(home, tmp_path, data, razorbench):
+@pytest.fixture(scope="module")
+def fraction(tmp_path_factory, data) -> Path:
+    """The file of `sentiment-v1`: the track of `make real` at a fraction of its size."""
     whole = TRACKS["smollm2-sentiment-v1"]
     track = replace(
         whole,
@@ -116,8 +120,54 @@ def test_the_track_of_make_real_goes_its_whole_way_at_a_fraction_of_its_size(hom
         },
         **{"items": 2, "drift_items": 2},
     )
-    (tmp_path / "sentiment-v1.toml").write_text(files.toml(track))
-    how = ["--methods", next(iter(whole.demo)), "--workers", 1, "--home", home]
-    assert razorbench("sweep", tmp_path / "sentiment-v1.toml", *how, "--json").json == {"runs": 1, "failed": 0}
+    file = tmp_path_factory.mktemp("track") / "sentiment-v1.toml"
+    file.write_text(files.toml(track))
+    return file
+
+
+def test_the_track_of_make_real_goes_its_whole_way_at_a_fraction_of_its_size(home, fraction, razorbench):
+    how = ["--methods", next(iter(TRACKS["smollm2-sentiment-v1"].demo)), "--workers", 1, "--home", home]
+    assert razorbench("sweep", fraction, *how, "--json").json == {"runs": 1, "failed": 0}
     (row,) = razorbench("results", "--track", "sentiment-v1", "--home", home, "--json").json
     assert row["drift"] > 0
+
+
+def tuned(base: Path, questions: Path, folder: Path) -> Path:
+    """A LoRA that learns one conversation a step, made with transformers and peft alone."""
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for line in questions.read_text(encoding="utf-8").splitlines():
+        text = tokenizer.apply_chat_template(json.loads(line)["messages"], tokenize=False)
+        asked = tokenizer(text, return_tensors="pt").input_ids
+        model(input_ids=asked, labels=asked).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(str(folder))
+    return folder
+
+
+def test_a_lora_by_plain_peft_goes_through_the_gate_and_a_worker_to_the_board(
+    home, fraction, tmp_path, razorbench, show
+):
+    def well(*command: object) -> str:
+        ran = razorbench(*command, "--home", home)
+        assert ran.code == 0, ran.err
+        return ran.out
+
+    base, learnt, lora = (tmp_path / name for name in ("base", "learnt.jsonl", "lora"))
+    well("base", fraction, "--out", base)
+    well("questions", "sst2-sentiment-v1", "--items", 3, "--out", learnt)
+    told = ["--name", "by plain peft", "--method", "sft", "--licence", "CC0-1.0"]
+    said = well("submit", tuned(base, learnt, lora), "--track", fraction, *told)
+    assert "passed the gate (low-rank adapters)" in said
+    assert "scored in" in well("worker", "--drain")
+    shown = razorbench("show", "by plain peft", "--home", home, "--json").json
+    (run,) = [row["run"] for row in shown["rows"]]
+    assert shown["state"] == "scored"
+    assert run["drift"] > 10 * run["floor"]
+    board = show(home, "track", track=run["track"]).dataframe[0].value
+    assert board.set_index("name").loc["by plain peft", "drift"] == pytest.approx(run["drift"])
