@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from razorbench.harness.measure.record import UNTOLD
 from razorbench.harness.report.text import labels, printable
 from razorbench.harness.store.leaderboard import Curve, Entry
 from razorbench.harness.store.results import Comparison
@@ -175,10 +176,13 @@ def tasks(scores: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def metrics(scores: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a task and metric beside the score: mean of the base, mean of the adapted."""
+    """One row a task and metric beside the score: mean of the base, mean of the adapted, difference with its interval,
+    which is not known of records that are older than it.
+    """
     return pd.DataFrame(
         [
             {"task": score["task"], "metric": printable(name), "base": base, "adapted": adapted}
+            | dict(zip(("difference", "low", "high"), score["metric_changes"].get(name, UNTOLD), strict=True))
             for score in scores
             for name, (base, adapted) in (score["metrics"] or {}).items()
         ]

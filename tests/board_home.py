@@ -46,7 +46,8 @@ def scored(id: str, samples: Mapping[str, list[Any]], **changes: Any) -> Record:
         e = statistics.paired(100 * base[at], 100 * adapted[at])
         about = (name, str(role[at][0]), "skills", int(at.sum()), 0, 100 * base[at].mean(), 100 * adapted[at].mean())
         mde = statistics.minimum_detectable_effect(e.se)
-        scores.append(Score(*about, e.value, e.low, e.high, e.se, 0.5, 1.0, mde, e.method, {"well_formed": [1.0, 0.9]}))
+        about += (e.value, e.low, e.high, e.se, 0.5, 1.0, mde, e.method, {"well_formed": [1.0, 0.9]})
+        scores.append(Score(*about, metric_changes={"well_formed": [-0.1, -0.2, 0.0]}))
     numbers = {}
     for name, which in (("gain", "new"), ("retention", "prior")):
         value = float(np.mean([score.difference for score in scores if score.role == which]))

@@ -329,6 +329,13 @@ def test_overview_begins_with_tracks_that_have_entries(home, show):
     assert titles[:2] == [TRACKS[OTHER].title, TRACKS[TRACK].title]
 
 
+def test_submission_shows_how_what_is_measured_beside_the_score_has_changed(home, show):
+    at = show(home, "submission", id=f"{TRACK}-grpo-0")
+    (beside,) = (each.value for each in at.dataframe if "metric" in each.value)
+    assert {*beside["metric"]} == {"well_formed"}
+    assert beside[["difference", "low", "high"]].drop_duplicates().to_numpy().tolist() == [[-0.1, -0.2, 0.0]]
+
+
 def test_submission_shows_its_own_commands(home, show):
     at = show(home, "submission", id=f"{TRACK}-grpo-1")
     told = f"razorbench adapt {TRACK} --method grpo --seed 1 --out again-{TRACK}-grpo-1 --lr 0.001"

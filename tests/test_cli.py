@@ -874,6 +874,9 @@ def test_what_a_task_measures_beside_the_score_is_shown(razorbench, home: Path):
     spec = Spec("sft", SPELLING.settings)
     record = run(Bench(SPELLING, home), spec, home)
     Store(home).add(record)
-    assert "right" in razorbench("show", record.id, "--home", home).out
+    difference, low, high = record.scores[0].metric_changes["right"]
+    shown = " ".join(razorbench("show", record.id, "--home", home).out.split())
+    assert f"{difference:+.3g} [{low:+.3g}, {high:+.3g}]" in shown
     (score, _) = razorbench("show", record.id, "--home", home, "--json").json["scores"]
     assert score["metrics"]["right"] == record.scores[0].metrics["right"]
+    assert score["metric_changes"]["right"] == [difference, low, high]

@@ -106,6 +106,13 @@ def test_a_lora_by_plain_peft_is_compared_with_its_base_and_is_a_row(place, run,
     assert row["gain"] == pytest.approx(told["changes"][0]["difference"]["value"])
     assert row["retention"] == pytest.approx(told["mean"]["value"])
     assert "nats an episode" in page.read_text()
+    (formed, *_) = told["beside"]
+    assert (formed["task"], formed["metric"]) == (NEW, "well_formed")
+    assert formed["difference"] == pytest.approx(formed["second"] - formed["first"])
+    assert formed["low"] <= formed["difference"] <= formed["high"]
+    wide = f"{formed['difference']:+.3g} [{formed['low']:+.3g}, {formed['high']:+.3g}]"
+    assert wide in page.read_text()
+    assert wide in " ".join(run("base", "lora").out.split())
 
 
 @pytest.mark.slow

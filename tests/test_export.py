@@ -179,6 +179,9 @@ def test_scores_gain_retention_and_drift_are_metrics_with_their_uncertainty(boar
     limits = [uncertainty["confidence_interval"][side] for side in ("lower", "upper")]
     assert limits[0] == pytest.approx(100 * stats.beta.ppf(0.025, 8.5, 0.5))  # eight of eight
     assert limits[1] >= 99.9
+    beside = score["score_details"]["details"]
+    assert json.loads(beside["beside"]) == {"well_formed": [1.0, 0.9]}
+    assert json.loads(beside["beside_changes"]) == {"well_formed": [-0.1, -0.2, 0.0]}
     change = result(row, "mini-logic-v1", "change")
     assert change["score_details"]["score"] == -50.0
     record = board.submission(f"{TRACK}-sft-0")

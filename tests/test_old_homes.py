@@ -14,6 +14,7 @@ import pytest
 from razorbench.harness.measure.record import SCHEMA, all_records
 from razorbench.harness.store.database import Store
 from razorbench.harness.store.results import table
+from razorbench.leaderboard import frames
 
 ENTRIES = {"6d1b5461966b", "54f605e09146", "8284b6e347ca", "dde5d7a074d7"}
 COLUMNS = (
@@ -34,9 +35,10 @@ def test_old_records_have_the_ids_they_had_and_new_fields_their_defaults(old: Pa
     assert {record.entry for record in records} == ENTRIES
     for record in records:
         told = json.loads((old / "records" / record.id / "record.json").read_text())
-        assert (told["schema"], SCHEMA) == (1, 2)
+        assert (told["schema"], SCHEMA) == (1, 3)
         assert (dict(record.conditions), dict(record.data)) == ({}, {})
         assert all(score.failed_adapted is None and score.items is None for score in record.scores)
+        assert all(score.metrics and not score.metric_changes for score in record.scores)
         assert all(drift.floor is None for drift in record.drifts)
 
 
@@ -51,6 +53,9 @@ def test_old_home_opens_with_the_same_rows_and_rebuild_gives_them_again(old: Pat
     entries = table(store, "spelling-v1")
     assert {entry.id for entry in entries} == ENTRIES
     assert all(not entry.below_floor and entry.failed is None and not entry.uneven for entry in entries)
+    scores = store.scores(*(row["id"] for row in store.rows("FROM runs")))
+    assert {str(score["metric_changes"]) for score in scores} == {"{}"}
+    assert {*frames.metrics(scores)["difference"]} == {None}
     assert store.rebuild() == 5
     assert [tuple(row.values()) for row in store.rows(f"SELECT {COLUMNS} FROM runs ORDER BY id")] == before
     assert table(store, "spelling-v1") == entries

@@ -67,7 +67,7 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path):
 def test_a_record_that_is_older_than_metrics_has_none(tmp_path: Path):
     row = json.loads(files.to_json(make()))
     for score in row["scores"]:
-        del score["metrics"]
+        del score["metrics"], score["metric_changes"]
     assert files.from_dict(row) == make()
 
 
@@ -90,21 +90,30 @@ def test_unscored_samples_are_null_and_keep_their_error(tmp_path: Path):
     samples = columns([0, np.nan], [1, None], error=[None, "timeout"], drift=np.array([0.25, np.nan], np.float32))
     files.write(tmp_path, make(), samples)
     table = files.samples_of(tmp_path, "r1")
-    assert table.schema.names == ["task", "role", "item", "base", "adapted", "error", "drift", "cluster"]
+    assert table.schema.names == ["task", "role", "item", "base", "adapted", "error", "drift", "cluster", "metrics"]
     assert table.to_pydict()["base"] == [0.0, None]
     assert table.to_pydict()["adapted"] == [1.0, None]
     assert table.to_pydict()["error"] == [None, "timeout"]
     assert table.to_pydict()["drift"] == [0.25, None]
 
 
-def test_a_record_older_than_clusters_reads_as_if_nothing_were_shared_and_may_be_written_again(tmp_path: Path):
+@pytest.mark.parametrize("lacking", [["metrics"], ["cluster", "metrics"]])
+def test_a_record_older_than_a_column_reads_as_if_nothing_were_told_and_may_be_written_again(lacking, tmp_path: Path):
     file = files.write(tmp_path, make(), columns()) / "samples.parquet"
-    pq.write_table(pq.read_table(file).drop_columns("cluster"), file)
-    assert files.samples_of(tmp_path, "r1")["cluster"].null_count == len(columns()["item"])
+    pq.write_table(pq.read_table(file).drop_columns(lacking), file)
+    read = files.samples_of(tmp_path, "r1")
+    assert [read[name].null_count for name in lacking] == [len(columns()["item"])] * len(lacking)
     files.write(tmp_path, make(), columns())
-    files.write(tmp_path, make(), columns() | {"cluster": [f"box {item}" for item in columns()["item"]]})
+    more = {"cluster": ["box", "box"], "metrics": [{"nats": [-1.0, -2.0]}, None]}
+    files.write(tmp_path, make(), columns() | {name: more[name] for name in lacking})
     with pytest.raises(Refused, match="other content"):
         files.write(tmp_path, make(), columns(adapted=[0.0] * len(columns()["item"])))
+
+
+def test_metrics_of_an_item_come_back_and_what_is_not_finite_is_null(tmp_path: Path):
+    files.write(tmp_path, make(), columns(metrics=[{"nats": [np.float64(-1), np.nan], "late": [None, 1.0]}, None]))
+    told = files.samples_of(tmp_path, "r1")["metrics"].to_pylist()
+    assert told == [[("nats", [-1.0, None]), ("late", [None, 1.0])], None]
 
 
 def test_samples_without_a_needed_column_are_refused(tmp_path: Path):
@@ -175,8 +184,8 @@ def test_a_torn_record_is_refused_by_the_name_of_its_file(tmp_path: Path, text: 
 
 def test_a_record_of_a_newer_schema_is_refused(tmp_path: Path):
     path = files.write(tmp_path, make(), columns()) / "record.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 3, "new_field": 1}))
-    with pytest.raises(Refused, match="has schema 3, this razorbench knows 2: upgrade razorbench"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 4, "new_field": 1}))
+    with pytest.raises(Refused, match="has schema 4, this razorbench knows 3: upgrade razorbench"):
         files.read(path)
 
 

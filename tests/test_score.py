@@ -22,7 +22,8 @@ from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.settings import Settings, variant
 from razorbench.harness.measure.drift import Divergence
 from razorbench.harness.measure.evaluation import Answers, evaluate
-from razorbench.harness.measure.score import Bench, drift_rows, metric_means, samples, score_row
+from razorbench.harness.measure.record import samples_of
+from razorbench.harness.measure.score import Bench, drift_rows, samples, score_row
 from razorbench.harness.measure.statistics import judged
 from razorbench.harness.runs.curve import cost, window_mean
 from razorbench.harness.runs.executors import EXECUTORS
@@ -284,13 +285,6 @@ def spelling(toys, tmp_path) -> Bench:
     return Bench(SPELLING, tmp_path / "home")
 
 
-def test_metrics_are_means_of_base_and_adapted_over_the_items_that_have_them():
-    base = answered([0, 0], steps=[1.0, 3], late=[NAN, NAN], far=[1.0, 2])
-    adapted = answered([0, 0], steps=[NAN, 5])
-    assert metric_means(base, adapted) == {"steps": [3.0, 5.0], "late": [None, None], "far": [1.5, None]}
-    assert adapted.first(1).metrics["steps"].shape == (1,)
-
-
 @pytest.mark.slow
 def test_record_and_store_keep_the_metrics_of_a_task(spelling: Bench, tmp_path):
     record = run(spelling, Spec("sft", replace(SPELLING.settings, steps=60)), tmp_path / "home")
@@ -300,6 +294,13 @@ def test_record_and_store_keep_the_metrics_of_a_task(spelling: Bench, tmp_path):
     assert adapted == 2.0  # both words of every dialogue
     (new,) = (row for row in Store(tmp_path / "home").scores(record.id) if row["role"] == "new")
     assert new["metrics"] == {"right": [base, 2.0]}
+    difference, low, high = new["metric_changes"]["right"]
+    assert base is not None
+    assert difference == pytest.approx(2 - base)
+    assert low < difference < high
+    kept = samples_of(tmp_path / "home", record.id).to_pylist()
+    each = [dict(row["metrics"])["right"] for row in kept if row["role"] == "new"]
+    assert np.mean(each, 0).tolist() == pytest.approx([base, 2.0])
 
 
 def test_agent_that_tells_no_probabilities_has_a_gain_and_no_drift(spelling: Bench):

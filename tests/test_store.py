@@ -306,9 +306,10 @@ def test_rows_that_are_older_than_metrics_have_none(store: Store, monkeypatch):
         past.setattr(module, "append", without_later_columns)
         past.setattr(module, "_refresh", lambda con, home: None)
         put(store, make("r1"))
-    put(store, make("r2", scores=[replace(make().scores[0], metrics={"well_formed": [0.5, None]})]))
-    assert [row["metrics"] for row in store.scores("r1")] == [{}, {}]
-    assert [row["metrics"] for row in store.scores("r2")] == [{"well_formed": [0.5, None]}]
+    told, changed = {"well_formed": [0.5, 0.75]}, {"well_formed": [0.25, -0.125, None]}
+    put(store, make("r2", scores=[replace(make().scores[0], metrics=told, metric_changes=changed)]))
+    assert [(row["metrics"], row["metric_changes"]) for row in store.scores("r1")] == [({}, {}), ({}, {})]
+    assert [(row["metrics"], row["metric_changes"]) for row in store.scores("r2")] == [(told, changed)]
 
 
 def without_later_columns(con, table: str, rows: list[dict], append=module.append) -> None:

@@ -82,6 +82,7 @@ def compare(
             "changes": [asdict(change) for change in compared.changes],
             "mean": asdict(compared.mean),
             "drifts": compared.drifts,
+            "beside": compared.beside,
             "flips": [asdict(flip) for flip in compared.flips],
             "notes": compared.notes,
             "track": compared.track or None,
@@ -92,6 +93,8 @@ def compare(
         return
     out.print(printable(compared.verdict, LONGEST), highlight=False, soft_wrap=True)
     listing(comparison.rows(compared), json)
+    if beside := comparison.beside(compared):
+        listing(beside, json)
     for sentence in [*comparison.sentences(compared), *compared.notes]:
         out.print(printable(sentence, LONGEST), highlight=False, soft_wrap=True)
     for line in comparison.lines(compared):

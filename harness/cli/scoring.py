@@ -12,7 +12,6 @@ from razorbench.harness.cli.terminal import (
     command,
     drift_or_floor,
     err,
-    interval,
     leaderboard,
     left_out,
     out,
@@ -20,6 +19,7 @@ from razorbench.harness.cli.terminal import (
 )
 from razorbench.harness.core.errors import Missing, Refused
 from razorbench.harness.learn.runtime import AUTO, Runtime
+from razorbench.harness.report.text import interval
 from razorbench.harness.tracks.catalogue import FRESH, find_track
 from razorbench.harness.tracks.spec import Track
 

@@ -10,11 +10,11 @@ import tyro
 
 from razorbench.harness.cli import terminal
 from razorbench.harness.cli.arguments import HOME, Computed, Home, Json, Name
-from razorbench.harness.cli.terminal import busy, command, interval, leaderboard, left_out, listing, out, say
+from razorbench.harness.cli.terminal import busy, command, leaderboard, left_out, listing, out, say
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.protocols import Task
 from razorbench.harness.learn.runtime import AUTO
-from razorbench.harness.report.text import number
+from razorbench.harness.report.text import interval, number
 from razorbench.harness.tracks.catalogue import TRACKS, find_track, known_track
 from razorbench.submissions.commands import told
 
@@ -130,6 +130,8 @@ def show_brought(brought: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
 
 def show_row(row: Mapping[str, Any]) -> None:
     """One scored checkpoint."""
+    from razorbench.harness.measure.record import UNTOLD
+
     run = row["run"]
     seed = "" if run["seed"] is None else f", seed {run['seed']}"
     line = f"{run['name']} ({run['id']}) on {run['track']}: {run['method']}{seed}"
@@ -150,7 +152,13 @@ def show_row(row: Mapping[str, Any]) -> None:
     ]
     listing(scores, False)
     metrics = [
-        {"task": score["task"], "metric": name, "base": number(base, ".4g"), "adapted": number(adapted, ".4g")}
+        {
+            "task": score["task"],
+            "metric": name,
+            "base": number(base, ".4g"),
+            "adapted": number(adapted, ".4g"),
+            "difference": interval(*score["metric_changes"].get(name, UNTOLD), form="+.3g"),
+        }
         for score in row["scores"]
         for name, (base, adapted) in score["metrics"].items()
     ]

@@ -28,7 +28,7 @@ from rich.text import Text
 
 from razorbench.harness.cli.arguments import HOME
 from razorbench.harness.measure.estimate import below_floor
-from razorbench.harness.report.text import labels, number
+from razorbench.harness.report.text import interval, labels, number
 from razorbench.harness.tracks.spec import Track
 
 if TYPE_CHECKING:  # they load scipy, which most commands do not need
@@ -142,11 +142,6 @@ def drift_or_floor(nats: float | None, floor: float | None, form: str) -> str:
     if below_floor(nats, floor):
         return f"below the floor ({floor:.1g})"
     return number(nats, form)
-
-
-def interval(value: float | None, low: float | None, high: float | None) -> str:
-    """A difference in points with its interval."""
-    return f"{number(value, '+.1f')} [{number(low, '+.1f')}, {number(high, '+.1f')}]"
 
 
 def listing(rows: Sequence[Mapping[str, Any]], json: bool, show: Sequence[str] = ()) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.learn.checkpoint import ADAPTER_CONFIG, WEIGHTS
 from razorbench.harness.measure.estimate import Estimate, Paired, below_floor
-from razorbench.harness.measure.record import Drift, Record, Score, answers_of, samples_of
+from razorbench.harness.measure.record import UNTOLD, Drift, Record, Score, answers_of, samples_of
 from razorbench.harness.tracks.origins import ENDPOINT, ON_HUB
 
 FLIPS = 10
@@ -105,6 +105,21 @@ class Change(Paired):
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What a task measures beside the score, over the items that have it on both sides, in a unit of its own."""
+
+    task: str
+    metric: str
+    first: float
+    second: float
+    difference: float
+    """Second − first."""
+    low: float
+    """Of the 95 % interval, as of a score; NaN in records that are older than it."""
+    high: float
+
+
+@dataclass(frozen=True)
 class Compared:
     """Two that were compared."""
 
@@ -119,6 +134,8 @@ class Compared:
     notes: tuple[str, ...] = ()
     """What else is to be known, in sentences."""
     drifts: tuple[Drift, ...] = ()
+    beside: tuple[Beside, ...] = ()
+    """What the tasks of models measure beside the score."""
     record: str = ""
     """Id of the record that holds it; empty where there is none."""
     track: str = ""
@@ -218,6 +235,7 @@ def of_record(
         tuple(round_robin(shown, flips)),
         (*notes, *(note for task, found in errors.items() for note in went_wrong(task, samples[task], found))),
         tuple(record.drifts),
+        tuple(beside(record)),
         record.id,
         record.track,
     )
@@ -249,6 +267,14 @@ def change(score: Score, pairs: np.ndarray) -> Change:
         task=score.task,
         role=score.role,
     )
+
+
+def beside(record: Record) -> Iterator[Beside]:
+    """What the tasks of a record measure beside the score, but for what none of the items has on both sides."""
+    for score in record.scores:
+        for name, means in score.metrics.items():
+            if None not in means:
+                yield Beside(score.task, name, *map(nan, [*means, *score.metric_changes.get(name, UNTOLD)]))
 
 
 def estimate(

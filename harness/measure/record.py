@@ -30,17 +30,19 @@ from razorbench.harness.tracks.catalogue import TRACKS
 
 T = TypeVar("T")
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of record.json and of the event files. A program reads its own version and all before it."""
 
 SAMPLES = pa.schema(
     {"task": "string", "role": "string", "item": "string", "base": "double", "adapted": "double"}
     | {"error": "string", "drift": "double", "cluster": "string"}
+    | {"metrics": pa.map_(pa.string(), pa.list_(pa.float64()))}
 )
 """Columns of samples.parquet, one row an item: `base` and `adapted` are rewards as the task gives them (0–1; NULL:
 unscored, `error` says why), `drift` is the forward KL of that item in nats an episode, or NULL. `cluster` names what
-items share, of one task or of several, so that they are not independent; NULL: an item stands alone. Files older than
-this column lack it."""
+items share, of one task or of several, so that they are not independent; NULL: an item stands alone. `metrics` is what
+the task measures beside the score, metric → [of the base, of the adapted], in units of its own; NULL: nothing. Files
+older than the last two columns lack them."""
 
 VALUES = pa.list_(pa.list_(pa.float64()))
 ANSWERS = pa.schema(
@@ -53,6 +55,8 @@ not have. `asked` is the text that was asked and `picture` the PNG of what was s
 said, and the values of every turn where these are vectors, as a robot's motions. `tokens` are the pieces of what the
 base said, with the forward KL(base‖adapted) at each."""
 
+UNTOLD: tuple[None, None, None] = (None, None, None)
+"""The change of a metric and the limits of its interval, where they are not known."""
 STALE = 3600.0
 """Seconds after which an unfinished folder belongs to a killed writer: nobody takes an hour to write some megabytes."""
 
@@ -98,6 +102,9 @@ class Score:
     failed_base: int | None = None
     """Items that score 0 because the base did what nobody can score. In records of schema 1 they are unscored."""
     failed_adapted: int | None = None
+    metric_changes: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    """How `metrics` changed, over the items that have them on both sides: metric → adapted − base, and the limits of
+    its 95 % interval. Empty in records of schema 1 and 2."""
 
 
 @dataclass(frozen=True)
@@ -372,6 +379,8 @@ def _table(samples: Mapping[str, Any]) -> pa.Table:
         elif pa.types.is_floating(kind):
             values = np.array(values, np.float64)
             values = np.where(np.isfinite(values), values, np.nan)
+        elif pa.types.is_map(kind):
+            values = [value and [*plain(value).items()] for value in values]
         else:
             values = [None if value is None else str(value) for value in values]
         columns[name] = pa.array(values, kind, from_pandas=True)

@@ -27,6 +27,7 @@ from razorbench.harness.measure.drift import D, Divergence, along, divergence, e
 from razorbench.harness.measure.estimate import Estimate
 from razorbench.harness.measure.evaluation import Answers, answered, bare, evaluate, matched, questions
 from razorbench.harness.measure.merging import Merged, merging
+from razorbench.harness.measure.metrics import known_mean, metric_changes, metric_items, metric_means
 from razorbench.harness.measure.record import SAMPLES, Drift, Point, Score
 from razorbench.harness.tracks.bases import base_policy, policy_digest
 from razorbench.harness.tracks.catalogue import add_track, other_track
@@ -357,29 +358,8 @@ def score_row(task: str, suite: str, base: Answers, adapted: Answers, e: Estimat
         unscored_adapted=adapted.unscored,
         failed_base=base.failed,
         failed_adapted=adapted.failed,
+        metric_changes=metric_changes(base, adapted),
     )
-
-
-def metric_means(base: Answers, adapted: Answers) -> dict[str, list[float | None]]:
-    """Means of what the task measures beside the score, by metric: of the base, then of the adapted.
-
-    They are paired as scores are: over the items that both have scored and for which both have it. Where none has it on
-    both sides, each has its own mean.
-    """
-    averages: dict[str, list[float | None]] = {}
-    scored = np.isfinite(base.score) & np.isfinite(adapted.score)
-    for name in dict.fromkeys([*base.metrics, *adapted.metrics]):
-        sides = [side.metrics.get(name, np.full(len(side), np.nan))[scored] for side in (base, adapted)]
-        both = np.isfinite(sides).all(0)
-        means = [known_mean(side[both] if both.any() else side) for side in sides]
-        averages[name] = [None if np.isnan(mean) else mean for mean in means]
-    return averages
-
-
-def known_mean(column: np.ndarray) -> float:
-    """The mean of the numbers that are known; NaN if none is."""
-    known = column[np.isfinite(column)]
-    return float(known.mean()) if len(known) else np.nan
 
 
 def drift_rows(task: str, direction: str, d: Divergence, floor: Divergence | None = None) -> list[Drift]:
@@ -427,6 +407,7 @@ def samples(
         columns["error"] += [theirs or ours for theirs, ours in zip(given.error, base[id].error, strict=True)]
         columns["drift"].append(nats)
         columns["cluster"] += [None] * n if given.cluster is None else given.cluster.tolist()
+        columns["metrics"] += metric_items(base[id], given)
     return {
         name: np.concatenate(column) if name in ("base", "adapted", "drift") else column
         for name, column in columns.items()

@@ -8,7 +8,7 @@ from razorbench import __version__
 from razorbench.harness.measure.comparison import MODELS, Compared
 from razorbench.harness.measure.estimate import Estimate
 from razorbench.harness.report.templates import template
-from razorbench.harness.report.text import number, printable, unseen
+from razorbench.harness.report.text import interval, number, printable, unseen
 
 LONGEST = 4000
 """Characters of a question or a reply that the page shows."""
@@ -37,6 +37,21 @@ def rows(compared: Compared) -> list[dict[str, str]]:
     ]
     told = [name for name in (listed[0] if listed else ()) if any(row[name] for row in listed)]
     return [{name: row[name] for name in told} for row in listed]
+
+
+def beside(compared: Compared) -> list[dict[str, str]]:
+    """A row a task and metric beside the score, in the metric's own unit; none where tasks measure nothing else."""
+    kind = compared.kind
+    return [
+        {
+            "task": printable(each.task),
+            "beside the score": printable(each.metric),
+            kind.first: number(each.first, ".4g"),
+            kind.second: number(each.second, ".4g"),
+            "change": interval(each.difference, each.low, each.high, "+.3g"),
+        }
+        for each in compared.beside
+    ]
 
 
 def sentences(compared: Compared) -> list[str]:
@@ -68,25 +83,23 @@ def lines(compared: Compared) -> Iterator[str]:
 
 def with_interval(estimate: Estimate) -> str:
     """A change in points with its interval."""
-    return f"{number(estimate.value, '+.1f')} [{number(estimate.low, '+.1f')}, {number(estimate.high, '+.1f')}]"
+    return interval(estimate.value, estimate.low, estimate.high)
 
 
 CALLED: dict[str, str] = {"p": "p, corrected", "mde": "would be seen"}
 """Columns that the page calls otherwise."""
-WORDS = ("task", "role", "metric")
+WORDS = ("task", "role", "metric", "beside the score")
 """Columns that are no numbers."""
 
 
 def page(compared: Compared, now: datetime) -> str:
     """The page; `now` is when it is made. It fetches nothing, and what others wrote is text in it, nothing else."""
-    listed: list[dict[str, Any]] = [*rows(compared)]
     return template("comparison").render(
         kind=compared.kind,
         first=printable(compared.first),
         second=printable(compared.second),
         verdict=printable(compared.verdict, LONGEST),
-        columns=[(name, CALLED.get(name, name), name not in WORDS) for name in (listed[0] if listed else ())],
-        rows=listed,
+        tables=[table(rows(compared)), table(beside(compared))],
         sentences=[printable(sentence, LONGEST) for sentence in sentences(compared)],
         notes=[printable(note, 400) for note in compared.notes],
         record=compared.record,
@@ -107,6 +120,12 @@ def page(compared: Compared, now: datetime) -> str:
         version=__version__,
         now=f"{now:%Y-%m-%d %H:%M} UTC",
     )
+
+
+def table(listed: list[dict[str, str]]) -> dict[str, Any]:
+    """Rows with their columns: name, what the page calls it, whether it is a number."""
+    columns = [(name, CALLED.get(name, name), name not in WORDS) for name in (listed[0] if listed else ())]
+    return {"columns": columns, "rows": listed}
 
 
 def plain(text: str) -> str:

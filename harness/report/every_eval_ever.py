@@ -140,7 +140,13 @@ def _task(record: Record, score: Score, samples: pa.Table) -> list[Json]:
             (100 * alone.low, 100 * alone.high, 100 * alone.se, alone.n, alone.method),
             data,
             about
-            | texts(level="task", base=score.base, difference=score.difference, beside=dict(score.metrics) or None),
+            | texts(
+                level="task",
+                base=score.base,
+                difference=score.difference,
+                beside=dict(score.metrics) or None,
+                beside_changes=dict(score.metric_changes) or None,
+            ),
             _metric("score", "mean reward", "points", (0, 100), "mean reward over the items, times 100"),
         )
     ]

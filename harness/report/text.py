@@ -17,6 +17,11 @@ def number(value: float | None, form: str) -> str:
     return "–" if value is None or value != value else format(value, form)
 
 
+def interval(value: float | None, low: float | None, high: float | None, form: str = "+.1f") -> str:
+    """A change with its 95 % interval: in points, unless another form is given."""
+    return f"{number(value, form)} [{number(low, form)}, {number(high, form)}]"
+
+
 def printable(text: object, most: int = MOST) -> str:
     """One line of what a stranger wrote: no character in it is unseen or turns the order of others; long ones end in …
 

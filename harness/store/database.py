@@ -367,7 +367,8 @@ def _refresh(con: duckdb.DuckDBPyConnection, home: Path) -> None:
 def _insert(con: duckdb.DuckDBPyConnection, records: Sequence[Record], home: Path) -> None:
     made = [plain(record) | {"entry": record.entry} for record in records]
     for row in made:
-        row["scores"] = [score | {"metrics": json.dumps(score["metrics"])} for score in row["scores"]]
+        for score in row["scores"]:
+            score |= {name: json.dumps(score[name]) for name in ("metrics", "metric_changes")}
     for table in ("scores", "drifts", "curve", "measures"):
         append(con, table, [{"submission": row["id"], **part} for row in made for part in row.pop(table)])
     for row in made:
