@@ -1,13 +1,16 @@
 """Priors of lm-eval: any task by its id, the verdicts of lm-eval's own `hf` backend, and the same each time."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -312,6 +315,26 @@ def test_what_cannot_be_graded_is_unscored_and_says_why(anatomy):
     assert np.isnan(sample.score)
     assert (sample.asked, sample.said) == (part.doc_to_text(doc), "C")
     assert sample.error == "LookupError: Resource nowhere."
+
+
+def test_documents_that_cannot_be_had_are_one_sentence_with_its_cure_and_not_a_line_for_each_try(monkeypatch):
+    hub, listens = logging.getLogger("huggingface_hub"), BufferingHandler(10)
+    monkeypatch.setattr(hub, "handlers", [listens])
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        logging.getLogger("huggingface_hub.utils._http").warning("thrown while requesting")
+        raise ConnectionError("Couldn't reach 'Rowan/hellaswag' on the Hub")
+
+    monkeypatch.delenv("RAZORBENCH_DATA", raising=False)
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(
+        Missing, match=r"cannot be fetched from the hub .*or set RAZORBENCH_DATA to a folder that has it"
+    ):
+        make("task", "lm-eval/hellaswag")
+    assert listens.buffer == []
+    with pytest.raises(ConnectionError):
+        unreachable()
+    assert len(listens.buffer) == 1  # afterwards it may speak again
 
 
 @pytest.mark.slow

@@ -117,8 +117,7 @@ def compare_models(
             f"{base} has no tokenizer; save it there: AutoTokenizer.from_pretrained(…).save_pretrained({base!r})"
         )
     second = brought(adapted, home)
-    tell("reading tasks")
-    tasks, notes = asked(new, priors)
+    tasks, notes = asked(new, priors, tell)
     track = ad_hoc(first, new, [id for id in tasks if id != new], items, Conditions(limit=limit))
     tell(f"reading {base}")
     bench = Bench(track, home, runtime, tasks)
@@ -149,17 +148,23 @@ def compare_models(
     return of_record(home, record, base, adapted, notes)
 
 
-def asked(new: str, priors: Sequence[str]) -> tuple[dict[str, Task | Benchmark], list[str]]:
-    """The new task and the priors, ready by their ids, and which of a suite are left out.
+def asked(
+    new: str, priors: Sequence[str], tell: Callable[[str], Any] = lambda what: None
+) -> tuple[dict[str, Task | Benchmark], list[str]]:
+    """The new task and the priors, ready by their ids, and which of a suite are left out. `tell` hears which is read.
 
     Refuses an unknown one, one that is named and not at hand, and where nothing is left of a suite.
     """
-    made: dict[str, Task | Benchmark] = {new: make("task", new)} if new else {}
+    made: dict[str, Task | Benchmark] = {}
     notes, lacking = [], {}
+    if new:
+        tell(f"reading {new}")
+        made[new] = make("task", new)
     for name in priors or (USUAL,):
         for id in SUITES.get(name, (name,)):
             if id in made:
                 continue
+            tell(f"reading {id}")
             try:
                 made[id] = make("task", id)
             except Refused as error:

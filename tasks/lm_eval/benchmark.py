@@ -353,16 +353,21 @@ def managed(task: str) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the bars and notes of lm-eval and its packages."""
-    log, shown = logging.getLogger("lm_eval"), datasets.is_progress_bar_enabled()
-    level = log.level
-    log.setLevel(logging.ERROR)
+    """Without the bars and notes of lm-eval and its packages, such as each try to reach a hub that is not there."""
+    logs, shown = (
+        [logging.getLogger(name) for name in ("lm_eval", "huggingface_hub")],
+        datasets.is_progress_bar_enabled(),
+    )
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     try:
         with patch.object(lm_eval.api.task, "tqdm", lambda rows, **_: rows):
             yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
         if shown:
             datasets.enable_progress_bars()
 
