@@ -8,11 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from lm_eval.evaluator import simple_evaluate
+from lm_eval.loggers import EvaluationTracker
 from scipy.stats import binomtest
 
+from benchmarks.lm_eval import hf
 from razorbench import Refused
+from razorbench.agents.language.mini_lm import mini_lm
 from razorbench.harness.measure.logged import compare_runs, read_run
 from razorbench.harness.measure.statistics import combine, judged
+from razorbench.tasks.lm_eval.benchmark import quiet
+from razorbench.tasks.lm_eval.documents import at_hand
+from tests.conftest import needs_data
 
 AT = "2026-11-29T13-32-56.276330"
 
@@ -282,6 +290,17 @@ def test_runs_that_were_asked_in_another_way_are_refused_by_name(results, words,
         compare_runs(*runs(tmp_path, [True], [False], **results))
 
 
+def test_results_under_a_name_that_somebody_chose_tell_how_it_was_asked_too(tmp_path):
+    """lm-eval --output_path runs/before.json writes runs/before_….json, and samples beside it."""
+    write(tmp_path / "first", {"a": [choice(0, True)]})
+    write(tmp_path / "second", {"a": [choice(0, True)]}, versions={"a": 2.0})
+    for name in ("first", "second"):
+        results = next((tmp_path / name).rglob("results_*"))
+        results.rename(results.with_name(f"{name}_{AT}.json"))
+    with pytest.raises(Refused, match="version 1.0 and 2.0"):
+        compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second"))
+
+
 def test_prompts_that_differ_are_refused_even_where_no_results_tell(tmp_path):
     for name in ("first", "second"):
         write(tmp_path / name, {"a": [choice(i, True, prompt_hash=digest(name if i else "")) for i in range(3)]})
@@ -321,6 +340,38 @@ def test_file_that_is_cut_off_is_told(tmp_path):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(Refused, match=r"second holds no whole document of a; run it again"):
         compare_runs(pair[0], read_run(tmp_path / "second"), common=True)
+
+
+@pytest.mark.slow(seconds=15)
+@needs_data
+def test_what_lm_eval_itself_writes_is_compared_and_a_file_cut_in_the_middle_of_a_line_is_told(tmp_path, razorbench):
+    policy = mini_lm()
+    for name in ("before", "after"):
+        with at_hand(), quiet():
+            found: Any = simple_evaluate(hf(policy), tasks=["hellaswag"], limit=12, bootstrap_iters=0)
+            wrote: Any = EvaluationTracker(output_path=str(tmp_path / name))
+            samples = found.pop("samples")
+            wrote.save_results_aggregated(found, samples)
+            wrote.save_results_samples("hellaswag", samples["hellaswag"])
+        with torch.no_grad():
+            for weight in policy.parameters():
+                weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)), alpha=0.1)
+    first, second = tmp_path / "before", tmp_path / "after"
+    (change,) = razorbench("compare", first, second, "--json").json["changes"]
+    before, after = (np.mean([json.loads(line)["acc_norm"] for line in lines(at)]) for at in (first, second))
+    assert (change["metric"], change["difference"]["n"]) == ("acc_norm", 12)
+    assert change["difference"]["value"] == pytest.approx(100 * (after - before))
+    file = next(second.rglob("samples_*"))
+    whole = file.read_bytes()
+    file.write_bytes(whole[: whole.rindex(b"\n", 0, -1) + 200])
+    refused = razorbench("compare", first, second).sentence
+    assert f"{second} lacks 1 documents of hellaswag, its file is cut off; run it again" in refused
+    assert razorbench("compare", first, second, "--common", "--json").json["changes"][0]["difference"]["n"] == 11
+
+
+def lines(run: Path) -> list[str]:
+    """The samples of a run of one task."""
+    return next(run.rglob("samples_*")).read_text(encoding="utf-8").splitlines()
 
 
 def test_line_that_is_no_sample_is_refused_with_its_number(tmp_path):

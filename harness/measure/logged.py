@@ -82,7 +82,10 @@ def read_run(folder: Path) -> Run:
     tasks, conditions, cut = {}, {}, []
     for task, (at, path) in sorted(last.items()):
         tasks[task], whole = read_samples(path)
-        conditions[task] = asked_how(path.with_name(f"results_{at}.json"), task)
+        told = [
+            each for each in path.parent.iterdir() if each.name.endswith(f"_{at}.json")
+        ]  # results_, or a name given
+        conditions[task] = asked_how(told, task)
         if not whole:
             cut.append(task)
     return Run(folder, tasks, conditions, tuple(cut))
@@ -121,16 +124,16 @@ def read_samples(path: Path) -> tuple[dict[str, Logged], bool]:
     return logged, whole
 
 
-def asked_how(results: Path, task: str) -> dict[str, Any]:
+def asked_how(results: Sequence[Path], task: str) -> dict[str, Any]:
     """How a task was asked, by the names of `CONDITIONS`; nothing where there is no results file that can be read."""
     try:
-        told = json.loads(results.read_text(encoding="utf-8"))
+        told = json.loads(results[0].read_text(encoding="utf-8"))
         told["generation"] = [told["configs"][task].get("generation_kwargs"), told["config"].get("gen_kwargs")]
         return {
             name: of.get(task) if isinstance(of := told.get(name), dict) else of  # of each task, or of the run
             for name in CONDITIONS
         }
-    except (OSError, ValueError, AttributeError, TypeError, KeyError):
+    except (OSError, ValueError, AttributeError, TypeError, LookupError):
         return {}
 
 
