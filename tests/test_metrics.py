@@ -42,6 +42,22 @@ def test_a_change_is_paired_and_its_interval_is_near_that_of_student():
     assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=0.05)
 
 
+def test_how_far_items_lie_apart_says_nothing_of_how_far_they_moved():
+    rng = np.random.default_rng(2)
+    change = rng.normal(-0.5, 1, 10)
+    far, near = rng.normal(-200, 90, 10), np.full(10, -200.0)
+    first, second = (metric_changes(answered(x * 0, nats=x), answered(x * 0, nats=x + change)) for x in (far, near))
+    assert first["nats"] == pytest.approx(second["nats"])
+    value, low, high = np.array(first["nats"], float)
+    assert low < value < high < 3
+
+
+def test_fractions_that_none_has_changed_may_yet_change():
+    same = answered([0.0] * 30, formed=[1.0] * 30)
+    value, low, high = np.array(metric_changes(same, same)["formed"], float)
+    assert low < value == 0 < high
+
+
 def test_answers_that_share_a_question_are_no_further_evidence():
     rng = np.random.default_rng(1)
     ours, change = rng.normal(-60, 30, 40), rng.normal(0, 1, 40)

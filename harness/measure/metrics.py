@@ -33,12 +33,16 @@ def metric_changes(base: Answers, adapted: Answers) -> dict[str, Numbers]:
     """By metric adapted − base and its 95 % interval, [difference, low, high], each item paired with itself.
 
     The interval is that of scores (`statistics.paired`), over what items share; in the unit of the metric. What no item
-    has on both sides is left out.
+    has on both sides is left out. Of what is no fraction the largest change that was seen counts for the largest that
+    there can be: how far items lie apart, as long texts and short ones do, says nothing of how far they move.
     """
     changes: dict[str, Numbers] = {}
     for name, (ours, theirs) in _sides(base, adapted):
-        e = statistics.paired(ours, theirs, adapted.cluster)
-        if e.n:
+        moved = np.abs(theirs - ours)
+        if not np.isnan(moved).all():
+            fraction = np.nanmin([ours, theirs]) >= 0 and np.nanmax([ours, theirs]) <= 1
+            unit = 1.0 if fraction else float(np.nanmax(moved))
+            e = statistics.paired(ours, theirs, adapted.cluster, unit=unit)
             changes[name] = [_known(e.value), _known(e.low), _known(e.high)]
     return changes
 

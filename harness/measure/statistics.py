@@ -30,10 +30,17 @@ FEW_EVENTS = 20
 
 
 def paired(
-    base: ArrayLike, adapted: ArrayLike, cluster: ArrayLike | None = None, *, level: float = 0.95, seed: int = 0
+    base: ArrayLike,
+    adapted: ArrayLike,
+    cluster: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    unit: float | None = None,
 ) -> Estimate:
     """Mean of adapted − base over items `[n]`; `cluster [n]` names what items share that are not independent (None, of
-    one item: nothing).
+    one item: nothing). `unit` is the largest change that an item can make; None: 1 of scores in 0–1, else as much as
+    scores are seen to differ.
 
     A score may be the mean over several seeds. What counts are the differences of the clusters: where few are not 0,
     or all of those have one size and clusters are fewer than 200, the interval is `effects_interval`, together with
@@ -49,7 +56,8 @@ def paired(
     if m == 0:
         return Estimate(np.nan, np.nan, np.nan, np.nan, 0, unscored, "nothing scored")
     value = float(totals.sum() / sizes.sum())
-    change, unit = totals * (m / sizes.sum()), _unit(base[scored], adapted[scored])
+    change = totals * (m / sizes.sum())
+    unit = _unit(base[scored], adapted[scored]) if unit is None else unit
     few, alike = _events(change) < FEW_EVENTS, one_size(change)
     if few or (m < FEW_CLUSTERS and alike):
         method, (low, high, se) = "Dirichlet posterior", effects_interval(change, unit, level)
