@@ -343,6 +343,21 @@ def test_what_never_moves_is_the_middle_and_a_gripper_is_what_it_is():
     assert statistics.motion(np.array([[0.9, 0.25]])).tolist() == [[0.5, 0.25]]
 
 
+@pytest.mark.parametrize(("gripper", "open_"), [("opens", 1.0), ("closes", -1.0)])
+def test_a_gripper_is_told_one_or_minus_one_where_the_task_counts_so(gripper, open_):
+    """OpenVLA's own is 0 where it is closed and 1 where it is open; its evaluation in LIBERO takes the sign, turned."""
+    policy = tiny_openvla(0, gripper=gripper)
+    code = torch.full((4, 7), 128)
+    code[:, 6] = torch.tensor([127, 190, 192, 255])  # 0.00, 0.49, 0.51 and 1.00
+    motion = policy.motions(policy.last - code)
+    assert motion[:, 6].tolist() == [-open_, -open_, open_, open_]
+    assert np.array_equal(motion[:, :6], tiny_openvla(0).motions(policy.last - code)[:, :6])
+    assert policy.encode(motion)[:, 6].tolist() == [127, 127, 255, 255]  # 0 and 1, as it was trained on them
+    assert policy.account()["gripper"] == gripper
+    with pytest.raises(Refused, match="gripper 'shuts' is unknown; say whether its 1 opens or closes"):
+        tiny_openvla(0, gripper="shuts")
+
+
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
@@ -570,9 +585,10 @@ def test_a_record_tells_by_which_statistics_and_what_lies_outside_of_the_bins(to
 
 def test_a_base_tells_its_agent_by_which_statistics(tmp_path):
     told = {"id": "my-vla-v1", "agent": "tiny-openvla-v1", "recipe": {"task": "tabletop-pretraining-v1"}}
-    base = made_base(told | {"options": {"unnorm_key": "tabletop"}}, "a file")
+    base = made_base(told | {"options": {"unnorm_key": "tabletop", "crop": 0.9}}, "a file")
     assert base.recipe != made_base(told, "a file").recipe
-    assert begun(base, tmp_path, {}).account()["statistics"]["key"] == "tabletop"  # type: ignore[attr-defined]
+    account = begun(base, tmp_path, {}).account()  # type: ignore[attr-defined]
+    assert (account["statistics"]["key"], account["crop"]) == ("tabletop", 0.9)
     with pytest.raises(Refused, match=r"no statistics 'bridge_orig'; choose from config\.json: tabletop"):
         begun(replace(base, options={"unnorm_key": "bridge_orig"}), tmp_path, {})
     with pytest.raises(Refused, match="tiny-openvla-v1 cannot be told unnorm_kay"):
@@ -581,7 +597,7 @@ def test_a_base_tells_its_agent_by_which_statistics(tmp_path):
     path = tmp_path / "mine-v1.toml"
     path.write_text(toml(track))
     back = read_track(path, BASES.__getitem__)
-    assert back.base.options == {"unnorm_key": "tabletop"}
+    assert back.base.options == {"unnorm_key": "tabletop", "crop": 0.9}
     assert back.digest == track.digest != replace(track, base=replace(base, options={})).digest
 
 

@@ -15,6 +15,25 @@ STATISTICS = "dataset_statistics.json"
 """What a fine-tuned checkpoint calls the statistics of what it was tuned on."""
 
 
+GRIPPERS = {"": 0.0, "opens": 1.0, "closes": -1.0}
+"""What opens a task's gripper, by what its 1 does; 0: its number is the checkpoint's own, from 0 closed to 1 open."""
+
+
+def gripped(motion: np.ndarray, gripper: str) -> np.ndarray:
+    """Motions [n, k] as a task takes them: the gripper, which is last, opens or closes, as in OpenVLA's evaluations."""
+    if not (opening := GRIPPERS[gripper]):
+        return motion
+    return np.concatenate([motion[:, :-1], np.where(motion[:, -1:] > 0.5, opening, -opening)], 1)
+
+
+def ungripped(motion: np.ndarray, gripper: str) -> np.ndarray:
+    """The checkpoint's own motions [n, k] of a task's; a gripper that is told 0 is open, as OpenVLA's data have it."""
+    if not (opening := GRIPPERS[gripper]):
+        return motion
+    closing = motion[:, -1:] * opening < 0
+    return np.concatenate([motion[:, :-1], np.where(closing, 0.0, 1.0)], 1)
+
+
 @dataclass(frozen=True)
 class Bins:
     """Edges of equal distance in −1…1; a number is the edge below it. The last edge has no bin of its own."""

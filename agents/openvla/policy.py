@@ -20,7 +20,7 @@ from razorbench.agents.language.lora import ADAPTER_CONFIG
 from razorbench.agents.language.packing import Pack, batches, lay, packed
 from razorbench.agents.language.reading import states
 from razorbench.agents.language.weights import OneModel, misfit, shapes
-from razorbench.agents.openvla.actions import Bins, Statistics, Told
+from razorbench.agents.openvla.actions import GRIPPERS, Bins, Statistics, Told, gripped, ungripped
 from razorbench.agents.openvla.checkpoint import own, published
 from razorbench.agents.openvla.model import DECODER, Network
 from razorbench.agents.openvla.pixels import Pixels
@@ -54,6 +54,7 @@ class OpenVLA(OneModel):
         *,
         unnorm_key: str = "",
         camera: str = "",
+        gripper: str = "",
         over: Over = "bins",
         runtime: Runtime = AUTO,
     ):
@@ -61,12 +62,14 @@ class OpenVLA(OneModel):
         super().__init__(model, runtime.otherwise(Runtime(micro_batch=MICRO_BATCH)).resolved())
         if over not in ("bins", "vocabulary"):
             raise Refused(f"over {over!r} is unknown; choose bins or vocabulary")
+        if gripper not in GRIPPERS:
+            raise Refused(f"gripper {gripper!r} is unknown; say whether its 1 opens or closes, or leave it out")
         if self.runtime.checkpointing:
             model.recompute()
         self.unused = model.unused()
         self.thaw()
         self.shape, self.words, self.pixels = shape, words, pixels
-        self.unnorm_key, self.camera, self.over = unnorm_key, camera, over
+        self.unnorm_key, self.camera, self.gripper, self.over = unnorm_key, camera, gripper, over
         self.bins = Bins(shape.bins)
         self.told = told
         self.statistics = told.choose(unnorm_key)
@@ -155,7 +158,7 @@ class OpenVLA(OneModel):
     def motions(self, tokens: Tensor) -> np.ndarray:
         """The motions [n, k] float32 of tokens [n, k]; one that is no bin's counts as the nearest that is."""
         numbers = self.bins.numbers(self.last - tokens.numpy())
-        return self.statistics[0].motion(numbers).astype(np.float32)
+        return gripped(self.statistics[0].motion(numbers), self.gripper).astype(np.float32)
 
     def coded(self, tokens: Tensor) -> Tensor:
         """Codes of tokens: bins, or over the whole vocabulary the tokens themselves."""
@@ -163,7 +166,7 @@ class OpenVLA(OneModel):
 
     def encode(self, values: Column) -> Tensor:
         """Codes [n, k] of motions [n, k]: those of the bins that they lie in."""
-        numbers = self.statistics[0].numbers(np.asarray(values, np.float64))
+        numbers = self.statistics[0].numbers(ungripped(np.asarray(values, np.float64), self.gripper))
         return self.coded(self.last - torch.from_numpy(self.bins.codes(numbers)))
 
     # --- predicting
@@ -271,8 +274,8 @@ class OpenVLA(OneModel):
     def account(self) -> dict[str, Any]:
         """What of a number's making stands in no weight: by which statistics motions are made, and over what."""
         first, *behind = (told(each) for each in self.statistics)
-        pixels = asdict(self.pixels)
-        return {"statistics": first, "statistics_behind": behind, "camera": self.camera, "over": self.over} | pixels
+        made = {"statistics": first, "statistics_behind": behind, "gripper": self.gripper, "over": self.over}
+        return {**made, "camera": self.camera, **asdict(self.pixels)}
 
 
 def told(statistics: Statistics) -> dict[str, Any]:

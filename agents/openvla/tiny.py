@@ -49,14 +49,16 @@ def tiny_openvla(
     *,
     unnorm_key: str = "",
     camera: str = "",
+    crop: float = 0.0,
+    gripper: str = "",
     over: Any = "bins",
     runtime: Runtime = AUTO,
 ) -> OpenVLA:
     """The network that `folder`'s config.json describes, with random weights from `seed`; the rest as in `openvla`."""
-    how = {"unnorm_key": unnorm_key, "camera": camera, "over": over, "runtime": runtime.otherwise(SMALL)}
+    how: dict[str, Any] = {"unnorm_key": unnorm_key, "camera": camera, "crop": crop, "gripper": gripper, "over": over}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return OpenVLA.fresh(folder, Shape.read(folder), **how)
+        return OpenVLA.fresh(folder, Shape.read(folder), runtime=runtime.otherwise(SMALL), **how)
 
 
 def write(folder: Path, instructions: Iterable[str] = ()) -> None:
