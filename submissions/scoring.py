@@ -1,6 +1,6 @@
 """Scoring a submission: each seed's weights become a record. Meant to be called in a confined process."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from razorbench.harness.core.lanes import Workers, close_all
+from razorbench.harness.core.lanes import HANDED, Lanes, Workers, close_all
+from razorbench.harness.core.processes import LaneProcess
 from razorbench.harness.learn.checkpoint import MANIFEST, Checkpoint, Manifest
 from razorbench.harness.learn.policy import Policy
 from razorbench.harness.measure.record import Record
@@ -18,6 +19,7 @@ from razorbench.harness.runs import run
 from razorbench.harness.runs.provenance import commit
 from razorbench.harness.tracks.bases import policy_digest
 from razorbench.harness.tracks.catalogue import find_track
+from razorbench.harness.tracks.spec import Track
 from razorbench.submissions.queue import Submission, root
 from razorbench.submissions.strict import parse
 
@@ -30,23 +32,42 @@ def ready(track: str, home: Path) -> Bench:
     """
     torch.set_num_threads(1)
     commit()  # is asked of git once, which a confined child may not run
-    bench = Bench(find_track(track, home), home)
+    found = find_track(track, home)
+    bench = Bench(found, home, made={id: played(found, id) for id in found.tasks})
     _ = bench.answers, bench.drawn, bench.floor, bench.data
     return bench
 
 
+def played(track: Track, id: str) -> Any:
+    """A task of a track, in a worker of its own if it shows pictures and the track says nothing else.
+
+    What draws them has threads, or holds a GPU: a confined process that is forked from ours would wait for them for
+    ever.
+    """
+    task = track.task(id)
+    if not isinstance(task, Workers) and task.card.protocol and task.card.protocol.cameras:
+        return Workers(id, **vars(Lanes()))
+    return task
+
+
 @contextmanager
-def lanes(track: str, home: Path) -> Iterator[None]:
-    """The workers of a track's tasks, started for a confined process, which may start none and gets their sockets when
-    it is forked; ended afterwards, for what it has made of them is not known.
+def lanes(track: str, home: Path) -> Iterator[dict[str, list[LaneProcess]]]:
+    """The workers of a track's tasks, started for a confined process, which may start none; `handed` gives it their
+    sockets. They are ended afterwards, for what it has made of them is not known.
     """
     try:
-        for task in ready(track, home).tasks.values():
-            if isinstance(task, Workers):
-                task.open()
-        yield
+        pools = [task for task in ready(track, home).tasks.values() if isinstance(task, Workers)]
+        for pool in pools:
+            pool.open()
+        yield {pool.name: pool.workers for pool in pools}
     finally:
         close_all()
+
+
+def handed(workers: Mapping[str, list[LaneProcess]], function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)`, in a confined process, which plays in workers that its parent has started."""
+    HANDED.update(workers)
+    return function(*args)
 
 
 def score(home: Path, sub: Submission, into: Path) -> list[str]:

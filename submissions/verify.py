@@ -6,7 +6,7 @@ from razorbench import Refused
 from razorbench.harness.store.database import Store
 from razorbench.submissions import queue
 from razorbench.submissions.confine import Limits, call
-from razorbench.submissions.scoring import lanes, measure, ready
+from razorbench.submissions.scoring import handed, lanes, measure, ready
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def verify(store: Store, key: str, limits: Limits) -> list[Again]:
     for index, (seed, id) in enumerate(zip(sub.seeds, end.records, strict=True)):
         run = store.submission(id)
         log = queue.root(home) / sub.id / "verify.log"
-        with lanes(sub.track, home):
-            measured = call(measure, home, sub, index, limits=limits, writable=[], log=log)
+        with lanes(sub.track, home) as workers:
+            measured = call(handed, workers, measure, home, sub, index, limits=limits, writable=[], log=log)
         rows = []
         for number in ("gain", "retention", "drift"):
             value, low, high = run[number], run.get(f"{number}_low"), run.get(f"{number}_high")

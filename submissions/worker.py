@@ -17,7 +17,7 @@ from razorbench.submissions import queue
 from razorbench.submissions.confine import Crashed, Limits, Stopped, call
 from razorbench.submissions.lease import LEASE, Try, Worker
 from razorbench.submissions.queue import End, Submission
-from razorbench.submissions.scoring import lanes, ready, score
+from razorbench.submissions.scoring import handed, lanes, ready, score
 
 LIMITS = Limits()
 IDLE = 1.0
@@ -122,8 +122,10 @@ def made(home: Path, worker: Worker, begun: Try, limits: Limits, say: Callable[[
         return not begun.over
 
     try:
-        with lanes(sub.track, home):
+        with lanes(sub.track, home) as workers:
             ids = call(
+                handed,
+                workers,
                 score,
                 home,
                 sub,

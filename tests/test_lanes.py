@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -16,12 +17,17 @@ from lane_tasks import Counting, Sightless, Trouble, VectorWalk, Walk
 
 from razorbench import Actions, Clustered, Expert, Guessable, Instances, Refused, Task, WorldFailed
 from razorbench.harness.core.keeping import everything
-from razorbench.harness.core.lanes import Workers, close_all
+from razorbench.harness.core.lanes import Lanes, Workers, close_all
 from razorbench.harness.core.processes import answers
 from razorbench.harness.core.registry import REGISTERED
 from razorbench.harness.core.rollout import Demonstrator, Guesser, demonstrations, rollout
 from razorbench.harness.measure.evaluation import evaluate
+from razorbench.harness.tracks.catalogue import TRACKS
+from razorbench.submissions import scoring
 from razorbench.submissions.confine import Crashed, Limits, call
+from razorbench.submissions.scoring import handed
+from razorbench.tasks.fetch.tasks import Reach
+from tests.toys import REACHING
 
 
 class Keyed:
@@ -508,6 +514,33 @@ def test_a_confined_process_plays_in_workers_that_were_started_before(tmp_path):
         with pytest.raises(Crashed, match="starts no other"):
             call(play, **limits)
         assert np.isfinite(rollout(Keyed(), pool, trouble("", "")).reward).all()
+
+
+def in_workers_of_its_parent() -> tuple[list[float | None], int]:
+    """Rewards of three episodes, and how many workers are left."""
+    pool = Workers("lane_tasks:Trouble", lanes=2)
+    again = rollout(Keyed(), pool, trouble("", "die", ""))
+    return [None if np.isnan(reward) else reward for reward in again.reward], len(pool.workers)
+
+
+@pytest.mark.slow(seconds=8)
+def test_a_confined_process_that_is_no_fork_is_handed_the_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)  # who uses a GPU cannot be forked
+    limits = {"limits": Limits(memory=8.0, seconds=120), "writable": [], "log": tmp_path / "log.txt"}
+    with Workers("lane_tasks:Trouble", lanes=2) as pool:
+        pool.open()
+        done = call(handed, {pool.name: pool.workers}, in_workers_of_its_parent, **limits)
+        assert done == [[1.0, None, 1.0], 1]
+        with pytest.raises(Crashed, match="starts no other"):
+            call(in_workers_of_its_parent, **limits)
+
+
+def test_a_task_that_shows_pictures_is_scored_in_a_worker_of_its_own():
+    """A fork has no threads of what draws, and would wait for them for ever."""
+    two = replace(REACHING, workers={"tabletop-red-*": Lanes(2)})
+    tasks = [scoring.played(two, id) for id in two.tasks]
+    assert [task.lanes for task in tasks] == [1, 2, 1]
+    assert isinstance(scoring.played(TRACKS["mini-robot-air-v2"], "fetch-reach-v1"), Reach)
 
 
 # --- still the same task ----------------------------------------------------------------------------------------------

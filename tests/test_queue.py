@@ -436,8 +436,8 @@ from pathlib import Path
 big = torch.ones(600, 600)
 big @ big  # starts the pool of threads, whose forks wait for ever
 assert torch.get_num_threads() == 2
-scoring.Bench = lambda track, home: type("Ready", (), {{"answers": 0, "drawn": 0, "floor": 0, "data": 0}})()
-scoring.find_track = lambda id, home: id
+scoring.Bench = lambda track, home, made: type("Ready", (), {{"answers": 0, "drawn": 0, "floor": 0, "data": 0}})()
+scoring.find_track = lambda id, home: type("Track", (), {{"tasks": ()}})
 scoring.ready("x", Path("."))
 print(call(lambda: float((big @ big).sum()), limits=Limits(seconds=20), writable=[], log=Path({str(home / "log")!r})))
 """

@@ -32,6 +32,10 @@ IDLE = 8
 
 POOLS: "weakref.WeakSet[Workers]" = weakref.WeakSet()
 
+HANDED: dict[str, list[LaneProcess]] = {}
+"""Workers that another process has started for this one, by the task that they play: who is first to play it gets them.
+"""
+
 
 @dataclass(frozen=True)
 class Lanes:
@@ -94,7 +98,7 @@ class Workers:
         self.lanes, self.scenes, self.linger = said.lanes, said.scenes, said.linger
         folders = roots(__name__, task.partition(":")[0], type(self.task).__module__)
         self.start = lambda: LaneProcess(task, python, folders, said.timeout, said.patience)
-        self.workers: list[LaneProcess] = []
+        self.workers = HANDED.pop(task, [])
         self.questions: dict[str, Instances] = {}
         weakref.finalize(self, dismiss, self.workers)
         POOLS.add(self)
@@ -113,7 +117,9 @@ class Workers:
         dismiss(self.workers)
 
     def open(self) -> None:
-        """Start all workers, for a process that is forked from this one and may start none."""
+        """Start all workers, for a child of this process that may start none: a fork has them, another is `HANDED`
+        them.
+        """
         while len(self.workers) < self.lanes:
             self.workers.append(self.start())
 
@@ -239,7 +245,7 @@ def make_room(beginner: Workers) -> None:
 
 
 def close_all() -> None:
-    """End all workers of this process that wait: what a forked child has made of them is not known."""
+    """End all workers of this process that wait: what a child has made of them is not known."""
     for pool in POOLS:
         pool.close()
 

@@ -50,7 +50,7 @@ class LaneProcess:
                 stdout=2,  # what a simulator prints is no output of ours
                 start_new_session=True,  # a group of its own, so that a simulator's children end with it
             )
-        self.parent = os.getpid()
+        self.pid, self.parent = self.process.pid, os.getpid()
         self.timeout, self.patience = timeout, patience
         self.warm = self.busy = self.begun = False  # has shown something once; has a batch; has begun to play it
         self.waits = False  # for values
@@ -59,9 +59,17 @@ class LaneProcess:
         self.limit = patience
         self.deadline = np.inf
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a process that is spawned from ours, what it needs of a worker with nothing to do."""
+        return {**vars(self), "process": None, "outbox": b""}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, outbox=memoryview(b""))
+        self.socket.setblocking(False)
+
     @property
     def alive(self) -> bool:
-        """Whether the other end has not hung up. A forked child of ours, which cannot wait for it, knows it, too."""
+        """Whether the other end has not hung up. A child of ours, which cannot wait for it, knows it, too."""
         try:
             return self.socket.recv(1, socket.MSG_PEEK) != b""
         except BlockingIOError:
@@ -140,12 +148,12 @@ class LaneProcess:
     def end(self, grace: float) -> str:
         """Hang up, give the process `grace` seconds to end by itself, then kill it and its children; how it ended."""
         self.socket.close()
-        ours = os.getpid() == self.parent  # a forked child has no children, and can kill it all the same
+        ours = os.getpid() == self.parent  # a child of ours has no children, and can kill it all the same
         if ours:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(grace)
         with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         if not ours:
             return "its exit code is its parent's to know"
         with suppress(subprocess.TimeoutExpired):  # a process stuck in a driver cannot be killed: leave it
