@@ -44,6 +44,10 @@ Every other must be off: null, false or empty.
 """
 
 
+PROJECTION = re.compile(r".+_proj|(vision_backbone|projector)\..+")
+"""Linear maps that adapters may be on: of a language model, and all that OpenVLA has before it."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """What a submission to a track must fit."""
@@ -292,7 +296,7 @@ def _check_full(header: tensors.Header, base: tensors.Header, name: str) -> None
 def _check_lora(header: tensors.Header, rank: int, base: tensors.Header, name: str) -> None:
     """Refused unless the tensors are pairs A [r, in] and B [out, r] for projections [out, in] of the base."""
     maps = {key.removesuffix(".weight"): each.shape for key, each in base.tensors.items() if len(each.shape) == 2}
-    maps = {module: shape for module, shape in maps.items() if module.endswith("_proj")}
+    maps = {module: shape for module, shape in maps.items() if PROJECTION.fullmatch(module)}
     if not maps:
         raise Refused(f"{name} holds adapters, and this track's base has no projections to adapt: bring {FULL}")
     for key, tensor in header.tensors.items():

@@ -515,6 +515,40 @@ def test_adapters_are_on_the_language_model_and_come_back(policy, played, tmp_pa
     assert {name for name, x in adapted.merged().model.named_parameters() if not x.requires_grad} == policy.unused
 
 
+def all_linear(policy: OpenVLA, rank: int, folder: Path) -> Path:
+    """A file of adapters as OpenVLA's fine-tuning makes them, on every linear map but the head."""
+    drawn, tensors = np.random.default_rng(5), {}
+    for name, x in policy.filed(policy.weights()).items():
+        if x.ndim == 2 and not name.endswith(("embed_tokens.weight", "lm_head.weight")):
+            for side, size in (("A", (rank, x.shape[1])), ("B", (x.shape[0], rank))):
+                values = torch.from_numpy(drawn.normal(0, 0.1, size).astype(np.float32))
+                tensors[f"base_model.model.{name.removesuffix('.weight')}.lora_{side}.weight"] = values
+    folder.mkdir()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    told = {"peft_type": "LORA", "r": rank, "lora_alpha": 3, "target_modules": "all-linear", "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(told | {"init_lora_weights": "gaussian"}))
+    return folder / "adapter_model.safetensors"
+
+
+def test_adapters_on_all_linear_maps_add_what_they_say_to_the_published_weights(policy, played, tmp_path):
+    file = all_linear(policy, 2, tmp_path / "mine")
+    adapted, added = policy.copy(), policy.copy()
+    adapted.load(file)
+    weights, matrices = policy.filed(policy.weights()), load_file(file)
+    assert "base_model.model.vision_backbone.featurizer.blocks.0.attn.qkv.lora_B.weight" in matrices
+    for name in {name.rpartition(".lora_")[0] for name in matrices}:
+        map_ = name.removeprefix("base_model.model.") + ".weight"
+        weights[map_] = weights[map_] + 3 / 2 * matrices[f"{name}.lora_B.weight"] @ matrices[f"{name}.lora_A.weight"]
+    added.model.load_state_dict(own(weights, policy.shape))
+    with torch.no_grad():
+        ours, theirs, base = (flat(each, played) for each in (adapted, added, policy))
+        merged = flat(adapted.merged(), played)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+    torch.testing.assert_close(merged, theirs, rtol=0, atol=1e-4)
+    assert float((theirs - base).abs().max()) > 0.1
+    assert all(weight.requires_grad == (".lora_" in name) for name, weight in adapted.model.named_parameters())
+
+
 def test_activations_that_are_computed_again_and_bf16_change_no_more_than_rounding(policy):
     task = Red()
     shown = encoded(policy, demonstrations(task, task.instances("train").first(3), "usual"))
@@ -616,9 +650,17 @@ def test_the_gate_takes_its_adapters_and_all_of_its_weights(toys, tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         adapted.save(folder / ("adapter_model.safetensors" if name == "lora" else "model.safetensors"))
-        told = {"track": REACHING.id, "name": name, "method": "sft", "licence": "MIT"}
-        (folder / "submission.toml").write_text("".join(f"{key} = {value!r}\n" for key, value in told.items()))
+        claim(folder, name)
         assert check(folder, reference(REACHING, tmp_path)).kind == name
+    all_linear(base, 2, tmp_path / "all")
+    claim(tmp_path / "all", "all")
+    assert check(tmp_path / "all", reference(REACHING, tmp_path)).kind == "lora"
+
+
+def claim(folder: Path, name: str) -> None:
+    """Say what a submission is."""
+    told = {"track": REACHING.id, "name": name, "method": "sft", "licence": "MIT"}
+    (folder / "submission.toml").write_text("".join(f"{key} = {value!r}\n" for key, value in told.items()))
 
 
 def shipped(home: Path) -> OpenVLA:

@@ -13,6 +13,8 @@ from razorbench import Refused
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "gate_proj", "up_proj", "gate_up_proj", "down_proj")
 """The linear maps of a decoder layer, which LoRA adapts; Phi-3 has three of them as one, and two."""
+ADAPTER = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
+"""How the matrices of adapters are named in their file: of which map, and which of the two."""
 UNREAD = (
     *("alpha_pattern", "rank_pattern", "modules_to_save", "lora_bias", "fan_in_fan_out", "layer_replication"),
     *("use_dora", "use_qalora", "use_bdlora", "alora_invocation_tokens"),
@@ -43,7 +45,7 @@ class Lora:
 
         Refuses a description that is missing, or of another kind than plain LoRA.
         """
-        matches = [re.fullmatch(r"base_model\.model\.(.+)\.lora_[AB]\.weight", name) for name in names]
+        matches = [ADAPTER.fullmatch(name) for name in names]
         modules = tuple(sorted({match[1] for match in matches if match}))
         if not modules:
             return None

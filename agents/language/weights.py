@@ -181,6 +181,10 @@ class OneModel:
         """What a file of the model holds, by the model's own names."""
         return dict(tensors)
 
+    def unfiled_adapters(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a file holds, with its adapters on the model's own maps."""
+        return dict(tensors)
+
     def save(self, path: Path) -> None:
         """Write the weights as safetensors, or the adapters alone, with their description beside them."""
         weights = self.weights() if self.lora else self.filed(self.weights())
@@ -190,7 +194,7 @@ class OneModel:
 
     def load(self, path: Path) -> None:
         """Take over weights, or adapters as peft saves them; refuses a file that does not hold exactly this model's."""
-        tensors = read_weights(path)
+        tensors = self.unfiled_adapters(read_weights(path))
         if not all(x.isfinite().all() for x in tensors.values()):
             raise Refused(f"{path} holds weights that are not finite; bring a checkpoint that has not diverged")
         lora = Lora.read(path, tensors)

@@ -1,11 +1,12 @@
 """The published checkpoint's names, which are timm's, and the network's own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from razorbench.agents.language.lora import ADAPTER
 from razorbench.agents.openvla.shape import Shape
 
 BOTH = ("weight", "bias")
@@ -99,6 +100,28 @@ def own(tensors: Mapping[str, Tensor], shape: Shape) -> dict[str, Tensor]:
     for pair in pairs(shape):
         rows = joined([named.pop(name) for name in pair.published])
         named.update(zip(pair.own, rows.chunk(len(pair.own)), strict=True))
+    return named
+
+
+def own_adapters(tensors: Mapping[str, Tensor], shape: Shape, unused: Collection[str]) -> dict[str, Tensor]:
+    """A file's adapters on maps of the published names, as OpenVLA's fine-tuning puts them on all linear maps, by the
+    network's own names; what is no adapter stays.
+
+    Maps that are published as one (`qkv`) have its A each, and their rows of its B. Adapters on maps with which nothing
+    is computed are left out.
+    """
+    maps = {name: pair.own for pair in pairs(shape) for name in pair.published}
+    named = {}
+    for name, x in tensors.items():
+        if not (told := ADAPTER.fullmatch(name)):
+            named[name] = x
+            continue
+        module, side = told.groups()
+        owners = maps.get(f"{module}.weight", (f"{module}.weight",))
+        parts = x.chunk(len(owners)) if side == "B" else [x] * len(owners)
+        for owner, part in zip(owners, parts, strict=False):  # too few rows are told as what is missing
+            if owner not in unused:
+                named[f"base_model.model.{owner.removesuffix('.weight')}.lora_{side}.weight"] = part
     return named
 
 

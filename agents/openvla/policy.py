@@ -21,7 +21,7 @@ from razorbench.agents.language.packing import Pack, batches, lay, packed
 from razorbench.agents.language.reading import states
 from razorbench.agents.language.weights import OneModel, misfit, shapes
 from razorbench.agents.openvla.actions import GRIPPERS, Bins, Statistics, Told, gripped, ungripped
-from razorbench.agents.openvla.checkpoint import own, published
+from razorbench.agents.openvla.checkpoint import own, own_adapters, published
 from razorbench.agents.openvla.model import DECODER, Network
 from razorbench.agents.openvla.pixels import Pixels
 from razorbench.agents.openvla.shape import Shape
@@ -252,6 +252,10 @@ class OpenVLA(OneModel):
     def unfiled(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """By the network's own names."""
         return own(tensors, self.shape)
+
+    def unfiled_adapters(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """On the network's own maps."""
+        return own_adapters(tensors, self.shape, self.unused)
 
     def load(self, path: Path) -> None:
         """Take over weights or adapters; statistics that stand beside them go before those of the base."""
