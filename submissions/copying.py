@@ -36,7 +36,7 @@ FILES = {
 """The most bytes of a file, by name; 1 MiB where nothing is said."""
 FILES |= dict.fromkeys(
     "adapter_config.json config.json generation_config.json tokenizer_config.json special_tokens_map.json "
-    "added_tokens.json chat_template.jinja checkpoint.json README.md LICENSE".split(),
+    "added_tokens.json chat_template.jinja dataset_statistics.json checkpoint.json README.md LICENSE".split(),
     MIB,
 )
 

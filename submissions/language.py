@@ -1,4 +1,4 @@
-"""Config, tokenizer and chat template of a submission: they must be the base's."""
+"""Config, tokenizer and chat template of a submission must be the base's; statistics of motions may be its own."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from razorbench.submissions.template import Conversation, render
 
 OF_LANGUAGE = (
     "config.json generation_config.json tokenizer.json tokenizer_config.json special_tokens_map.json "
-    "added_tokens.json vocab.json merges.txt chat_template.jinja"
+    "added_tokens.json vocab.json merges.txt chat_template.jinja dataset_statistics.json"
 ).split()
 """Files that only a track whose base is a language model uses."""
 
@@ -150,6 +150,26 @@ def _check_added(path: Path, name: str, base: Path) -> None:
             raise Refused(f"{name} adds the token {shown(token)}, which the base has not: leave the file out")
 
 
+def _check_statistics(path: Path, name: str, base: Path) -> None:
+    """dataset_statistics.json holds percentiles of motions as long as the base's, by data set."""
+    config = _own(base, "config.json")
+    if config.get("model_type") != "openvla":
+        raise Refused(f"{name} is not used by this track, whose base makes no motions: remove it")
+    known = {**config.get("norm_stats", {}), **_own(base, name.rpartition("/")[2])}
+    sizes = {len(each["action"]["q01"]) for each in known.values()}
+    for key, told in parse(path.read_bytes(), name).items():
+        try:
+            low, high = (told["action"][column] for column in ("q01", "q99"))
+            mask = told["action"].get("mask") or [True] * len(low)
+            sound = len(low) == len(high) == len(mask) in sizes and all(type(each) is bool for each in mask)
+            sound = sound and all(type(each) in (int, float) and abs(each) < 1e9 for each in (*low, *high))
+        except (AttributeError, KeyError, TypeError):
+            sound = False
+        if not sound:
+            what = f"q01, q99 and mask of {' or '.join(map(str, sorted(sizes)))} numbers"
+            raise Refused(f"{name} does not tell {what} of actions for {shown(key)}: bring that of the checkpoint")
+
+
 def _template(path: Path, name: str) -> str | None:
     """The chat template in a file, if it brings one."""
     if path.name == "chat_template.jinja":
@@ -217,5 +237,6 @@ LOOKS: dict[str, Callable[[Path, str, Path], None]] = {
     "vocab.json": _check_vocab,
     "merges.txt": _check_merges,
     "added_tokens.json": _check_added,
+    "dataset_statistics.json": _check_statistics,
 }
 """How each file of a language model is looked at: its path, its name in the submission, the base's folder."""

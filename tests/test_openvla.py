@@ -657,6 +657,37 @@ def test_the_gate_takes_its_adapters_and_all_of_its_weights(toys, tmp_path):
     assert check(tmp_path / "all", reference(REACHING, tmp_path)).kind == "lora"
 
 
+def test_the_gate_takes_statistics_of_motions_and_of_nothing_else(toys, tmp_path):
+    base, folder = shipped(tmp_path), tmp_path / "mine"
+    adapted = base.low_rank(2)
+    with torch.no_grad():
+        for weight in adapted.parameters():
+            weight += 0.01
+    folder.mkdir()
+    adapted.save(folder / "adapter_model.safetensors")
+    claim(folder, "mine")
+    told = STATISTICS["tabletop"]["action"]
+    file = folder / "dataset_statistics.json"
+    for changed in (
+        told,
+        {"q01": [-2] * 7, "q99": told["q99"]},
+    ):
+        file.write_text(json.dumps({"tabletop": {"action": changed, "num_transitions": 7}}))
+        assert check(folder, reference(REACHING, tmp_path)).kind == "lora"
+    for changed in (
+        {"q01": told["q01"]},
+        told | {"q99": told["q99"][:6]},
+        {"q01": [0.0] * 3, "q99": [1.0] * 3},
+        told | {"mask": [1] * 7},
+        told | {"q01": ["0"] * 7},
+        told | {"q01": [10**400] * 7},
+        "q01",
+    ):
+        file.write_text(json.dumps({"tabletop": {"action": changed}}))
+        with pytest.raises(Refused, match=r"does not tell q01, q99 and mask of 7 numbers of actions for 'tabletop'"):
+            check(folder, reference(REACHING, tmp_path))
+
+
 def claim(folder: Path, name: str) -> None:
     """Say what a submission is."""
     told = {"track": REACHING.id, "name": name, "method": "sft", "licence": "MIT"}
