@@ -635,6 +635,16 @@ def test_a_base_tells_its_agent_by_which_statistics(tmp_path):
     assert back.digest == track.digest != replace(track, base=replace(base, options={})).digest
 
 
+def test_the_track_of_the_page_is_a_track(tmp_path):
+    page = (Path(__file__).parent.parent / "docs" / "openvla.md").read_text()
+    path = tmp_path / "bowls.toml"
+    path.write_text(next(block.partition("```")[0] for block in page.split("```toml\n")[1:] if "[priors]" in block))
+    track = read_track(path, BASES.__getitem__)
+    assert all(track.lanes(id) for id in track.tasks)
+    cards = [make("task", id).card.protocol for id in track.tasks]
+    assert all([*card.cameras] == [track.base.options["camera"]] for card in cards)
+
+
 def test_a_folder_of_it_is_read_by_its_agent(policy, tmp_path):
     base = base_of(str(checkpoint(policy, tmp_path / "vla")))
     assert base.agent == "openvla-v1"

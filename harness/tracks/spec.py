@@ -175,9 +175,13 @@ class Track:
         """All task ids; the new one first, where there is one."""
         return [task for task in (self.new, *self.prior_tasks) if task]
 
+    def lanes(self, id: str) -> Lanes | None:
+        """In how many processes of its own a task is played; None: in none."""
+        return next((lanes for pattern, lanes in self.workers.items() if fnmatchcase(id, pattern)), None)
+
     def task(self, id: str) -> Any:
         """A new task by its id, in processes of its own where the track says so."""
-        lanes = next((lanes for pattern, lanes in self.workers.items() if fnmatchcase(id, pattern)), None)
+        lanes = self.lanes(id)
         return Workers(id, **vars(lanes)) if lanes else make("task", id)
 
     @cached_property

@@ -81,6 +81,11 @@ class Libero:
     row: Row
     card: Card
 
+    @property
+    def horizon(self) -> int:
+        """Motions that an episode may take."""
+        return SUITES[self.row.suite].horizon
+
     def instances(self, split: str) -> Instances:
         """Test: upstream's 50 initial states; train: 10,000 that the seed draws."""
         id = TEST + np.arange(PUBLISHED) if split == "test" else np.arange(10_000)
@@ -106,8 +111,8 @@ class Libero:
     def episode(self, simulator: Simulator, instance: Instance, i: int) -> Generator[Observations, Column, Outcome]:
         """Play the row `i` of a batch."""
         begin(simulator, instance)
-        steps, reached, horizon = 0, False, SUITES[self.row.suite].horizon
-        while steps < horizon and not reached:
+        steps, reached = 0, False
+        while steps < self.horizon and not reached:
             state = {name: value[None] for name, value in simulator.look().items()}
             images = {name: picture[None] for name, picture in simulator.pictures().items()}
             motion = yield Observations([simulator.words], images or None, state, rows=np.array([i]))
