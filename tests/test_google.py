@@ -25,7 +25,7 @@ from razorbench.tasks.google.drawers import DrawerScene
 from razorbench.tasks.google.sapien3 import physx, sapien
 from razorbench.tasks.google.simulator import flat
 
-EVERY = [id for id in ids("task") if id.startswith("google-") and "camera" not in id]
+EVERY = [id for id in ids("task") if id.startswith("google-") and "camera" not in id and "pretraining" not in id]
 UPRIGHT = "google-coke-can-upright-sapien3-v1"
 CANS = [id for id in EVERY if "can" in id]
 HERE = np.array(PLACES["b0"])

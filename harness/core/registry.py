@@ -80,6 +80,7 @@ OURS: dict[str, dict[str, str]] = {
         "google-close-top-drawer-sapien3-v1": "razorbench.tasks.google.tasks:CloseTop",
         "google-close-middle-drawer-sapien3-v1": "razorbench.tasks.google.tasks:CloseMiddle",
         "google-close-bottom-drawer-sapien3-v1": "razorbench.tasks.google.tasks:CloseBottom",
+        "google-pretraining-sapien3-v1": "razorbench.tasks.google.pretraining:Pretraining",
         "google-coke-can-upright-camera-sapien3-v1": "razorbench.tasks.google.pictures:Upright",
         "google-coke-can-lengthwise-camera-sapien3-v1": "razorbench.tasks.google.pictures:Lengthwise",
         "google-coke-can-crosswise-camera-sapien3-v1": "razorbench.tasks.google.pictures:Crosswise",

@@ -26,15 +26,23 @@ TRACKS: dict[str, Track] = {
         *("parity-mnist-v1", "parity-mnist-anew-v1", "parity-mnist-short-v1"),
         *("mini-math-v1", "mini-science-v1", "mini-tools-v1"),
         *("mini-robot-air-v2", "mini-robot-air-last-v1"),
-        "maniskill-pick-cube-v1",
+        *("maniskill-pick-cube-v1", "google-coke-can-sapien3-v1"),
         *("smollm2-sentiment-v1", "smollm2-arithmetic-v1"),
         *("qwen2.5-3b-math-v1", "qwen2.5-3b-science-v1", "qwen2.5-3b-tools-v1"),
     )
 }
 """Our tracks by id, in the order in which they are shown."""
 
-FRESH = [track for track in TRACKS.values() if not (track.base.origin or family("task", track.new))]
-"""Those that a fresh machine without a GPU can run: no base to fetch, no simulator that is installed for it alone."""
+FED = ("google-",)
+"""How the ids of tasks begin that need files which a user has brought."""
+FRESH = [
+    track
+    for track in TRACKS.values()
+    if not (track.base.origin or family("task", track.new) or track.new.startswith(FED))
+]
+"""Those that a fresh machine without a GPU can run: no base to fetch, no simulator that is installed for it alone, no
+files to bring.
+"""
 
 
 def all_tracks(home: Path | None = None) -> dict[str, Track]:

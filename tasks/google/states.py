@@ -10,8 +10,8 @@ from razorbench.tasks.google.facts import CAN_X, CAN_Y, PLACES, RESTING
 
 TEST = 1_000_000
 """The first id of the test split."""
-UNIFORM = 100
-"""Test states drawn uniformly, after SimplerEnv's own."""
+UNIFORM = TEST + np.arange(100)
+"""By what the test states are drawn that come after SimplerEnv's own."""
 
 
 def grid(x: tuple[float, float], y: tuple[float, float], side: int) -> np.ndarray:
@@ -19,11 +19,16 @@ def grid(x: tuple[float, float], y: tuple[float, float], side: int) -> np.ndarra
     return np.array(np.meshgrid(np.linspace(*x, side), np.linspace(*y, side), indexing="ij")).reshape(2, -1).T
 
 
-def drawn(x: tuple[float, float], y: tuple[float, float]) -> np.ndarray:
-    """The uniform points [100, 2] of the test split, each a function of its place in it."""
-    u = uniform(mix(TEST + np.arange(UNIFORM)), 2)
-    low, high = np.array([x, y]).T
-    return low + (high - low) * u
+def drawn(id: np.ndarray, *ranges: tuple[float, float]) -> np.ndarray:
+    """Uniform points [n, k] in k ranges, each a function of its id [n]."""
+    low, high = np.array(ranges).T
+    return low + (high - low) * uniform(mix(id), len(ranges))
+
+
+def known_places() -> list[tuple[float, float]]:
+    """The ranges that SimplerEnv's nine places before the cabinet span: x, y and the robot's turn."""
+    known = np.array(list(PLACES.values()))
+    return list(zip(known.min(0), known.max(0), strict=True))
 
 
 def cans(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +37,7 @@ def cans(split: str) -> tuple[np.ndarray, np.ndarray]:
     Train: the paper's grid without its four corners, which visual matching tests.
     """
     if split == "test":
-        at = np.concatenate([grid(CAN_X, CAN_Y, 5), drawn(CAN_X, CAN_Y)])
+        at = np.concatenate([grid(CAN_X, CAN_Y, 5), drawn(UNIFORM, CAN_X, CAN_Y)])
         return TEST + np.arange(len(at)), at
     at = grid(CAN_X, CAN_Y, 10)
     corner = np.isin(at[:, 0], CAN_X) & np.isin(at[:, 1], CAN_Y)
@@ -50,9 +55,8 @@ def places(split: str) -> tuple[np.ndarray, np.ndarray]:
     """Ids [n], and where the robot stands before the cabinet [n, 3]: x, y and its turn. Test: SimplerEnv's nine, then
     100 uniform ones among them. Train: a grid of 10 by 10 among them.
     """
-    known = np.array(list(PLACES.values()))
-    x, y = ((known[:, k].min(), known[:, k].max()) for k in range(2))
+    x, y, _ = known_places()
     if split == "test":
-        at = np.concatenate([known, np.pad(drawn(x, y), ((0, 0), (0, 1)))])
+        at = np.concatenate([list(PLACES.values()), np.pad(drawn(UNIFORM, x, y), ((0, 0), (0, 1)))])
         return TEST + np.arange(len(at)), at
     return np.arange(100), np.pad(grid(x, y, 10), ((0, 0), (0, 1)))

@@ -22,9 +22,10 @@ from razorbench import (
     Outcomes,
     RobotProtocol,
     missing,
+    take,
     versions,
 )
-from razorbench.tasks.google.experts import closing, opening, picking
+from razorbench.tasks.google.experts import State, closing, opening, picking
 from razorbench.tasks.google.facts import CALIBRATED, CAN_STEPS, DRAWER_STEPS, HERTZ, POSITION_ITERATIONS, SUBSTEPS
 from razorbench.tasks.google.states import cans, places, resting
 
@@ -98,6 +99,8 @@ class Google:
     """Whether pictures are seen, too."""
     styles: Sequence[str]
     low, high = LOW, -LOW
+    stay = 0
+    """So many successes in a row end an episode, too; 0: none do."""
 
     def scene(self, data: Any, seen: bool) -> Any:
         """The scene in which an instance with these `data` begins, with what it looks like or without."""
@@ -105,17 +108,18 @@ class Google:
 
     def play(self, instances: Instances) -> Generator[Observations, Column, Outcomes]:
         """Show, move, and stop asking whose verdict is known. A simulator that raises is the world's failure."""
-        n = len(instances)
+        n, told = len(instances), self.told(instances)
         games = [self.scene(instance.data, self.seen) for instance in instances]
         once, at_end, lost = (np.zeros(n, bool) for _ in range(3))
-        steps = np.zeros(n, np.int64)
+        steps, streak = np.zeros(n, np.int64), np.zeros(n, np.int64)
         error: list[str | None] = [None] * n
         live = np.arange(n)
-        for _ in range(self.steps):
+        for step in range(self.steps):
             if not len(live):
                 break
-            motions = yield self.shown([games[i] for i in live], live)
-            for i, motion in zip(live, np.asarray(motions), strict=True):
+            motions = yield self.shown([games[i] for i in live], take(told, live), live)
+            motions = self.executed(np.asarray(motions), instances.key[live], step)
+            for i, motion in zip(live, motions, strict=True):
                 try:
                     games[i].step(motion)
                     at_end[i] = games[i].success
@@ -123,17 +127,35 @@ class Google:
                     lost[i], error[i] = True, f"{type(trouble).__name__}: {trouble}"
             steps[live] += 1
             once |= at_end
-            live = np.array([i for i in live if not lost[i] and not games[i].over], np.int64)
+            streak = np.where(at_end, streak + 1, 0)
+            over = lost | (streak == self.stay if self.stay else False)
+            live = np.array([i for i in live if not over[i] and not games[i].over], np.int64)
         once, at_end = (np.where(lost, np.nan, won) for won in (once, at_end))
         metrics = {"steps": steps, "success_once": once, "success_at_end": at_end}
         return Outcomes(at_end, metrics, error if lost.any() else None)
 
-    def shown(self, games: Sequence[Any], rows: np.ndarray) -> Observations:
+    def told(self, instances: Instances) -> Column:
+        """The instruction: one for all, or a list of each one's."""
+        return self.text
+
+    def executed(self, motions: np.ndarray, key: np.ndarray, step: int) -> np.ndarray:
+        """What the robots are made to do where an agent said `motions` [n, 7]: just that."""
+        return motions
+
+    def shown(self, games: Sequence[Any], told: Column, rows: np.ndarray) -> Observations:
         """What is seen of some scenes as named columns, and the instruction; pictures by the camera's name."""
         seen = np.array([game.look() for game in games], np.float32)  # [n, 33]
         parts = np.split(seen, np.cumsum(list(COLUMNS.values()))[:-1], axis=1)
         pictures = {CAMERA: np.array([game.picture() for game in games])} if self.seen else None
-        return Observations(self.text, images=pictures, state=dict(zip(COLUMNS, parts, strict=True)), rows=rows)
+        return Observations(told, images=pictures, state=dict(zip(COLUMNS, parts, strict=True)), rows=rows)
+
+    def expert(self, state: State, style: str) -> np.ndarray:
+        """Motions [n, 7] for what is seen."""
+        raise NotImplementedError
+
+    def solve(self, asked: Asked, style: str) -> np.ndarray:
+        """Motions [n, 7] float32 of the expert."""
+        return self.expert(asked.now.state, style).astype(np.float32)
 
     def guess(self, asked: Asked) -> np.ndarray:
         """Any motions, [n, 7]."""
@@ -143,8 +165,9 @@ class Google:
         """Pictures [512, 640, 3] uint8 of recorded motions, the initial state first. Refuses without Vulkan."""
         scene = self.scene(instance.data, True)
         yield scene.picture()
-        for motion in motions:
-            scene.step(np.asarray(motion))
+        key = np.array([instance.key], np.uint64)
+        for step, motion in enumerate(motions):
+            scene.step(self.executed(np.asarray(motion)[None], key, step)[0])
             yield scene.picture()
 
 
@@ -169,9 +192,9 @@ class Can(Google):
         """The table and its can."""
         return simulated("can").CanScene(data["can"], seen)
 
-    def solve(self, asked: Asked, style: str) -> np.ndarray:
-        """Motions [n, 7] float32 of the expert."""
-        return picking(asked.now.state, style).astype(np.float32)
+    def expert(self, state: State, style: str) -> np.ndarray:
+        """Motions [n, 7] of who picks."""
+        return picking(state, style)
 
 
 class Upright(Can):
@@ -218,9 +241,9 @@ class Drawer(Google):
         """The cabinet; what is to be closed is open at first."""
         return simulated("drawers").DrawerScene(data["place"], self.drawer, self.closing, seen)
 
-    def solve(self, asked: Asked, style: str) -> np.ndarray:
-        """Motions [n, 7] float32 of the expert."""
-        return (closing if self.closing else opening)(asked.now.state, style).astype(np.float32)
+    def expert(self, state: State, style: str) -> np.ndarray:
+        """Motions [n, 7] of who closes or opens."""
+        return (closing if self.closing else opening)(state, style)
 
 
 class OpenTop(Drawer):
