@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from razorbench.harness.core.errors import Missing, Refused, WorldFailed
     from razorbench.harness.core.extras import missing, versions
+    from razorbench.harness.core.lanes import Workers
     from razorbench.harness.core.protocols import (
         Agent,
         Benchmark,
@@ -67,6 +68,7 @@ PLACES = {
     ),
     "core.errors": ("Missing", "Refused", "WorldFailed"),
     "core.extras": ("missing", "versions"),
+    "core.lanes": ("Workers",),
     "core.protocols": (
         *("Agent", "Benchmark", "Bounded", "Card", "Clustered", "Expert", "Guessable", "Memoryless", "Pinned"),
         *("RobotProtocol", "Sample", "Space", "Spaced", "Spaces", "Task"),

@@ -237,6 +237,24 @@ def test_assets_are_looked_for_in_their_folder(tmp_path, monkeypatch):
     assert doctor.assets().state == "ok"
 
 
+def test_simpler_envs_interpreter_is_looked_at_without_being_started(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAZORBENCH_SIMPLER_PYTHON", raising=False)
+    assert doctor.simpler().state == "missing"
+    assert "razorbench simpler setup" in doctor.simpler().cure
+    python = tmp_path / "bin" / "python"
+    monkeypatch.setenv("RAZORBENCH_SIMPLER_PYTHON", str(python))
+    assert doctor.simpler().detail == f"RAZORBENCH_SIMPLER_PYTHON={python} is no interpreter"
+    python.parent.mkdir()
+    python.write_text("#!/bin/false\n")
+    python.chmod(0o755)
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    (packages / "sapien-2.2.2.dist-info").mkdir(parents=True)
+    told = doctor.simpler()
+    assert (told.state, told.detail) == ("broken", f"beside {python} there is no mani_skill2_real2sim 0.5.3")
+    (packages / "mani_skill2_real2sim-0.5.3.dist-info").mkdir()
+    assert doctor.simpler().state == "ok"
+
+
 def test_an_optional_part_is_found_without_being_imported(tmp_path, monkeypatch, versions):
     (tmp_path / "ray").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
@@ -258,7 +276,7 @@ def test_a_part_that_is_listed_but_gone_is_broken(monkeypatch, versions, tmp_pat
 
 def test_every_optional_part_of_the_project_is_looked_at(tmp_path):
     language = {"vllm", "lm_eval", "transformers", "peft"}
-    robots = {"mani_skill", "simpler_env", "gymnasium_robotics"}
+    robots = {"mani_skill", "SimplerEnv", "gymnasium_robotics"}
     assert language | robots | {"ray", "streamlit"} <= set(by_name(tmp_path))
 
 

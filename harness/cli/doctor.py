@@ -49,6 +49,7 @@ def diagnose(home: Path) -> list[Finding]:
         *data(),
         assets(),
         vulkan(),
+        simpler(),
         sandbox(),
         *(optional(module, *part) for module, part in OPTIONAL.items()),
         *clashes(),
@@ -271,6 +272,31 @@ def vulkan() -> Finding:
     return Finding("Vulkan", "missing", f"no driver, {purpose}", cure)
 
 
+SIMPLER = {"sapien": "2.2.2", "mani_skill2_real2sim": "0.5.3"}
+"""What the interpreter holds that SimplerEnv has for itself."""
+
+
+def simpler() -> Finding:
+    """An interpreter with SimplerEnv, by the files beside it: it is not started."""
+    variable, purpose = "RAZORBENCH_SIMPLER_PYTHON", "for SimplerEnv's own tasks"
+    clone = "git clone --recurse-submodules https://github.com/simpler-env/SimplerEnv"
+    cure = f"Run `{clone} && razorbench simpler setup SimplerEnv`, and what that says at last."
+    named = os.environ.get(variable, "")
+    if not named:
+        return Finding("SimplerEnv", "missing", f"{variable} is not set, {purpose}", cure)
+    if not (python := shutil.which(named)):
+        return Finding("SimplerEnv", "broken", f"{variable}={named} is no interpreter", cure)
+    packages = [*Path(python).absolute().parent.parent.glob("lib/python3.*/site-packages")]
+    lacking = [
+        f"{name} {release}"
+        for name, release in SIMPLER.items()
+        if not any((folder / f"{name}-{release}.dist-info").is_dir() for folder in packages)
+    ]
+    if lacking:
+        return Finding("SimplerEnv", "broken", f"beside {named} there is no {' and no '.join(lacking)}", cure)
+    return Finding("SimplerEnv", "ok", f"{named}, {purpose}")
+
+
 def sandbox() -> Finding:
     """Walls behind which programs of a model are run."""
     from razorbench.harness.core.sandbox import cure, walls
@@ -284,11 +310,6 @@ def sandbox() -> Finding:
 
 
 # --- optional parts ---------------------------------------------------------------------------------------------------
-
-SIMPLER = (
-    'pip install sapien==2.2.2 "numpy<2" git+https://github.com/simpler-env/ManiSkill2_real2sim@ef7a4d4 '
-    "git+https://github.com/simpler-env/SimplerEnv@4ab7178"
-)
 
 OPTIONAL = {
     "transformers": ("transformers", "language models", 'pip install torch==2.13.0 "transformers>=5,<5.20"'),
@@ -307,11 +328,6 @@ OPTIONAL = {
     ),
     "mani_skill": ("mani-skill", "ManiSkill3's robots", "pip install torch==2.13.0 mani-skill==3.0.1"),
     "sapien": ("sapien", "SimplerEnv's google robot on SAPIEN 3", "pip install sapien==3.0.3 ruckig==0.19.4"),
-    "simpler_env": (
-        "simpler-env",
-        "the Google robot; in an environment of its own",
-        f"python3.11 -m venv .simpler && .simpler/bin/{SIMPLER}",
-    ),
     "ray": ("ray", "lanes on many machines", "pip install ray==2.60.0"),
     "duckdb_extension_quack": (
         "duckdb-extension-quack",

@@ -18,6 +18,7 @@ from razorbench.harness.cli.home import board, doctor, rebuild, serve
 from razorbench.harness.cli.robots import robots
 from razorbench.harness.cli.scoring import demo, score, sweep
 from razorbench.harness.cli.showing import conflicts, export, film, law, plot, results, show
+from razorbench.harness.cli.simpler import simpler
 from razorbench.harness.cli.terminal import Failed, err
 from razorbench.harness.core.errors import Refused, tells_of_full_disk
 from razorbench.harness.core.extras import missing
@@ -28,7 +29,7 @@ COMMANDS = {
     for f in (
         tracks, tasks, agents, methods, pretrain, adapt, score, sweep, results, export, show, plot, law, film, rebuild,
         conflicts, compare, task, track, doctor, demo, board, submit, worker, queue, verify, retract, hide, unhide,
-        serve, base, questions, demonstrations, robots,
+        serve, base, questions, demonstrations, robots, simpler,
     )
 }  # fmt: skip
 

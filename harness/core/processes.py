@@ -22,6 +22,9 @@ from razorbench.harness.core.serving import GRACE, packed
 LARGEST = 2**30
 """Bytes of an answer, at most: who sends more is lost."""
 
+LANE = "RAZORBENCH_LANE"
+"""The environment variable by which a process knows that it is a worker, which starts no other."""
+
 PROGRAM = """
 import sys
 sys.path = {ours} + [path for path in sys.path if path] + {installed}
@@ -47,6 +50,7 @@ class LaneProcess:
                 [python, "-c", PROGRAM.format(ours=ours, installed=installed, task=task, fd=theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                env={**os.environ, LANE: "1"},
                 stdout=2,  # what a simulator prints is no output of ours
                 start_new_session=True,  # a group of its own, so that a simulator's children end with it
             )

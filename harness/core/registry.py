@@ -111,6 +111,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "lm-eval/": "razorbench.tasks.lm_eval.benchmark:of_id",
         "libero-": "razorbench.tasks.libero.tasks:of_id",
         "maniskill-": "razorbench.tasks.maniskill.tasks:of_id",
+        "simpler-": "razorbench.tasks.simpler.tasks:of_id",
     },
 }
 """Ids of which there is no list, by how they begin: kind → prefix → "module:function", which gives the class or
