@@ -17,6 +17,7 @@ from razorbench.harness.core.rollout import Guesser, rollout
 from razorbench.tasks.google.facts import CAN_X, CAN_Y, PLACES
 from razorbench.tasks.google.tasks import COLUMNS
 from razorbench.tasks.simpler import simulator
+from razorbench.tasks.simpler.motions import openx, speaker
 from razorbench.tasks.simpler.table import GOOGLE, TABLE, row
 from tests.simpler_stand_in import ENVS, installed
 
@@ -98,7 +99,7 @@ def test_what_is_published_as_tests_alone_is_not_trained_on():
     "rest",
     ["coke-can-v1", "coke-can-upright-v2", "coke-can-upright-grid-v1", "coke-can-upright-raster-v1", "nothing-v1",
      "open-top-drawer-dummy-v1", "spoon-on-towel-variants-v1", "coke-can-upright-variants-dummy-v1",
-     "coke-can-upright-variants-state-v1"],
+     "coke-can-upright-variants-state-v1", "coke-can-upright-openx-state-v1"],
 )  # fmt: skip
 def test_an_id_that_names_no_row_is_refused(rest):
     with pytest.raises(Refused, match=f"unknown task 'simpler-{rest}'; it should be simpler-NAME-v1"):
@@ -142,6 +143,42 @@ def test_scenes_are_told_what_upstreams_scripts_tell_them():
         120,
         "bridge_table_1_v2",
     )
+
+
+# --- motions ----------------------------------------------------------------------------------------------------------
+
+
+def said(id: str, *open: float) -> list[float]:
+    """What the fingers are told where a policy says how open they should be."""
+    told = speaker(row(f"{id}-v1"))
+    return [float(told.executed(np.array([0, 0, 0, 0, 0, 0, each]))[6]) for each in open]
+
+
+def test_the_google_robots_fingers_go_on_for_fifteen_motions_with_what_they_have_begun():
+    """Upstream's `step` by hand: a change counts from the second motion on; while it lasts nothing else is heard."""
+    assert said("coke-can-grid-openx", 1.0, 1.0, 0.0, *[0.0] * 14, 0.0) == [0.0, 0.0, *[1.0] * 15, 0.0]
+    assert said("coke-can-grid-openx", 1.0, 0.0, 1.0, *[1.0] * 14) == [0.0, *[1.0] * 15, 0.0]
+    assert said("coke-can-grid-openx", 0.9, 0.2)[1] == pytest.approx(0.7)  # as much as was said
+    assert said("coke-can-grid-openx", 0.9, 0.5)[1] == pytest.approx(0.4)  # and no longer than that is said
+    assert said("spoon-on-towel-openx", 0.6, 0.4) == [1.0, -1.0]
+    assert said("coke-can-upright", 0.6, -0.4) == [0.6, -0.4]
+
+
+def test_rotations_of_open_x_embodiment_are_roll_pitch_and_yaw_about_fixed_axes():
+    told = speaker(row("coke-can-grid-openx-v1")).executed(np.array([0.1, 0.2, 0.3, np.pi / 2, 0.0, np.pi / 2, 1.0]))
+    assert np.allclose(told[:3], [0.1, 0.2, 0.3])
+    third = 2 * np.pi / 3 / np.sqrt(3)  # x is turned to y, y to z, z to x
+    assert np.allclose(told[3:6], [third, third, third])
+
+
+def test_an_experts_motions_are_said_so_that_they_come_back():
+    motions = np.array([[0.01, -0.02, 0.03, 0.1, -0.2, 0.25, fingers] for fingers in (1.0, -1.0, 0.0, 0.0, 1.0)])
+    speed = np.array([[0.1] * 9] * 4 + [[0.0] * 9])
+    fingers = np.array([[0.0] * 2, [1.0] * 2, [0.1] * 2, [1.3] * 2, [0.0] * 2])
+    given = openx(motions, speed, fingers)
+    assert given[:, 6].tolist() == [0.0, 1.0, 1.0, 0.0, 1.0]  # the last one is the first of its episode
+    back = [speaker(row("coke-can-grid-openx-v1")).executed(each) for each in given]
+    assert np.allclose(np.array(back)[:, :6], motions[:, :6])
 
 
 # --- in the other interpreter -----------------------------------------------------------------------------------------
@@ -241,6 +278,23 @@ def test_a_motion_that_is_no_number_is_not_executed(stand_in):
 
     with Workers(UPRIGHT, lanes=1, python=PYTHON) as task:
         assert rollout(Lost(), task, task.instances("test").first(2)).reward.tolist() == [0.0, 0.0]
+
+
+def test_motions_of_open_x_embodiment_are_executed_as_upstream_does(stand_in):
+    class Lifts:
+        """Says open once and closed from then on, and goes up."""
+
+        def act(self, asked, *, temperature=1.0):
+            motions = np.zeros((len(asked), 7))
+            motions[:, 2] = 0.004
+            motions[:, 6] = asked.turn == 0
+            return Actions(motions)
+
+    id = "simpler-coke-can-upright-state-openx-v1"
+    with Workers(id, lanes=1, python=PYTHON) as task:
+        played = rollout(Lifts(), task, task.instances("test").first(1))
+    assert played.outcome
+    assert played.outcome.metrics["steps"].tolist() == [11]  # from 2 to 7 it rises to 2.4 cm; five steps above 2 cm
 
 
 def test_another_version_is_refused(tmp_path, monkeypatch):

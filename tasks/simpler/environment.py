@@ -51,7 +51,7 @@ def setup(folder: Path, python: str = "python3.11") -> Iterator[str]:
         yield f"what it needs is installed ({mark.name})"
     else:
         pip = [str(inside), "-m", "pip", "install", "--quiet"]
-        yield f"installing {len(REQUIREMENTS)} packages, some 600 MB"
+        yield f"installing {len(REQUIREMENTS)} packages, 900 MB once they are unpacked"
         run([*pip, *REQUIREMENTS])
         yield "installing the checkout where it lies"
         run([*pip, "--no-deps", "--editable", str(folder / "ManiSkill2_real2sim"), "--editable", str(folder)])

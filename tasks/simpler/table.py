@@ -76,6 +76,8 @@ class Row:
     """One of `PROTOCOLS`."""
     drawn: str = ""
     """One of `DRAWN`."""
+    spoken: str = ""
+    """One of `SPOKEN`."""
 
     @property
     def seen(self) -> bool:
@@ -95,6 +97,11 @@ DRAWN = {
     "state": "not at all: a state is seen",
 }
 """What stands in an id → how pictures are drawn."""
+SPOKEN = {
+    "": "x, y, z, rotation vector, fingers",
+    "openx": "x, y, z, roll, pitch, yaw, and how open the fingers are, 0 to 1, as in Open X-Embodiment",
+}
+"""What stands in an id → what a motion's seven numbers are, metres and radians."""
 
 TABLETOP = "google_pick_coke_can_1_v4"
 COLOURS = (
@@ -234,21 +241,21 @@ TABLE: dict[str, dict[str, Row]] = {
 }
 """Name in our ids → protocol → row, drawn as published."""
 
-ID = re.compile(rf"({'|'.join(TABLE)})(?:-(variants|grid))?(?:-(dummy))?(?:-(raster|state))?-v1")
+ID = re.compile(rf"({'|'.join(TABLE)})(?:-(variants|grid))?(?:-(dummy))?(?:-(raster|state))?(?:-(openx))?-v1")
 
 
 UNKNOWN = (
     f"unknown task 'simpler-{{}}'; it should be simpler-NAME-v1, NAME one of {', '.join(TABLE)}; behind it -variants "
     "(variant aggregation, of the google robot) or -grid (the paper's own, of coke-can, which has no other), then "
     "-dummy (a box for the table; of cans and move-near), then -raster (of drawers: not ray-traced) or -state (no "
-    "pictures); variants are seen, and on their own stages"
+    "pictures), then -openx (motions of Open X-Embodiment); variants are seen, and on their own stages"
 )
 
 
 def row(rest: str) -> Row:
     """The row of an id without its `simpler-`. Refuses what names none."""
     said = ID.fullmatch(rest)
-    name, protocol, dummy, drawn = (said[k] or "" for k in range(1, 5)) if said else [""] * 4
+    name, protocol, dummy, drawn, spoken = (said[k] or "" for k in range(1, 6)) if said else [""] * 5
     found = TABLE.get(name, {}).get(protocol)
     if found is None or any(
         (
@@ -261,4 +268,5 @@ def row(rest: str) -> Row:
     scenes = tuple(replace(scene, name="dummy_tabletop") if dummy else scene for scene in found.scenes)
     if drawn == "state" and not protocol:
         scenes = scenes[:1]  # nobody sees the colours
-    return replace(found, scenes=scenes, drawn=drawn, shader="ibl" if drawn else found.shader)
+    shader = "ibl" if drawn else found.shader
+    return replace(found, scenes=scenes, drawn=drawn, shader=shader, spoken=spoken)

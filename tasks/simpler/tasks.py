@@ -3,7 +3,8 @@
 They are played in the interpreter that has SimplerEnv, in workers: what a track says under `[workers]`,
 `Workers(id, lanes=…, python="$RAZORBENCH_SIMPLER_PYTHON")`, or, of a task that was made elsewhere, one worker of its
 own. A motion [7] is SimplerEnv's: metres, a rotation vector in radians, and the fingers (the google robot: 1 closes, −1
-opens, relative to now; WidowX: 1 is open, −1 closed). A state is one id's, whatever was played before.
+opens, relative to now; WidowX: 1 is open, −1 closed); with `openx` in the id, Open X-Embodiment's (`motions`). A state
+is one id's, whatever was played before.
 """
 
 import os
@@ -32,13 +33,12 @@ from razorbench import (
 from razorbench.tasks.google.experts import closing, opening, picking
 from razorbench.tasks.simpler import states
 from razorbench.tasks.simpler.environment import COMMITS, CURE, PINNED, VARIABLE
+from razorbench.tasks.simpler.motions import openx, speaker
 from razorbench.tasks.simpler.simulator import Simulator, here, lent
-from razorbench.tasks.simpler.table import DRAWN, GOOGLE, PROTOCOLS, Row, row
+from razorbench.tasks.simpler.table import DRAWN, GOOGLE, PROTOCOLS, SPOKEN, Row, row
 
 LOW = np.array([-0.12, -0.12, -0.12, -0.3, -0.3, -0.3, -1.0])
 """The smallest motion that is meant to be made; the largest is its opposite. Larger ones are executed as they are."""
-FLOOR = 3 / 54
-"""Of the verdicts on a can; measured: the same motions in the same state, again."""
 PATIENCE, TIMEOUT = 900.0, 300.0
 """Seconds for a simulator to be built, and for a step, in the worker of a task that was made elsewhere: ray tracing
 without a GPU takes minutes."""
@@ -49,6 +49,7 @@ def card(task: Row) -> Card:
     scenes = f"{len(task.scenes)} scenes" if len(task.scenes) > 1 else "one scene"
     upstream = f"SimplerEnv {COMMITS['.']}, ManiSkill2_real2sim {COMMITS['ManiSkill2_real2sim']}"
     words = task.words or "move a thing near another"
+    order = "100 uniform places" if task.protocol == "grid" else "upstream's episodes in its order"
     background = "; the real scene's picture stands behind what is simulated" if task.overlay else ""
     shader = "SAPIEN's ray tracer (rt)" if task.shader == "rt" else "SAPIEN's rasteriser (ibl)"
     return Card(
@@ -57,18 +58,17 @@ def card(task: Row) -> Card:
         source=f"{upstream}: {PROTOCOLS[task.protocol]}, drawn {DRAWN[task.drawn]}",
         licence="MIT (SimplerEnv); Apache-2.0 (ManiSkill2_real2sim)",
         chance=0.0,
-        example=f"motions (x, y, z, rotation vector, fingers) in metres and radians, {task.robot.hertz} a second",
+        example=f"motions ({SPOKEN[task.spoken]}) in metres and radians, {task.robot.hertz} a second",
         protocol=RobotProtocol(
             horizon=task.horizon,
             control_hz=task.robot.hertz,
             success="end",
             initial=f"the id says where thing and robot are put and in which of {scenes} ({task.scenes[0].env}, "
-            f"{task.scenes[0].name}, …), which is built anew; tests, from {states.TEST:,} on, in upstream's order",
+            f"{task.scenes[0].name}, …), which is built anew; tests are {order}, from {states.TEST:,} on",
             simulator=f"{upstream}; SAPIEN {PINNED['sapien']}, numpy {PINNED['numpy']}; {task.robot.control}",
             renderer=f"{shader}{background}" if task.seen else "none: what is seen is a state",
-            determinism="none",
+            determinism="none" if task.shader == "rt" else "process",
             cameras={task.robot.camera: task.robot.pixels} if task.seen else {},
-            floor=FLOOR,
         ),
     )
 
@@ -133,12 +133,12 @@ class Simpler:
     def episode(self, simulator: Simulator, instance: Instance, i: int) -> Generator[Observations, Column, Outcome]:
         """Play the row `i` of a batch to its horizon, or until its verdict is known."""
         simulator.start(instance.data)
-        steps, once, at_end = 0, False, False
+        said, steps, once, at_end = speaker(self.row), 0, False, False
         while steps < self.row.horizon and not simulator.over:
             state = {name: value[None] for name, value in simulator.look().items()}
             images = {name: picture[None] for name, picture in simulator.pictures().items()}
             motion = yield Observations([simulator.words], images or None, state, rows=np.array([i]))
-            at_end, steps = simulator.step(np.asarray(motion)[0]), steps + 1
+            at_end, steps = simulator.step(said.executed(np.asarray(motion)[0])), steps + 1
             once = once or at_end
         return Outcome(float(at_end), {"steps": steps, "success_once": float(once), "success_at_end": float(at_end)})
 
@@ -148,7 +148,10 @@ class Simpler:
 
     def guess(self, asked: Asked) -> np.ndarray:
         """Any motions, [n, 7]."""
-        return LOW * (1.0 - 2.0 * asked.uniform(7))
+        motions = LOW * (1.0 - 2.0 * asked.uniform(7))
+        if self.row.spoken == "openx":
+            motions[:, 6] = (motions[:, 6] + 1.0) / 2.0
+        return motions
 
     def frames(self, instance: Instance, motions: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         """Pictures of an episode of such motions, by the rasteriser: before the first and after each."""
@@ -157,10 +160,11 @@ class Simpler:
             return
         shown = replace(self.row, drawn="raster", shader="ibl")
         with self.begun(shown, instance) as simulator:
+            said = speaker(self.row)
             simulator.start(instance.data)
             yield simulator.pictures()[self.row.robot.camera]
             for motion in motions:
-                simulator.step(np.asarray(motion))
+                simulator.step(said.executed(np.asarray(motion)))
                 yield simulator.pictures()[self.row.robot.camera]
 
 
@@ -172,7 +176,11 @@ class Shown(Simpler):
     def solve(self, asked: Asked, style: str) -> np.ndarray:
         """Motions [n, 7] float32 of the expert."""
         expert = picking if self.row.thing == "obj" else opening if self.row.words.startswith("open") else closing
-        return expert(asked.now.state, style).astype(np.float32)
+        state: Any = asked.now.state
+        motions = expert(state, style)
+        if self.row.spoken == "openx":
+            motions = openx(motions, state["speed"], state["fingers"])
+        return motions.astype(np.float32)
 
 
 @cache
