@@ -1,8 +1,9 @@
 """A stand-in for SimplerEnv: the few names of it that are used, and a can that is held while the fingers are closed.
 
-`installed(folder)` writes an interpreter that has it. A motion's third number lifts the hand, and the can where it is
-held; its seventh closes (above 0) or opens. Success is the original's rule: the can is 1 cm up now, or has been 2 cm up
-in five steps. `STAND_IN_TROUBLE` names what happens at a can that stands at x = −0.35, y = 0.2, in the second step.
+`installed(folder)` writes an interpreter that has it. A motion's third number lifts the hand, and the can (or the
+drawer) where it is held; its seventh closes (above 0) or opens. Success is the original's rule: the can is 1 cm up now,
+or has been 2 cm up in five steps. `STAND_IN_TROUBLE` names what happens at a can that stands at x = −0.35, y = 0.2, in
+the second step.
 """
 
 import sys
@@ -35,6 +36,7 @@ class Robot:
 class Env:
     def __init__(self, env, **told):
         self.told, self.unwrapped = {"env": env, **told}, self
+        self.art_obj, self.joint_idx = Names(get_qpos=lambda: np.array([self.up])), 0
         arm = [f"joint_{k}" for k in range(7)] + ["joint_head_pan"]
         fingers = ["finger_right", "finger_left"]
         config = Names(arm_joint_names=arm, gripper_joint_names=fingers)
@@ -49,7 +51,7 @@ class Env:
         return self.seen(), {}
     def place(self):
         self.tcp = Names(pose=Pose(self.at + (0, 0, self.hand)))
-        self.obj = Names(pose=Pose(self.at + (0, 0, self.up)))
+        self.obj = self.drawer_obj = Names(pose=Pose(self.at + (0, 0, self.up)))
     def step(self, motion):
         assert motion.shape == (7,) and motion.dtype == np.float64, motion
         self.steps += 1

@@ -36,6 +36,7 @@ DIGESTS = {
     "qwen2.5-3b-math-v1": "c1e802b0e7e07f24",
     "qwen2.5-3b-science-v1": "0327e574ae7a61cb",
     "qwen2.5-3b-tools-v1": "2cb60a7f7655495b",
+    "openvla-7b-coke-can-v1": "8240f94d2bc6263c",
 }
 """Of our tracks: whoever changes one of these changes what the numbers of its id mean."""
 

@@ -29,6 +29,7 @@ TRACKS: dict[str, Track] = {
         *("maniskill-pick-cube-v1", "google-coke-can-sapien3-v1"),
         *("smollm2-sentiment-v1", "smollm2-arithmetic-v1"),
         *("qwen2.5-3b-math-v1", "qwen2.5-3b-science-v1", "qwen2.5-3b-tools-v1"),
+        "openvla-7b-coke-can-v1",
     )
 }
 """Our tracks by id, in the order in which they are shown."""
