@@ -1,5 +1,6 @@
 """SimplerEnv: its table and states here, and episodes in another interpreter, which has a stand-in that misbehaves."""
 
+import mmap
 import subprocess
 import sys
 from types import ModuleType
@@ -16,7 +17,7 @@ from razorbench.harness.core.registry import find, make
 from razorbench.harness.core.rollout import Guesser, rollout
 from razorbench.tasks.google.facts import CAN_X, CAN_Y, PLACES
 from razorbench.tasks.google.tasks import COLUMNS
-from razorbench.tasks.simpler import simulator
+from razorbench.tasks.simpler import simulator, vulkan
 from razorbench.tasks.simpler.motions import openx, speaker
 from razorbench.tasks.simpler.table import GOOGLE, TABLE, row
 from tests.simpler_stand_in import ENVS, installed
@@ -143,6 +144,18 @@ def test_scenes_are_told_what_upstreams_scripts_tell_them():
         120,
         "bridge_table_1_v2",
     )
+
+
+def test_sapien_asks_for_no_extension_that_no_device_has(tmp_path, monkeypatch):
+    file, at = tmp_path / "libsapien.so", 5000
+    file.write_bytes(bytes(at) + vulkan.ASKED + b"\0 and more")
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as loaded:
+        for devices, asks in (([], vulkan.ASKED), ([set(), {vulkan.ASKED}], vulkan.ASKED), ([set()], vulkan.INSTEAD)):
+            monkeypatch.setattr(vulkan, "offered", lambda devices=devices: devices)
+            vulkan.forgo()
+            assert loaded[at:].startswith(asks + b"\0")
+            assert loaded[at:].endswith(b"\0 and more")
+    assert vulkan.ASKED in file.read_bytes()
 
 
 # --- motions ----------------------------------------------------------------------------------------------------------

@@ -31,9 +31,9 @@ class Binary(Plain):
         turn = Rotation.from_euler("xyz", motion[3:6]).as_rotvec()
         return np.concatenate([motion[:3], turn, [self.fingers(float(motion[6]))]])
 
-    def fingers(self, open: float) -> float:
+    def fingers(self, opening: float) -> float:
         """What the fingers are told."""
-        return 2.0 * (open > 0.5) - 1.0
+        return 2.0 * (opening > 0.5) - 1.0
 
 
 class Sticky(Binary):
@@ -45,10 +45,10 @@ class Sticky(Binary):
         self.before: float | None = None
         self.going, self.count = 0.0, 0
 
-    def fingers(self, open: float) -> float:
+    def fingers(self, opening: float) -> float:
         """What the fingers are told."""
-        change = 0.0 if self.before is None else self.before - open
-        self.before = open
+        change = 0.0 if self.before is None else self.before - opening
+        self.before = opening
         if not self.count and abs(change) > 0.5:
             self.going = change
         if self.going:
@@ -72,6 +72,6 @@ def openx(motions: np.ndarray, speed: np.ndarray, fingers: np.ndarray) -> np.nda
     """
     turn = Rotation.from_rotvec(motions[:, 3:6]).as_euler("xyz")
     stay = (fingers.mean(axis=1) < AJAR).astype(float)
-    open = np.where(motions[:, 6] > 0, 0.0, np.where(motions[:, 6] < 0, 1.0, stay))
-    open = np.where(np.abs(speed).max(axis=1) < 1e-6, 1.0, open)
-    return np.hstack([motions[:, :3], turn, open[:, None]])
+    opening = np.where(motions[:, 6] > 0, 0.0, np.where(motions[:, 6] < 0, 1.0, stay))
+    opening = np.where(np.abs(speed).max(axis=1) < 1e-6, 1.0, opening)
+    return np.hstack([motions[:, :3], turn, opening[:, None]])

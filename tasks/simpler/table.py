@@ -111,15 +111,15 @@ COLOURS = (
     "recolor_cabinet_visual_matching_1",
 )
 """Of the google robot, by upstream's names; visual matching averages over them."""
-CAN, NEAR = "GraspSingleOpenedCokeCan{}InScene-v0", "MoveNear{}InScene-v0"
+CAN = "GraspSingleOpenedCokeCan{}InScene-v0"
 TURNED = {"upright": "upright", "lengthwise": "laid_vertically", "crosswise": "lr_switch"}
 """How a can lies → upstream's name."""
 PICKED = (
     "the can is grasped and has been lifted 1 cm with nothing else touching it, or it has been 2 cm up so in 5 steps"
 )
 MOVED = (
-    "the thing was moved by 3 cm and more than any other, is within 10 cm of the target and nearer to it than to any "
-    "other, and nothing has fallen"
+    "the thing was moved by more than 3 cm and than any other, the boxes about it and the target are within 10 cm, no "
+    "other thing is nearer to it by 1 cm, and nothing has fallen"
 )
 PUT = "the thing lies on the target, by boxes about them"
 
@@ -129,15 +129,16 @@ def coloured(env: str, stage: str, more: Mapping[str, Any], colours: Sequence[st
     return tuple(Scene(env, stage, {**more, "urdf_version": colour}) for colour in colours)
 
 
-def varied(env: str, more: Mapping[str, Any]) -> list[Scene]:
-    """What the variants of all tasks on the table share: as it is, textures, backgrounds, light, cameras."""
-    plain, stages = env.format(""), ("Baked_sc1_staging_objaverse_cabinet1_h870",
-                                     "Baked_sc1_staging_objaverse_cabinet2_h870",
-                                     f"{TABLETOP}_alt_background", f"{TABLETOP}_alt_background_2")  # fmt: skip
+def varied(env: str, other: str, more: Mapping[str, Any]) -> list[Scene]:
+    """What the variants of all tasks on the table share: as it is, textures, backgrounds, light, cameras, which make
+    an environment of another name, `other` with a word in it.
+    """
+    textures = [f"Baked_sc1_staging_objaverse_cabinet{number}_h870" for number in (1, 2)]
+    backgrounds = [f"{TABLETOP}_alt_background{number}" for number in ("", "_2")]
     return [
-        *(Scene(plain, stage, more) for stage in (TABLETOP, *stages)),
-        *(Scene(plain, TABLETOP, {**more, f"slightly_{light}_lighting": True}) for light in ("darker", "brighter")),
-        *(Scene(env.format(f"AltGoogleCamera{number}"), TABLETOP, more) for number in ("", "2")),
+        *(Scene(env, stage, more) for stage in (TABLETOP, *textures, *backgrounds)),
+        *(Scene(env, TABLETOP, {**more, f"slightly_{light}_lighting": True}) for light in ("darker", "brighter")),
+        *(Scene(other.format(f"AltGoogleCamera{number}"), TABLETOP, more) for number in ("", "2")),
     ]
 
 
@@ -155,7 +156,8 @@ def can(way: str) -> dict[str, Row]:
         "google_coke_can_real_eval_1.png",
     )
     among = [Scene(CAN.format("Distractor"), TABLETOP, {**more, "distractor_config": few}) for few in ("less", "more")]
-    return {"": row, "variants": replace(row, scenes=(*varied(CAN, more), *among), overlay="", protocol="variants")}
+    scenes = (*varied(CAN.format(""), CAN, more), *among)
+    return {"": row, "variants": replace(row, scenes=scenes, overlay="", protocol="variants")}
 
 
 def near() -> dict[str, Row]:
@@ -170,11 +172,9 @@ def near() -> dict[str, Row]:
         "episode_source_obj",
         "google_move_near_real_eval_1.png",
     )
-    plain, *others = varied(NEAR, {})
-    alone = Scene(NEAR.format("Google"), TABLETOP, {"no_distractor": True})
-    scenes = (plain, alone, *others)
-    named = tuple(replace(scene, env=scene.env.replace("MoveNearInScene", "MoveNearGoogleInScene")) for scene in scenes)
-    return {"": row, "variants": replace(row, scenes=named, overlay="", protocol="variants")}
+    env = "MoveNearGoogleInScene-v0"
+    scenes = (*varied(env, "MoveNear{}InScene-v0", {}), Scene(env, TABLETOP, {"no_distractor": True}))
+    return {"": row, "variants": replace(row, scenes=scenes, overlay="", protocol="variants")}
 
 
 def drawer(verb: str, which: str) -> dict[str, Row]:

@@ -49,7 +49,7 @@ def card(task: Row) -> Card:
     scenes = f"{len(task.scenes)} scenes" if len(task.scenes) > 1 else "one scene"
     upstream = f"SimplerEnv {COMMITS['.']}, ManiSkill2_real2sim {COMMITS['ManiSkill2_real2sim']}"
     words = task.words or "move a thing near another"
-    order = "100 uniform places" if task.protocol == "grid" else "upstream's episodes in its order"
+    order = "100 uniform places" if task.protocol == "grid" else "upstream's episodes, scene by scene"
     background = "; the real scene's picture stands behind what is simulated" if task.overlay else ""
     shader = "SAPIEN's ray tracer (rt)" if task.shader == "rt" else "SAPIEN's rasteriser (ibl)"
     return Card(
