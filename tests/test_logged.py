@@ -297,7 +297,7 @@ def test_results_under_a_name_that_somebody_chose_tell_how_it_was_asked_too(tmp_
     for name in ("first", "second"):
         results = next((tmp_path / name).rglob("results_*"))
         results.rename(results.with_name(f"{name}_{AT}.json"))
-    with pytest.raises(Refused, match="version 1.0 and 2.0"):
+    with pytest.raises(Refused, match=r"version 1\.0 and 2\.0"):
         compare_runs(read_run(tmp_path / "first"), read_run(tmp_path / "second"))
 
 
