@@ -6,6 +6,7 @@ sensors/camera.py, agents/configs/google_robot/defaults.py, and the overlay of e
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,16 @@ class Studio:
     """Whether the robot shines: specular 0.9, roughness 0.3."""
 
 
+@cache
+def kept() -> Any:
+    """What draws no scene: while it is there, compiled shaders are, too, which take six seconds of a processor."""
+    return sapien.render.RenderSystem()
+
+
 def drawn() -> Any:
     """What draws a scene. Refuses where there is no Vulkan, with the cure."""
     try:
+        kept()
         return sapien.render.RenderSystem()
     except RuntimeError as error:
         raise Refused(
