@@ -9,10 +9,11 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
@@ -85,9 +86,10 @@ def call(
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(sender, function, args, limits, list(map(str, writable)), str(log)))
     deadline = time.monotonic() + limits.seconds
-    child.start()
-    sender.close()
     try:
+        with uninterrupted():
+            child.start()
+        sender.close()
         while not connection.wait([receiver, child.sentinel], every):
             if not keep_on():
                 raise Stopped
@@ -100,10 +102,11 @@ def call(
         child.join(1)
         raise Crashed(_how(child.exitcode)) from None
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # with all that it may have started
-        child.kill()
-        child.join()
+        if child.pid is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # with all that it may have started
+            child.kill()
+            child.join()
         receiver.close()
     if kind == "refused":
         raise Refused(answer)
@@ -112,6 +115,26 @@ def call(
     if kind == "crashed":
         raise Crashed(answer)
     return answer
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """What would interrupt or end this process waits until afterwards: Python drops what is raised while it forks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in found.items() if handler is not None}
+    for number in handlers:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _how(code: int | None) -> str:

@@ -15,6 +15,7 @@ import torch
 
 from razorbench import Refused
 from razorbench.submissions.confine import Crashed, Limits, Stopped, call
+from razorbench.submissions.worker import sigterm
 
 LIMITS = Limits(memory=1.0, seconds=30, file=0.01)
 
@@ -162,6 +163,14 @@ def test_how_it_went_down_is_told_and_logged(confined, tmp_path):
 def test_it_is_stopped_when_it_is_not_wanted_any_more(confined):
     with pytest.raises(Stopped):
         confined(time.sleep, 60, keep_on=lambda: False)
+
+
+def test_end_that_comes_while_it_forks_is_not_lost(confined):
+    due = [signal.SIGTERM]
+    os.register_at_fork(after_in_parent=lambda: due and os.kill(os.getpid(), due.pop()))
+    with sigterm(), pytest.raises(KeyboardInterrupt):
+        confined(time.sleep, 20)
+    assert due == []
 
 
 def test_it_does_not_outlive_its_parent(tmp_path):
