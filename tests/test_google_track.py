@@ -30,7 +30,7 @@ class Few(Pretraining):
 # --- what the base is cloned from -------------------------------------------------------------------------------------
 
 
-def test_demonstrations_are_of_the_priors_and_a_few_of_the_new_task_and_begin_where_nothing_is_tested():
+def test_demonstrations_say_what_the_track_says_and_begin_where_nothing_is_tested():
     task = Pretraining()
     train, test = task.instances("train"), task.instances("test")
     assert len(train) == len(test) == sum(task.shares.values())

@@ -30,7 +30,7 @@ DIGESTS = {
     "mini-robot-air-v2": "5815da2bc7cd1f25",
     "mini-robot-air-last-v1": "e9e2381f97729e3d",
     "maniskill-pick-cube-v1": "f1491be801720425",
-    "google-coke-can-sapien3-v1": "8558e92769ddceba",
+    "google-coke-can-sapien3-v1": "4665c143c9db6c63",
     "smollm2-sentiment-v1": "b26447205099fae8",
     "smollm2-arithmetic-v1": "ab279acd1b9af8d2",
     "qwen2.5-3b-math-v1": "c1e802b0e7e07f24",

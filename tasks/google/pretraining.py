@@ -1,4 +1,4 @@
-"""What the google robot's base is cloned from: drawers and a few cans, the arm disturbed while it is shown.
+"""What the google robot's base is cloned from: a drawer and two cans that stand, the arm disturbed while it is shown.
 
 The experts see where a disturbance has led to and correct it; what is imitated is their clean motion (DART, arXiv
 1703.09327).
@@ -20,12 +20,12 @@ NAMES = tuple(KINDS)
 
 
 class Pretraining(Google):
-    """Two instructions about a drawer, mixed with a few of the can."""
+    """Two instructions about a drawer, mixed with a little of a can that stands."""
 
     steps, stay = DRAWER_STEPS, 10
     styles = ("usual",)
     card = card(
-        "Close or open the top drawer, or pick a coke can; noise disturbs the arm.",
+        "Close or open the top drawer, or pick a standing coke can; noise disturbs the arm.",
         "Each instruction's own rule; a drawer that has stayed so for 10 motions ends the episode, too.",
         DRAWER_STEPS,
         "the id draws where the can rests and where the robot stands, in a new scene",
