@@ -43,7 +43,8 @@ class Env:
         self.agent = Names(robot=Robot([*arm, *fingers]), config=config)
     def reset(self, seed=None, options=None):
         assert seed == 40194941 and options["reconfigure"], (seed, options)
-        self.at = np.array([*options["obj_init_options"]["init_xy"], 0.9])
+        things = options["obj_init_options"]
+        self.at = np.array([*things.get("init_xy", (things.get("episode_id", 0) / 100, 0.0)), 0.9])
         self.steps = self.high = 0
         self.hand = self.up = 0.0
         self.agent.robot.q[:] = 0.0
@@ -51,7 +52,8 @@ class Env:
         return self.seen(), {}
     def place(self):
         self.tcp = Names(pose=Pose(self.at + (0, 0, self.hand)))
-        self.obj = self.drawer_obj = Names(pose=Pose(self.at + (0, 0, self.up)))
+        self.obj = self.drawer_obj = self.episode_source_obj = Names(pose=Pose(self.at + (0, 0, self.up)))
+        self.episode_target_obj = Names(pose=Pose(self.at + (0, 0.1, 0)))
     def step(self, motion):
         assert motion.shape == (7,) and motion.dtype == np.float64, motion
         self.steps += 1
@@ -82,9 +84,11 @@ class Env:
         if self.told["obs_mode"] == "none":
             return {}
         shade = 100 + 10 * ("coke_can" in self.told.get("rgb_overlay_path", "")) + self.steps
-        return {"image": {"overhead_camera": {"rgb": np.full((512, 640, 3), shade, np.uint8)}}}
+        widow = "widowx" in self.told["robot"]
+        camera, high = ("3rd_view_camera", 480) if widow else ("overhead_camera", 512)
+        return {"image": {camera: {"rgb": np.full((high, 640, 3), shade, np.uint8)}}}
     def get_language_instruction(self):
-        return "pick coke can"
+        return "do " + self.told["env"]
     def close(self):
         pass
 """
@@ -98,7 +102,8 @@ def installed(folder: Path, **others: str) -> str:
     package = site / "mani_skill2_real2sim"
     stages = package / "data" / "hab2_bench_assets" / "stages"
     stages.mkdir(parents=True)
-    (stages / "google_pick_coke_can_1_v4.glb").touch()
+    for name in ("google_pick_coke_can_1_v4", "bridge_table_1_v1"):
+        (stages / f"{name}.glb").touch()
     (package / "__init__.py").write_text("from pathlib import Path\nASSET_DIR = Path(__file__).parent / 'data'\n")
     (package / "envs.py").write_text(ENVS)
     (site / "gymnasium.py").write_text("from mani_skill2_real2sim.envs import Env as make\n")

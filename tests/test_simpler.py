@@ -244,7 +244,7 @@ def test_a_task_that_is_made_here_is_played_there(stand_in):
     played = rollout(Wavering(), task, task.instances("test").first(3), keep=everything)
     assert np.isfinite(played.reward).all()
     seen = played[0].observations[0]
-    assert (seen.text, seen.images) == ("pick coke can", None)
+    assert (seen.text, seen.images) == ("do GraspSingleOpenedCokeCanInScene-v0", None)
     assert {name: value.shape for name, value in seen.state.items()} == {
         name: (size,) for name, size in COLUMNS.items()
     }
@@ -259,6 +259,30 @@ def test_pictures_come_under_the_cameras_name_with_the_overlay_behind(stand_in):
     assert [int(shade[0, 0, 0]) for shade in shades] == [110, 111, 112]
     frames = list(task.frames(task.instances("test")[0], [np.zeros(7)] * 2))
     assert [frame.shape for frame in frames] == [(512, 640, 3)] * 3
+    task.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "env", "columns"),
+    [
+        ("move-near", "MoveNearGoogleBakedTexInScene-v0", {"thing": [-0.32, -0.2, 0.9], "target": [-0.32, -0.1, 0.9]}),
+        ("spoon-on-towel", "PutSpoonOnTableClothInScene-v0", {"thing": [-0.32, -0.2, 0.9]}),
+        ("open-top-drawer-raster", "OpenTopDrawerCustomInScene-v0", {"thing": [-0.0075, -0.2, 0.92], "opened": [0.0]}),
+    ],
+)
+def test_other_rows_begin_where_they_are_told_and_show_what_they_have(stand_in, name, env, columns):
+    """The stand-in puts the thing of episode k at x = k/100 in the world, where the robot's base is at (0.35, 0.2)."""
+    task = make("task", f"simpler-{name}-v1")
+    one = task.instances("test").take(np.array([3]))
+    game = task.play(one)
+    seen = next(game)
+    assert list(seen.text) == [f"do {env}"]
+    assert {camera: shown.shape[1:] for camera, shown in seen.images.items()} == {
+        camera: (*map(int, pixels.split("x")), 3) for camera, pixels in task.card.protocol.cameras.items()
+    }
+    for column, value in columns.items():
+        assert np.allclose(seen.state[column][0][: len(value)], value), column
+    game.close()
     task.close()
 
 
@@ -320,7 +344,7 @@ def test_another_version_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_checkout_without_its_large_files_is_told(stand_in, tmp_path):
-    (next(tmp_path.rglob("*.glb"))).unlink()
+    next(tmp_path.rglob("google_pick_coke_can_1_v4.glb")).unlink()
     with Workers(UPRIGHT, lanes=1, python=PYTHON) as task, pytest.raises(Refused, match=r"v4\.glb is missing; clone"):
         rollout(Wavering(), task, task.instances("test").first(1))
 
