@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -132,38 +133,44 @@ def test_the_track_of_make_real_goes_its_whole_way_at_a_fraction_of_its_size(hom
     assert row["drift"] > 0
 
 
-def tuned(base: Path, questions: Path, folder: Path) -> Path:
-    """A LoRA that learns one conversation a step, made with transformers and peft alone."""
+def tuned(base: Path, questions: Path, folder: Path, lr: float, lora: LoraConfig | None = None) -> Path:
+    """A LoRA, or the model whole, that learns one conversation a step; made with transformers and peft alone."""
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")
-    )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = model if lora is None else get_peft_model(model, lora)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     for line in questions.read_text(encoding="utf-8").splitlines():
         text = tokenizer.apply_chat_template(json.loads(line)["messages"], tokenize=False)
         asked = tokenizer(text, return_tensors="pt").input_ids
         model(input_ids=asked, labels=asked).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    model.save_pretrained(str(folder))
+    model.save_pretrained(folder)
     return folder
 
 
+@pytest.fixture
+def learnt(tmp_path, data, razorbench) -> Path:
+    """Three conversations about film reviews."""
+    file = tmp_path / "learnt.jsonl"
+    assert razorbench("questions", "sst2-sentiment-v1", "--items", 3, "--out", file).code == 0
+    return file
+
+
 def test_a_lora_by_plain_peft_goes_through_the_gate_and_a_worker_to_the_board(
-    home, fraction, tmp_path, razorbench, show
+    home, fraction, learnt, tmp_path, razorbench, show
 ):
     def well(*command: object) -> str:
         ran = razorbench(*command, "--home", home)
         assert ran.code == 0, ran.err
         return ran.out
 
-    base, learnt, lora = (tmp_path / name for name in ("base", "learnt.jsonl", "lora"))
+    base = tmp_path / "base"
     well("base", fraction, "--out", base)
-    well("questions", "sst2-sentiment-v1", "--items", 3, "--out", learnt)
+    lora = tuned(base, learnt, tmp_path / "lora", 1e-3, LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"))
     told = ["--name", "by plain peft", "--method", "sft", "--licence", "CC0-1.0"]
-    said = well("submit", tuned(base, learnt, lora), "--track", fraction, *told)
-    assert "passed the gate (low-rank adapters)" in said
+    assert "passed the gate (low-rank adapters)" in well("submit", lora, "--track", fraction, *told)
     assert "scored in" in well("worker", "--drain")
     shown = razorbench("show", "by plain peft", "--home", home, "--json").json
     (run,) = [row["run"] for row in shown["rows"]]
@@ -171,3 +178,37 @@ def test_a_lora_by_plain_peft_goes_through_the_gate_and_a_worker_to_the_board(
     assert run["drift"] > 10 * run["floor"]
     board = show(home, "track", track=run["track"]).dataframe[0].value
     assert board.set_index("name").loc["by plain peft", "drift"] == pytest.approx(run["drift"])
+
+
+def test_it_is_compared_with_a_lora_a_full_fine_tune_and_a_model_of_another_tokenizer(
+    home, lm, learnt, tmp_path, razorbench
+):
+    base = BASE.fetched(home)
+
+    def compared(folder: Path) -> dict[str, Any]:
+        asked = ["--new", "sst2-sentiment-v1", "--priors", "lm-eval/hellaswag", "--items", 4, "--limit", 12]
+        ran = razorbench("compare", base, folder, *asked, "--home", home, "--json")
+        assert ran.code == 0, ran.err
+        assert [change["difference"]["n"] for change in ran.json["changes"]] == [4, 4]
+        return ran.json
+
+    lora = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
+    told = compared(tuned(base, learnt, tmp_path / "lora", 1e-3, lora))
+    assert told["notes"] == []
+    assert told["drifts"][0]["nats"] > 10 * told["drifts"][0]["floor"]
+    nats = next(each for each in told["beside"] if each["metric"] == "nats")
+    assert nats["low"] <= nats["difference"] <= nats["high"]
+    assert nats["difference"] != 0
+
+    full = tuned(base, learnt, tmp_path / "full", 2e-5)
+    told = compared(full)
+    assert told["notes"] == [f"{full} has no tokenizer, so that of {base} is used."]
+    assert told["drifts"][0]["nats"] > 10 * told["drifts"][0]["floor"]
+
+    other = base_policy(BASES["mini-lm-v1"], home)
+    assert isinstance(other, CausalLM)
+    other.model.save_pretrained(tmp_path / "other")
+    other.chat.tokenizer.save_pretrained(tmp_path / "other")
+    told = compared(tmp_path / "other")
+    assert told["drifts"] == []
+    assert told["notes"][0].startswith("No drift: its tokenizer has another vocabulary (")
