@@ -24,6 +24,7 @@ from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs import models
 from razorbench.harness.tracks.bases import base_policy
 from razorbench.harness.tracks.catalogue import BASES
+from tests.conftest import needs_data
 from tests.servers import hub_files, serving
 
 NEW, PRIORS = "mini-tools-v1", ["mini-sorting-v1", "mini-counting-v1"]
@@ -305,6 +306,19 @@ def test_folders_are_compared_without_asking_any_host(place, run, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", connect)
     assert run("base", "alone", "--priors", PRIORS[1], "--items", 2, "--limit", 8).code == 0
     assert asked == []
+
+
+@pytest.mark.slow
+@needs_data
+def test_a_prior_of_likelihood_alone_has_an_interval_and_no_flips(place, run):
+    lora(place / "base", place / "far", 0.1)
+    ran = run("base", "far", "--priors", "news-text-v1", "--items", 8)
+    assert "news-text-v1 · " not in ran.out
+    told = run("base", "far", "--priors", "news-text-v1", "--items", 8, "--json").json
+    assert told["changes"][0]["difference"]["n"] == 8
+    (nats,) = told["beside"]
+    assert nats["low"] <= nats["difference"] <= nats["high"]
+    assert nats["difference"] != 0
 
 
 def test_names_that_are_wrong_are_refused_in_a_sentence(place, run, razorbench, tmp_path):

@@ -44,6 +44,7 @@ OURS: dict[str, dict[str, str]] = {
         "labels-amazon-v1": "razorbench.tasks.labels:Amazon",
         "labels-rte-v1": "razorbench.tasks.labels:RTE",
         "labels-wic-v1": "razorbench.tasks.labels:WiC",
+        "news-text-v1": "razorbench.tasks.texts:News",
         "mini-math-v1": "razorbench.tasks.mini.arithmetic:MiniMath",
         "mini-science-v1": "razorbench.tasks.mini.science:MiniScience",
         "mini-tools-v1": "razorbench.tasks.mini.tools:MiniTools",

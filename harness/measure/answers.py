@@ -66,7 +66,9 @@ def answer_rows(
 def word_rows(
     task: str, items: Sequence[str], base: Sequence[tuple[str | None, str | None]], adapted: Sequence[str | None]
 ) -> list[dict[str, Any]]:
-    """The same for items [k] of a benchmark that tells what it asked and what was answered: `base` has both."""
+    """The same for items [k] of a benchmark that tells what it asked and what was answered: `base` has both. An item of
+    which it tells no question has no row.
+    """
     nothing = dict.fromkeys(ANSWERS.names)
     return [
         {
@@ -78,6 +80,7 @@ def word_rows(
             "adapted": shortened(a),
         }
         for item, (asked, b), a in zip(items, base, adapted, strict=True)
+        if asked is not None
     ]
 
 
