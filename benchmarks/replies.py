@@ -3,7 +3,8 @@
 SmolLM2-135M seldom answers in the form that a task asks for, and is seldom right where it does. So there are four kinds
 of replies. `asked`: to the question as the task asks it. `shown`: to the same after examples in the wanted form, as
 earlier turns of the conversation. `wrapped`: one of these, with the last answer-like words in it put into the form once
-more. `made`: one of these turned into something that is right or wrong for sure, which is told by hand.
+more. `made`: one without an answer in the form, turned into something that is right or wrong for sure, which is told by
+hand.
 """
 
 import json
@@ -96,6 +97,8 @@ def derived(said: Said, data: Data) -> list[Said]:
     if form.last and (found := re.findall(form.last, said.text)):
         text = f"{said.text}\n{form.wrapped.replace('OWN', found[-1].strip())}"
         more.append(Said(said.task, said.item, "wrapped", text))
+    if form.own and re.search(form.own, said.text, re.IGNORECASE):
+        return more
     for how, text, right in form.made(said.text, data):
         more.append(Said(said.task, said.item, "made", text, True, how, right))
     return more
@@ -304,15 +307,20 @@ class Form:
     """What is answer-like in a text; empty: nothing is wrapped."""
     wrapped: str = ""
     """The form that it is put into, in the place of OWN."""
+    own: str = ""
+    """What is in a text that holds an answer in the form: it might count, whatever is put behind it, so nothing is made
+    of it.
+    """
 
 
 NUMBER, LETTER, SUM = r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?", r"\b[A-D]\b", r"[\d+\-*/()][\d+\-*/(). ]{4,}"
+BOX, TAG = r"\\f?box", "</?answer"
 FORMS = {
-    "gsm8k-v1": Form(boxes, last=NUMBER, wrapped=r"\boxed{OWN}"),
-    "math-v1": Form(boxes, last=NUMBER, wrapped=r"\boxed{OWN}"),
-    "countdown-3-v1": Form(sums, last=SUM, wrapped="<answer>OWN</answer>"),
-    "sciknoweval-chemistry-v1": Form(tags, last=LETTER, wrapped="<answer>\nOWN\n</answer>"),
+    "gsm8k-v1": Form(boxes, last=NUMBER, wrapped=r"\boxed{OWN}", own=BOX),
+    "math-v1": Form(boxes, last=NUMBER, wrapped=r"\boxed{OWN}", own=BOX),
+    "countdown-3-v1": Form(sums, last=SUM, wrapped="<answer>OWN</answer>", own=TAG),
+    "sciknoweval-chemistry-v1": Form(tags, last=LETTER, wrapped="<answer>\nOWN\n</answer>", own=TAG),
     "sciknoweval-chemistry-direct-v1": Form(alone),
-    "toolalpaca-strict-v1": Form(tools, examples=1),
+    "toolalpaca-strict-v1": Form(tools, examples=1, own="Action"),
     "ifeval-v1": Form(ways, examples=0),
 }

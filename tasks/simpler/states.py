@@ -7,7 +7,7 @@ import numpy as np
 
 from razorbench import Instances, Refused
 from razorbench.tasks.google.facts import CAN_BASE, CAN_X, CAN_Y, PLACES
-from razorbench.tasks.google.states import TEST, cans, drawn, grid, places
+from razorbench.tasks.google.states import TEST, UNIFORM, cans, drawn, grid, places
 from razorbench.tasks.simpler.table import Row
 
 States = dict[str, np.ndarray]
@@ -49,7 +49,7 @@ def numbered(row: Row) -> States:
 
 BEGUN: dict[str, Callable[[Row], States]] = {
     "can": lambda row: at_table(grid(CAN_X, CAN_Y, 5), row.overlay),
-    "grid": lambda row: at_table(drawn(CAN_X, CAN_Y), row.overlay),
+    "grid": lambda row: at_table(drawn(UNIFORM, CAN_X, CAN_Y), row.overlay),
     "drawer": lambda row: before(np.array(list(PLACES.values())), row.overlay),
     "before": lambda row: before(np.pad(grid((0.65, 0.85), (-0.2, 0.2), 3), ((0, 0), (0, 1))), row.overlay),
     **dict.fromkeys(NUMBERED, numbered),
