@@ -63,3 +63,11 @@ def test_old_home_opens_with_the_same_rows_and_rebuild_gives_them_again(old: Pat
     low, high = drawn  # the interval over seeds is made anew, by the rule of docs/statistics.md
     assert several.gain.value == pytest.approx(27.5)
     assert (several.gain.low, several.gain.high) == pytest.approx((low, high), abs=2.5)
+
+
+def test_what_an_old_record_does_not_tell_is_a_dash(old: Path, razorbench):
+    record = all_records(old)[0]
+    ((metric, (before, after)),) = record.scores[0].metrics.items()
+    shown = razorbench("show", record.id, "--home", old).out
+    line = next(line for line in shown.splitlines() if f" {metric} " in line)
+    assert line.split() == [record.scores[0].task, metric, f"{before:.4g}", f"{after:.4g}", "–"]

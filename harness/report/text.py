@@ -18,8 +18,10 @@ def number(value: float | None, form: str) -> str:
 
 
 def interval(value: float | None, low: float | None, high: float | None, form: str = "+.1f") -> str:
-    """A change with its 95 % interval: in points, unless another form is given."""
-    return f"{number(value, form)} [{number(low, form)}, {number(high, form)}]"
+    """A change with its 95 % interval: in points, unless another form is given; a dash where nothing is known."""
+    return (
+        "–" if value is None or value != value else f"{number(value, form)} [{number(low, form)}, {number(high, form)}]"
+    )
 
 
 def printable(text: object, most: int = MOST) -> str:
