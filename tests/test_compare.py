@@ -231,6 +231,19 @@ def test_another_chat_template_has_no_drift(place, run):
 
 
 @pytest.mark.slow
+def test_a_tokenizer_that_was_saved_without_its_template_is_refused_and_with_the_base_s_beside_it_is_read(place, run):
+    saved(moved(read(place / "base"), 0.01), place / "mute", AutoTokenizer.from_pretrained(place / "base"))
+    template = place / "mute" / "chat_template.jinja"
+    template.unlink()
+    refused = run("base", "mute").sentence
+    assert "mute: the tokenizer has no chat template; bring a model that is tuned to chat, or put the" in refused
+    shutil.copy(place / "base" / template.name, template)
+    told = run("base", "mute", *ASKED, "--json").json
+    assert told["notes"] == []
+    assert told["drifts"]
+
+
+@pytest.mark.slow
 def test_a_lora_of_another_base_is_told(place, run):
     config = json.loads((lora(place / "base", place / "elsewhere") / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = "somebody/other-model"
@@ -333,6 +346,8 @@ def test_names_that_are_wrong_are_refused_in_a_sentence(place, run, razorbench, 
     assert "unknown task 'mini-tool-v1'" in run("base", "good", "--new", "mini-tool-v1", *few, 4).sentence
     assert "good is a LoRA; name the model that it was trained on first" in run("good", "base").sentence
     assert "nowhere is no folder here" in run("base", "nowhere").sentence
+    no_commit = razorbench("compare", place / "base", "owner/name", "--home", place / "home").sentence
+    assert "owner/name is no folder here and no OWNER/NAME@COMMIT of the hub" in no_commit
     (place / "empty").mkdir()
     assert "holds no model (config.json" in run("base", "empty").sentence
     assert "metric and common are of runs" in run("base", "good", "--common").sentence

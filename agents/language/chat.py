@@ -30,7 +30,10 @@ class Chat:
         """
         self.tokenizer, self.prompt = tokenizer, prompt
         if not tokenizer.chat_template:
-            raise Refused("the tokenizer has no chat template; bring a model that is tuned to chat")
+            raise Refused(
+                "the tokenizer has no chat template; bring a model that is tuned to chat, or put the template that it "
+                "was tuned with beside the tokenizer, as chat_template.jinja"
+            )
         ending = self.tokens(self.after("user", ""))[:1]
         marked = {
             token for token, added in tokenizer.added_tokens_decoder.items() if added.special

@@ -47,7 +47,7 @@ MODELS = Kind(
 )
 ROWS = Kind(
     "two rows of the board, item by item",
-    "no folder here, so it could only be a row of the board",
+    "no folder here and no OWNER/NAME@COMMIT of the hub, so it could only be a row of the board",
     "first",
     "second",
     "rows",
