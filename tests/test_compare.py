@@ -357,6 +357,15 @@ def test_names_that_are_wrong_are_refused_in_a_sentence(place, run, razorbench, 
     assert not (home / "tracks").exists()
 
 
+def test_weights_in_another_format_are_refused_with_the_cure(place, run):
+    saved(read(place / "base"), place / "pickled")
+    (place / "pickled" / "model.safetensors").rename(place / "pickled" / "pytorch_model.bin")
+    assert run("base", "pickled").sentence.endswith(
+        "pickled holds no weights as safetensors (model.safetensors, or its parts with their index); save them there "
+        "with save_pretrained of transformers"
+    )
+
+
 def test_a_lora_that_is_no_plain_one_is_refused_with_the_cure(place, run):
     lora(place / "base", place / "head", modules_to_save=["norm"])
     assert "sets modules_to_save, and plain LoRA is read; merge it into the weights" in run("base", "head").sentence

@@ -208,6 +208,11 @@ def loaded(second: Brought, first: Brought, bench: Bench, runtime: Runtime) -> P
     weights = Checkpoint(second.folder, None).weights
     if second.adapters and weights.name != ADAPTERS:
         raise Refused(f"{second.name} holds {ADAPTER_CONFIG} and no {ADAPTERS}; save it with save_pretrained of peft")
+    if not weights.exists():
+        raise Refused(
+            f"{second.name} holds no weights as safetensors ({weights.name}, or its parts with their index); save them "
+            "there with save_pretrained of transformers"
+        )
     own = (second.folder / "config.json").exists() and not second.adapters
     try:
         if weights.name == INDEX:
