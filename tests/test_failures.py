@@ -20,6 +20,7 @@ from razorbench import (
     Outcome,
     Outcomes,
     Refused,
+    Reply,
     Sample,
     WorldFailed,
     each,
@@ -171,6 +172,12 @@ def test_action_outside_of_the_space_is_a_zero_whatever_comes_of_it():
     assert episodes.reward.tolist() == [1.0] * 9 + [0.0] * 3
     assert episodes.outcome is not None
     assert episodes.outcome.failed.sum() == 3
+
+
+def test_words_where_motions_are_wanted_are_refused_and_no_zero():
+    task, talker = make("task", "fetch-push-v1"), Says(lambda i: Reply("up"))
+    with pytest.raises(Refused, match=r"Push cannot take a Reply for an action .*; choose a task of what"):
+        rollout(talker, task, task.instances("test").first(2))
 
 
 @pytest.mark.parametrize(("id", "wrong"), [("parity-mnist-v1", 12), ("parity-mnist-v1", 1.5)])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from razorbench.harness.core.columns import Column, joined, take
+from razorbench.harness.core.columns import Column, joined, row, take
 from razorbench.harness.core.episodes import Actions, Asked, Episodes, Instances, Outcome, Reply, Turn
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.keeping import Keep, everything
@@ -147,12 +147,22 @@ def unreadable(state: Column) -> np.ndarray:
 
 
 def screened(task: Task, values: Column) -> tuple[Column, np.ndarray]:
-    """The values with nothing in the place of those that are no actions; and which those are, their rows [k]."""
+    """The values with nothing in the place of those that are no actions; and which those are, their rows [k].
+
+    Refuses values of another kind than the task's: words where it wants motions.
+    """
     if values is None or isinstance(values, str):
         return values, np.empty(0, np.int64)
     good = finite(values)
     if isinstance(task, Bounded):
-        good &= np.asarray(task.valid(values), bool)
+        try:
+            good &= np.asarray(task.valid(values), bool)
+        except (ValueError, TypeError) as error:
+            kind = type(row(values, 0)).__name__
+            raise Refused(
+                f"{type(task).__name__} cannot take a {kind} for an action ({str(error)[:80]}); choose a task of what "
+                "this agent does"
+            ) from error
     bad = np.flatnonzero(~good)
     return (nothing(values, bad) if len(bad) else values), bad
 
