@@ -51,9 +51,10 @@ real-tests: .venv/installed
 robots: .venv-robots/installed
 	.venv-robots/bin/razorbench demo --tracks maniskill-pick-cube-v1
 
-# What CI tries with simulators of gigabytes: each of them, and that track at a fraction of its size.
+# What CI tries with simulators of gigabytes: each of them, and that track at a fraction of its size. A file's tests
+# stay together, for a simulator takes long to start and much to hold.
 robots-tests: .venv-robots/installed
-	.venv-robots/bin/python -m pytest -m robots --durations=5
+	.venv-robots/bin/python -m pytest -n 2 --dist loadfile -m robots --durations=5
 
 # What every change can be held against: all modules, without what takes long. Types are left to `make test`, for
 # they alone take as long as a quarter of this.
