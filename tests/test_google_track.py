@@ -86,7 +86,7 @@ def test_the_base_has_its_priors_and_picks_some_cans(tmp_path):
         return float(rollout(base, task, task.instances("test").first(items), temperature=0.0).reward.mean())
 
     assert min(share(id, 6) for id in TRACK.prior_tasks) >= 0.8
-    assert 0.2 <= share(TRACK.new, 12) <= 0.7
+    assert 0.1 <= share(TRACK.new, 12) <= 0.5
 
 
 # --- the whole way ----------------------------------------------------------------------------------------------------
