@@ -17,9 +17,11 @@ from razorbench import Episodes, Instances, Refused, Sample
 from razorbench.harness.core.lanes import Workers
 from razorbench.harness.core.locks import alone
 from razorbench.harness.core.rollout import Demonstrator, rollout
+from razorbench.harness.learn.checkpoint import Manifest
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.settings import Settings, variant
+from razorbench.harness.measure.comparison import of_record, unsteady
 from razorbench.harness.measure.drift import Divergence
 from razorbench.harness.measure.evaluation import Answers, evaluate
 from razorbench.harness.measure.record import samples_of
@@ -27,10 +29,11 @@ from razorbench.harness.measure.score import Bench, drift_rows, samples, score_r
 from razorbench.harness.measure.statistics import judged
 from razorbench.harness.runs.curve import cost, window_mean
 from razorbench.harness.runs.executors import EXECUTORS
-from razorbench.harness.runs.run import Spec, adapt_into, begin, run, score_folder, waypoints
+from razorbench.harness.runs.run import Spec, adapt_into, begin, keep, run, score_folder, waypoints
 from razorbench.harness.runs.sweep import plan, run_key, sweep
 from razorbench.harness.store.database import Store
-from razorbench.harness.tracks.catalogue import find_track
+from razorbench.harness.tracks.catalogue import TRACKS, find_track
+from razorbench.tasks.fetch.tasks import Reach
 from tests.toys import SPELLING, Speller
 
 NAN = float("nan")
@@ -333,3 +336,18 @@ def test_runs_that_no_worker_is_left_for_have_failed(spelling: Bench, tmp_path, 
     assert {(end.record, end.error) for end in ends} == {
         (None, "BrokenProcessPool: a child process terminated abruptly")
     }
+
+
+def test_a_record_says_where_verdicts_are_not_repeatable(tmp_path, monkeypatch):
+    card = Reach.card
+    assert card.protocol is not None
+    monkeypatch.setattr(Reach, "card", replace(card, protocol=replace(card.protocol, floor=0.057)))
+    track = replace(TRACKS["mini-robot-air-v2"], items=2, drift_items=2)
+    made = Bench(track, tmp_path)
+    assert made.floors == {"fetch-reach-v1": 0.057}
+    record = keep(made, made.base, "weights", Manifest(track.id, "brought"), [], [], tmp_path, "the base")
+    said = "5.7 % of the verdicts of fetch-reach-v1 differ where one policy plays the same states twice"
+    assert of_record(tmp_path, record, "a", "b").notes == (
+        f"{said}: no smaller change says anything, whatever its interval.",
+    )
+    assert not list(unsteady({}))

@@ -130,6 +130,7 @@ def show_brought(brought: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
 
 def show_row(row: Mapping[str, Any]) -> None:
     """One scored checkpoint."""
+    from razorbench.harness.measure.comparison import unsteady
     from razorbench.harness.measure.record import UNTOLD
 
     run = row["run"]
@@ -165,6 +166,8 @@ def show_row(row: Mapping[str, Any]) -> None:
     if metrics:
         listing(metrics, False)
     listing(row["drifts"], False, ("direction", "per", "nats", "se", "n", "floor"))
+    for sentence in unsteady(run["provenance"]):
+        out.print(sentence, highlight=False, soft_wrap=True)
     for merged in (run["provenance"] or {}).get("merged", ()):
         how = f"adapters merged in {merged['dtype']}: {merged['nats']:.2g} nats an episode from unmerged ones"
         said = f"{how}; of {merged['episodes']} greedy answers {100 * merged['answers']:.1f} % are others"

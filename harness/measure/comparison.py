@@ -233,12 +233,25 @@ def of_record(
         tuple(change(score, np.array([*samples[score.task].values()])) for score in record.scores),
         estimate(record.retention, record.retention_low, record.retention_high, record.retention_se),
         tuple(round_robin(shown, flips)),
-        (*notes, *(note for task, found in errors.items() for note in went_wrong(task, samples[task], found))),
+        (
+            *notes,
+            *(note for task, found in errors.items() for note in went_wrong(task, samples[task], found)),
+            *unsteady(record.provenance),
+        ),
         tuple(record.drifts),
         tuple(beside(record)),
         record.id,
         record.track,
     )
+
+
+def unsteady(provenance: Mapping[str, Any] | None) -> Iterator[str]:
+    """What is to be said of tasks whose verdicts are not repeatable, from the provenance of a record."""
+    for task, share in ((provenance or {}).get("floors") or {}).items():
+        yield (
+            f"{100 * share:.2g} % of the verdicts of {task} differ where one policy plays the same states twice: no "
+            "smaller change says anything, whatever its interval."
+        )
 
 
 def went_wrong(task: str, samples: Mapping[str, tuple[float, float]], errors: Mapping[str, str]) -> Iterator[str]:

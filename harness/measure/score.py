@@ -174,6 +174,12 @@ class Bench:
         return self.digests[task, items]
 
     @property
+    def floors(self) -> dict[str, float]:
+        """The share of verdicts, by task, that differ where one policy plays the same states twice; where any do."""
+        cards = {id: task.card.protocol for id, task in self.tasks.items()}
+        return {id: protocol.floor for id, protocol in cards.items() if protocol and protocol.floor}
+
+    @property
     def conditions(self) -> dict[str, Any]:
         """Under which conditions items are answered, as a record tells it: with the agent's own limit."""
         told = asdict(self.track.conditions)

@@ -356,6 +356,7 @@ def keep(
             **({"merged": [asdict(each) for each in scored.merged]} if scored.merged else {}),
             **({"outside": dict(zip(("base", "adapted"), scored.outside, strict=True))} if scored.outside else {}),
             **({"account": policy.account()} if isinstance(policy, Accountable) else {}),
+            **({"floors": floors} if (floors := bench.floors) else {}),
             **({"submission": submission} if submission else {}),
         },
         scored_at=datetime.now(UTC).isoformat(timespec="seconds"),
