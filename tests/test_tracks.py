@@ -29,7 +29,7 @@ DIGESTS = {
     "mini-tools-v1": "a9d7c0aa5e067236",
     "mini-robot-air-v2": "5815da2bc7cd1f25",
     "mini-robot-air-last-v1": "e9e2381f97729e3d",
-    "maniskill-pick-cube-v1": "f1491be801720425",
+    "maniskill-pick-cube-v1": "31d013216cc649fe",
     "google-coke-can-sapien3-v1": "4665c143c9db6c63",
     "smollm2-sentiment-v1": "b26447205099fae8",
     "smollm2-arithmetic-v1": "ab279acd1b9af8d2",
