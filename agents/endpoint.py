@@ -92,13 +92,13 @@ class Endpoint:
         """What the model says next in each conversation, up to a text of `until`, in at most `limit` tokens."""
         system: Talk = [{"role": "system", "content": self.prompt}] if self.prompt else []
         post = partial(self.post, limit, temperature, until)
-        return self.all(lambda talk, seed: post(seed, messages=[*system, *talk]), talks, seeds or repeat(0))
+        return self.together(lambda talk, seed: post(seed, messages=[*system, *talk]), talks, seeds or repeat(0))
 
     def texts(self, texts: Sequence[str], limit: int, until: Sequence[str] = ()) -> list[Answer]:
         """How each text goes on, likeliest first."""
-        return self.all(lambda text: self.post(limit, 0.0, until, 0, prompt=text), texts)
+        return self.together(lambda text: self.post(limit, 0.0, until, 0, prompt=text), texts)
 
-    def all(self, ask: Any, *columns: Any) -> list[Answer]:
+    def together(self, ask: Any, *columns: Any) -> list[Answer]:
         """Requests, several at once, in their order. The first that is refused ends them all."""
         pool = ThreadPoolExecutor(self.at_once)
         try:

@@ -61,11 +61,12 @@ def demonstrations(
     if not isinstance(asked, Task):
         raise Refused(f"{task} owns its loop and lists no training questions; name a task that is played")
     agent, base_id = named_policy(from_, home, sampling.conditions.options, runtime)
-    if not (base or isinstance(agent, Policy)):
-        raise Refused(f"{from_} tells no probabilities; name the model under which distance is measured with --base")
-    under = agent.base() if not base else agent
     if base:
         under, base_id = named_policy(base, home, {"prompt": prompt} if prompt else {}, runtime)
+    elif isinstance(agent, Policy):
+        under = agent.base()
+    else:
+        raise Refused(f"{from_} tells no probabilities; name the model under which distance is measured with --base")
     told = {"task": task, "weights": policy_digest(agent), "base": policy_digest(under)}
     file = out or home / "demonstrations" / f"{task}-{told['weights'][:8]}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
