@@ -126,7 +126,7 @@ def scripted(monkeypatch):
             lent.append(Scripted(row, **scripts[len(lent) % len(scripts)]))
             yield lent[-1]
 
-        monkeypatch.setattr(tasks, "lent", lend)
+        monkeypatch.setattr(tasks.POOL, "lent", lend)
         return make("task", id), lent
 
     return make_scripted
@@ -227,27 +227,27 @@ class Heavy:
 @pytest.fixture
 def heavy(monkeypatch):
     monkeypatch.setattr(simulator, "Simulator", Heavy)
-    monkeypatch.setattr(simulator, "KEPT", [])
+    monkeypatch.setattr(simulator.POOL, "kept", [])
     monkeypatch.setattr(Heavy, "gone", [])
 
 
 def test_a_simulator_is_used_again_and_no_second_one_is_kept(heavy):
     one, other = row("spatial-0-v1"), row("spatial-1-v1")
-    with simulator.lent(one) as first:
+    with simulator.POOL.lent(one) as first:
         pass
-    with simulator.lent(one) as again, simulator.lent(one) as beside:  # two rollouts at once
+    with simulator.POOL.lent(one) as again, simulator.POOL.lent(one) as beside:  # two rollouts at once
         assert again is first
         assert beside is not first
-    with simulator.lent(other):
+    with simulator.POOL.lent(other):
         assert Heavy.gone == [beside, again]
-    assert [kept.row for kept in simulator.KEPT] == [other]
+    assert [kept.row for _, kept in simulator.POOL.kept] == [other]
 
 
 def test_a_simulator_in_which_something_was_raised_is_closed(heavy):
-    with pytest.raises(ValueError), simulator.lent(row("spatial-0-v1")) as used:
+    with pytest.raises(ValueError), simulator.POOL.lent(row("spatial-0-v1")) as used:
         raise ValueError
     assert Heavy.gone == [used]
-    assert simulator.KEPT == []
+    assert simulator.POOL.kept == []
 
 
 # --- experts ----------------------------------------------------------------------------------------------------------

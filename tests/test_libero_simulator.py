@@ -22,7 +22,7 @@ def installed():
     """Skips where LIBERO is not installed; in CI it is."""
     pytest.importorskip("libero", reason="LIBERO is not installed: make robots-tests", exc_type=ImportError)
     yield
-    simulator.dismiss()
+    simulator.POOL.dismiss()
 
 
 def at_most(steps, monkeypatch):

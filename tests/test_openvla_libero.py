@@ -74,7 +74,7 @@ def installed():
         patch.setitem(REGISTERED["task"], "nearing-v1", Nearing)
         patch.setitem(REGISTERED["task"], "begun-v1", Begun)
         yield
-    simulator.dismiss()
+    simulator.POOL.dismiss()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import numpy as np
 
 from razorbench import Missing, Refused, WorldFailed, missing
 from razorbench.tasks.libero.suites import STACKS, Row
+from razorbench.tasks.pool import Pool
 
 SIZE = 256
 """Pixels a side of a picture."""
@@ -144,30 +145,4 @@ class Simulator:
             self.env.close()
 
 
-KEPT: list[Simulator] = []
-"""The simulator that was used last, until another task is played: each takes more than a gigabyte."""
-
-
-@contextmanager
-def lent(row: Row) -> Iterator[Simulator]:
-    """A simulator of the task that nobody else uses; one in which something was raised is not used again."""
-    if not (KEPT and KEPT[0].row == row):
-        dismiss()
-    simulator, sound = KEPT.pop() if KEPT else Simulator(row), True
-    try:
-        yield simulator
-    except Exception:
-        sound = False
-        raise
-    finally:  # also where the episode was not played to its end: the next one begins anew
-        dismiss()
-        if sound:
-            KEPT.append(simulator)
-        else:
-            simulator.close()
-
-
-def dismiss() -> None:
-    """Close what is kept."""
-    while KEPT:
-        KEPT.pop().close()
+POOL = Pool(lambda row: Simulator(row))

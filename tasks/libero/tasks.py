@@ -22,13 +22,13 @@ from razorbench import (
     Observations,
     Outcome,
     Outcomes,
-    Refused,
     RobotProtocol,
     versions,
 )
 from razorbench.tasks.libero.experts import EXPERTS
-from razorbench.tasks.libero.simulator import IDLE, SIZE, Simulator, lent
+from razorbench.tasks.libero.simulator import IDLE, POOL, SIZE, Simulator
 from razorbench.tasks.libero.suites import SUITES, Row, row
+from razorbench.tasks.pool import one_by_one
 
 PUBLISHED = 50
 """Initial states that upstream publishes of each task."""
@@ -97,19 +97,15 @@ class Libero:
 
     def play(self, instances: Instances) -> Generator[Observations, Column, Outcomes]:
         """Show, move, stop at the first success. What the simulator raises is the world's failure: unscored."""
-        ends = []
-        for i, instance in enumerate(instances):
-            try:
-                with lent(self.row) as simulator:
-                    ends.append((yield from self.episode(simulator, instance, i)))
-            except Refused:
-                raise
-            except Exception as error:
-                ends.append(Outcome.unscored(f"{type(error).__name__}: {error}"))
-        return Outcomes.stack(ends)
+        return one_by_one(instances, self.alone)
+
+    def alone(self, instance: Instance, i: int) -> Generator[Observations, Column, Outcome]:
+        """Play the row `i` of a batch in a simulator that nobody else uses."""
+        with POOL.lent(self.row) as simulator:
+            return (yield from self.episode(simulator, instance, i))
 
     def episode(self, simulator: Simulator, instance: Instance, i: int) -> Generator[Observations, Column, Outcome]:
-        """Play the row `i` of a batch."""
+        """Play it in this simulator."""
         begin(simulator, instance)
         steps, reached = 0, False
         while steps < self.horizon and not reached:
@@ -130,7 +126,7 @@ class Libero:
 
     def frames(self, instance: Instance, motions: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         """Pictures of an episode of such motions, as seen over the table: before the first and after each."""
-        with lent(replace(self.row, cameras=("agentview",))) as simulator:
+        with POOL.lent(replace(self.row, cameras=("agentview",))) as simulator:
             begin(simulator, instance)
             yield simulator.pictures()["agentview"]
             for motion in motions:

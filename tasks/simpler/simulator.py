@@ -1,8 +1,8 @@
 """SimplerEnv's environments as numpy, in the interpreter that has them; elsewhere this can be imported and no more."""
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ import numpy as np
 
 from razorbench import Missing, Refused
 from razorbench.tasks.google.facts import HANDLE, HELD
+from razorbench.tasks.pool import Pool
 from razorbench.tasks.simpler.environment import CURE, PINNED
 from razorbench.tasks.simpler.table import Row
 from razorbench.tasks.simpler.vulkan import forgo
@@ -163,31 +164,4 @@ def flat(pose: Any) -> np.ndarray:
     return np.concatenate([pose.p, pose.q if pose.q[0] >= 0 else -pose.q])
 
 
-KEPT: list[tuple[tuple[Row, int, str], Simulator]] = []
-"""The simulator that was used last, with what it was built of."""
-
-
-@contextmanager
-def lent(row: Row, scene: int, overlay: str) -> Iterator[Simulator]:
-    """A simulator that nobody else uses; one in which something was raised is not used again."""
-    key = row, scene, overlay
-    if not (KEPT and KEPT[0][0] == key):
-        dismiss()
-    simulator, sound = KEPT.pop()[1] if KEPT else Simulator(*key), True
-    try:
-        yield simulator
-    except Exception:
-        sound = False
-        raise
-    finally:  # also where the episode was not played to its end: the next one begins anew
-        dismiss()
-        if sound:
-            KEPT.append((key, simulator))
-        else:
-            simulator.close()
-
-
-def dismiss() -> None:
-    """Close what is kept."""
-    while KEPT:
-        KEPT.pop()[1].close()
+POOL = Pool(lambda row, scene, overlay: Simulator(row, scene, overlay))

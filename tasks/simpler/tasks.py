@@ -26,15 +26,15 @@ from razorbench import (
     Observations,
     Outcome,
     Outcomes,
-    Refused,
     RobotProtocol,
     Workers,
 )
 from razorbench.tasks.google.experts import closing, opening, picking
+from razorbench.tasks.pool import one_by_one
 from razorbench.tasks.simpler import states
 from razorbench.tasks.simpler.environment import COMMITS, CURE, PINNED, VARIABLE
 from razorbench.tasks.simpler.motions import openx, speaker
-from razorbench.tasks.simpler.simulator import Simulator, here, lent
+from razorbench.tasks.simpler.simulator import POOL, Simulator, here
 from razorbench.tasks.simpler.table import DRAWN, GOOGLE, PROTOCOLS, SPOKEN, Row, row
 
 LOW = np.array([-0.12, -0.12, -0.12, -0.3, -0.3, -0.3, -1.0])
@@ -102,16 +102,7 @@ class Simpler:
         """One after the other; what the simulator raises is the world's failure. Elsewhere, by a worker."""
         if not here():
             return (yield from self.worker.play(instances))
-        ends = []
-        for i, instance in enumerate(instances):
-            try:
-                with self.begun(self.row, instance) as simulator:
-                    ends.append((yield from self.episode(simulator, instance, i)))
-            except Refused:
-                raise
-            except Exception as error:
-                ends.append(Outcome.unscored(f"{type(error).__name__}: {error}"))
-        return Outcomes.stack(ends)
+        return (yield from one_by_one(instances, self.alone))
 
     @cached_property
     def worker(self) -> Any:
@@ -128,10 +119,15 @@ class Simpler:
     @staticmethod
     def begun(task: Row, instance: Instance) -> Any:
         """A simulator of the scene that an instance is played in."""
-        return lent(task, int(instance.data["scene"]), str(instance.data["overlay"]))
+        return POOL.lent(task, int(instance.data["scene"]), str(instance.data["overlay"]))
+
+    def alone(self, instance: Instance, i: int) -> Generator[Observations, Column, Outcome]:
+        """Play the row `i` of a batch in a simulator that nobody else uses."""
+        with self.begun(self.row, instance) as simulator:
+            return (yield from self.episode(simulator, instance, i))
 
     def episode(self, simulator: Simulator, instance: Instance, i: int) -> Generator[Observations, Column, Outcome]:
-        """Play the row `i` of a batch to its horizon, or until its verdict is known."""
+        """Play it in this simulator to its horizon, or until its verdict is known."""
         simulator.start(instance.data)
         said, steps, once, at_end = speaker(self.row), 0, False, False
         while steps < self.row.horizon and not simulator.over:
