@@ -83,8 +83,9 @@ def steps(rr: Any, task: Task, episode: Episode, take: Take) -> Iterator[dict[tu
     assert episode.outcome is not None
     n, earned = len(episode.actions), episode.outcome.turn_rewards
     rewards = [None] * (n - 1) + [episode.outcome.reward] if earned is None else list(earned)
-    filmed = isinstance(task, Visible) and not episode.observations[0].images
-    film = task.frames(episode.instance, take.values) if filmed and isinstance(task, Visible) else iter(())
+    film: Iterator[np.ndarray] = iter(())
+    if isinstance(task, Visible) and not episode.observations[0].images:
+        film = task.frames(episode.instance, take.values)
     for seen, action, reward in zip(episode.observations, episode.actions, rewards, strict=False):
         parts = {("camera", name): picture for name, picture in pictures(seen, film)}
         logged: dict[tuple[str, ...], Any] = {at: rr.Image(each).compress(QUALITY) for at, each in parts.items()}
