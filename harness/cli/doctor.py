@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from razorbench.harness.core.errors import Missing
+from razorbench.harness.core.registry import imported
 
 TORCH = (2, 13)
 """The torch that everything here was measured with: 2.13.0."""
@@ -272,14 +273,14 @@ def vulkan() -> Finding:
     return Finding("Vulkan", "missing", f"no driver, {purpose}", cure)
 
 
-SIMPLER = {"sapien": "2.2.2", "mani_skill2_real2sim": "0.5.3"}
-"""What the interpreter holds that SimplerEnv has for itself."""
+SIMPLER = "razorbench.tasks.simpler.environment"
+"""What says which interpreter SimplerEnv needs."""
 
 
 def simpler() -> Finding:
     """An interpreter with SimplerEnv, by the files beside it: it is not started."""
-    variable, purpose = "RAZORBENCH_SIMPLER_PYTHON", "for SimplerEnv's own tasks"
-    clone = "git clone --recurse-submodules https://github.com/simpler-env/SimplerEnv"
+    variable, pinned, clone = (imported(f"{SIMPLER}:{name}") for name in ("VARIABLE", "PINNED", "CLONE"))
+    purpose = "for SimplerEnv's own tasks"
     cure = f"Run `{clone} && razorbench simpler setup SimplerEnv`, and what that says at last."
     named = os.environ.get(variable, "")
     if not named:
@@ -288,9 +289,9 @@ def simpler() -> Finding:
         return Finding("SimplerEnv", "broken", f"{variable}={named} is no interpreter", cure)
     packages = [*Path(python).absolute().parent.parent.glob("lib/python3.*/site-packages")]
     lacking = [
-        f"{name} {release}"
-        for name, release in SIMPLER.items()
-        if not any((folder / f"{name}-{release}.dist-info").is_dir() for folder in packages)
+        f"{name} {pinned[name]}"
+        for name in ("sapien", "mani_skill2_real2sim")  # which nobody has but for SimplerEnv
+        if not any((folder / f"{name}-{pinned[name]}.dist-info").is_dir() for folder in packages)
     ]
     if lacking:
         return Finding("SimplerEnv", "broken", f"beside {named} there is no {' and no '.join(lacking)}", cure)
