@@ -12,9 +12,9 @@ import numpy as np
 from razorbench import Asked, Column, Instances, mix, take, uniform
 from razorbench.tasks.google.facts import CAN_X, CAN_Y, DRAWER_STEPS
 from razorbench.tasks.google.states import drawn, known_places, resting
-from razorbench.tasks.google.tasks import CloseTop, Google, OpenTop, Upright, card
+from razorbench.tasks.google.tasks import CloseTop, Google, OpenTop, Shown, Upright, card
 
-KINDS: Mapping[str, Google] = {task.text: task for task in (CloseTop(), OpenTop(), Upright())}
+KINDS: Mapping[str, Shown] = {task.text: task for task in (CloseTop(), OpenTop(), Upright())}
 """What is shown, by its instruction."""
 NAMES = tuple(KINDS)
 

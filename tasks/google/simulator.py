@@ -1,5 +1,6 @@
 """The google robot in a scene of bare SAPIEN 3: its parts, what a motion does, what is seen; without Vulkan."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,7 +45,7 @@ def settings() -> Iterator[None]:
         physx.set_default_material(*friction)
 
 
-class Scene:
+class Scene(ABC):
     """A robot in a scene of its own; what an episode does is a function of where it begins and the motions."""
 
     colour: str
@@ -76,6 +77,7 @@ class Scene:
         self.at_base = self.robot.pose.inv()
         self.camera = Overhead(self.scene, self.robot, self.things, self.studio) if seen else None
 
+    @abstractmethod
     def build(self) -> None:
         """Put the things beside the robot."""
 
@@ -124,14 +126,14 @@ class Scene:
         return self.camera.picture()
 
     @property
+    @abstractmethod
     def things(self) -> list[Any]:
         """The entities that are simulated beside the robot."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def thing(self) -> Any:
         """The pose, in the world, of what is to be moved."""
-        raise NotImplementedError
 
     @property
     def opened(self) -> float:

@@ -5,6 +5,7 @@ base, which looks along x), turns it (a rotation vector, radians, about the same
 −1 opens), for a third of a second. State i is a function of its id alone.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from importlib import import_module
 from typing import Any
@@ -89,7 +90,7 @@ def simulated(module: str) -> Any:
         raise Missing(f"the google robot's simulator: {missing(error) or error}") from error
 
 
-class Google:
+class Google(ABC):
     """What the tasks share: a batch in lock-step, each episode in a scene of its own."""
 
     card: Card
@@ -102,9 +103,9 @@ class Google:
     stay = 0
     """So many successes in a row end an episode, too; 0: none do."""
 
+    @abstractmethod
     def scene(self, data: Any, seen: bool) -> Any:
         """The scene in which an instance with these `data` begins, with what it looks like or without."""
-        raise NotImplementedError
 
     def play(self, instances: Instances) -> Generator[Observations, Column, Outcomes]:
         """Show, move, and stop asking whose verdict is known. A simulator that raises is the world's failure."""
@@ -149,14 +150,6 @@ class Google:
         pictures = {CAMERA: np.array([game.picture() for game in games])} if self.seen else None
         return Observations(told, images=pictures, state=dict(zip(COLUMNS, parts, strict=True)), rows=rows)
 
-    def expert(self, state: State, style: str) -> np.ndarray:
-        """Motions [n, 7] for what is seen."""
-        raise NotImplementedError
-
-    def solve(self, asked: Asked, style: str) -> np.ndarray:
-        """Motions [n, 7] float32 of the expert."""
-        return self.expert(asked.now.state, style).astype(np.float32)
-
     def guess(self, asked: Asked) -> np.ndarray:
         """Any motions, [n, 7]."""
         return self.low + (self.high - self.low) * asked.uniform(7)
@@ -171,7 +164,19 @@ class Google:
             yield scene.picture()
 
 
-class Can(Google):
+class Shown(Google):
+    """A task with an expert, which reads what is seen."""
+
+    @abstractmethod
+    def expert(self, state: State, style: str) -> np.ndarray:
+        """Motions [n, 7] for what is seen."""
+
+    def solve(self, asked: Asked, style: str) -> np.ndarray:
+        """Motions [n, 7] float32 of the expert."""
+        return self.expert(asked.now.state, style).astype(np.float32)
+
+
+class Can(Shown):
     """Pick a coke can that stands or lies on a table."""
 
     orientation: str
@@ -215,7 +220,7 @@ class Crosswise(Can):
     orientation, card = "crosswise", can_card("A coke can lies across on the table; pick it.")
 
 
-class Drawer(Google):
+class Drawer(Shown):
     """Open or close a drawer of a cabinet."""
 
     drawer: str
