@@ -107,6 +107,23 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 @pytest.fixture
+def goes_its_whole_way(razorbench: Callable[..., Ran], tmp_path: Path) -> Callable[[Any, str], None]:
+    """Adapts a small track by methods, scores and lists it, all by the commands: a row a method."""
+    from razorbench.harness.tracks import files
+
+    def go(track: Any, methods: str) -> None:
+        (tmp_path / f"{track.id}.toml").write_text(files.toml(track))
+        home, runs = tmp_path / "home", len(methods.split(","))
+        how = ["--methods", methods, "--workers", 1, "--home", home]
+        assert razorbench("sweep", tmp_path / f"{track.id}.toml", *how, "--json").json == {"runs": runs, "failed": 0}
+        rows = razorbench("results", "--track", track.id, "--home", home, "--json").json
+        assert len(rows) == runs
+        assert all(row["drift"] >= 0 and row["retention"] is not None for row in rows)
+
+    return go
+
+
+@pytest.fixture
 def small_disk() -> Iterator[Callable[[int], None]]:
     """Lets no file grow over some bytes; the system then says `File too large`, as a full disk says `No space left`."""
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,7 +1,6 @@
 """The google robot's track: what its base is cloned from, the base, and the whole way at a fraction of its size."""
 
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from razorbench.agents.bins import GoogleRobot
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import demonstrations, rollout
-from razorbench.harness.tracks import files
 from razorbench.harness.tracks.bases import base_policy
 from razorbench.harness.tracks.catalogue import FRESH, TRACKS
 from razorbench.tasks.google.pretraining import NAMES, Pretraining
@@ -94,7 +92,7 @@ def test_the_base_has_its_priors_and_picks_some_cans(tmp_path):
 
 @needs_assets
 @pytest.mark.robots
-def test_the_track_goes_its_whole_way_at_a_fraction_of_its_size(tmp_path: Path, razorbench):
+def test_the_track_goes_its_whole_way_at_a_fraction_of_its_size(goes_its_whole_way):
     small = replace(
         TRACK,
         id="can-v1",
@@ -102,10 +100,4 @@ def test_the_track_goes_its_whole_way_at_a_fraction_of_its_size(tmp_path: Path, 
         priors={"drawers": TRACK.prior_tasks[:1]},
         **{"items": 2, "drift_items": 2},
     )
-    (tmp_path / "can-v1.toml").write_text(files.toml(small))
-    home = tmp_path / "home"
-    how = ["--methods", "reinforce,sft", "--workers", 1, "--home", home]
-    assert razorbench("sweep", tmp_path / "can-v1.toml", *how, "--json").json == {"runs": 2, "failed": 0}
-    rows = razorbench("results", "--track", "can-v1", "--home", home, "--json").json
-    assert len(rows) == 2
-    assert all(row["drift"] >= 0 and row["retention"] is not None for row in rows)
+    goes_its_whole_way(small, "reinforce,sft")

@@ -6,7 +6,6 @@
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from razorbench import Actions, Episodes, Refused
 from razorbench.harness.cli.check.verdicts import check
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import Guesser, demonstrations, rollout
-from razorbench.harness.tracks import files
 from razorbench.harness.tracks.catalogue import TRACKS
 from razorbench.tasks.maniskill.experts import EXPERTS
 from razorbench.tasks.maniskill.simulator import Simulator, flat
@@ -138,7 +136,7 @@ def test_with_a_camera_one_picture_a_step_is_seen_and_the_world_goes_the_same_wa
     assert [frame.shape for frame in frames] == [(512, 512, 3)] * 2
 
 
-def test_the_track_goes_its_whole_way_at_a_fraction_of_its_size(tmp_path: Path, razorbench):
+def test_the_track_goes_its_whole_way_at_a_fraction_of_its_size(goes_its_whole_way):
     track = replace(
         TRACK,
         id="pick-v1",
@@ -147,10 +145,4 @@ def test_the_track_goes_its_whole_way_at_a_fraction_of_its_size(tmp_path: Path, 
         priors={"maniskill": TRACK.prior_tasks[:1]},
         **{"items": 2, "drift_items": 2, "checkpoints": 0},
     )
-    (tmp_path / "pick-v1.toml").write_text(files.toml(track))
-    home = tmp_path / "home"
-    how = ["--methods", "dr-grpo,sft:steps=1", "--workers", 1, "--home", home]
-    assert razorbench("sweep", tmp_path / "pick-v1.toml", *how, "--json").json == {"runs": 2, "failed": 0}
-    rows = razorbench("results", "--track", "pick-v1", "--home", home, "--json").json
-    assert len(rows) == 2
-    assert all(row["drift"] >= 0 and row["retention"] is not None for row in rows)
+    goes_its_whole_way(track, "dr-grpo,sft:steps=1")
