@@ -68,7 +68,7 @@ def test_the_environment_is_made_step_by_step_and_once(checkout, python, log):
 def test_what_is_pinned_is_what_is_installed_and_what_the_doctor_looks_for():
     for name in ("sapien", "numpy"):
         assert f"{name}=={PINNED[name]}" in REQUIREMENTS
-    assert doctor.SIMPLER == setup.__module__  # which it asks
+    assert setup.__module__ == doctor.SIMPLER  # which it asks
 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path, python):
