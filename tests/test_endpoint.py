@@ -171,7 +171,7 @@ def test_a_server_that_is_not_there_is_refused(monkeypatch):
             agent.chats([[{"role": "user", "content": "?"}]], 8)
 
 
-def test_ifeval_is_asked_as_a_chat_or_as_a_text_and_likelihoods_are_refused(serve):
+def test_ifeval_is_asked_as_a_chat_or_as_a_text_and_likelihoods_are_refused(data, serve):
     def answer(told):
         if "prompt" in told:
             return 200, {"id": "1", "choices": [{"index": 0, "finish_reason": "stop", "text": "no"}]}
@@ -270,7 +270,7 @@ def test_a_real_server_says_what_the_model_says_here(served, tmp_path):
 
 
 @pytest.mark.long
-def test_models_are_compared_with_an_endpoint_on_either_side(served, tmp_path, razorbench):
+def test_models_are_compared_with_an_endpoint_on_either_side(served, data, tmp_path, razorbench):
     name, folder = served
     asks = ("--new", "mini-math-v1", "--priors", "mini-sorting-v1", "--items", 6, "--home", tmp_path)
     for base, adapted in ((folder, name), (name, folder), (name, name)):
