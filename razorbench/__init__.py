@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         Reply,
         Turn,
     )
-    from razorbench.harness.core.errors import Missing, Refused, WorldFailed
+    from razorbench.harness.core.errors import MachineFailed, Missing, Refused, WorldFailed
     from razorbench.harness.core.extras import missing, versions
     from razorbench.harness.core.lanes import Workers
     from razorbench.harness.core.protocols import (
@@ -66,7 +66,7 @@ PLACES = {
         *("Action", "Actions", "Asked", "Episode", "Episodes", "Gathered", "Instance", "Instances"),
         *("Observation", "Observations", "Outcome", "Outcomes", "Reply", "Turn"),
     ),
-    "core.errors": ("Missing", "Refused", "WorldFailed"),
+    "core.errors": ("MachineFailed", "Missing", "Refused", "WorldFailed"),
     "core.extras": ("missing", "versions"),
     "core.lanes": ("Workers",),
     "core.protocols": (

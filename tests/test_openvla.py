@@ -106,7 +106,7 @@ def test_towers_are_those_of_timm():
         seen = network.vision_backbone(pixels).numpy()
     expected = np.concatenate([told["featurizer"], told["fused_featurizer"]], 2)
     assert expected.std() > 5
-    np.testing.assert_allclose(seen, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(seen, expected, rtol=1e-6, atol=1e-5)  # at 18 a step of single precision is 2e-6
 
 
 def test_names_and_shapes_are_those_of_timm_and_come_back():
@@ -428,7 +428,8 @@ def test_a_published_checkpoint_in_shards_is_read_whole(policy, played, tmp_path
     rounded = tiny_openvla(0)
     rounded.model.load_state_dict(read.model.state_dict())
     with torch.no_grad():
-        assert torch.equal(flat(read, played), flat(rounded, played))
+        # A processor may round by where in memory weights lie: with AVX2 alone it does.
+        torch.testing.assert_close(flat(read, played), flat(rounded, played), rtol=1e-5, atol=1e-5)
 
 
 def test_what_lacks_a_part_or_is_of_another_kind_is_refused(policy, tmp_path):
@@ -591,12 +592,12 @@ def test_micro_batches_change_no_prediction(policy, played):
     small = tiny_openvla(3, runtime=Runtime("cpu", "float32", micro_batch=70))
     small.model.load_state_dict(policy.model.state_dict())
     with torch.no_grad():
-        torch.testing.assert_close(flat(small, played), flat(policy, played), rtol=0, atol=1e-5)
+        torch.testing.assert_close(flat(small, played), flat(policy, played), rtol=1e-5, atol=1e-5)
         back = played.take(np.arange(len(played))[::-1].copy())
         ours = flat(policy, back).split(back.lengths().tolist())
     theirs = flat(policy, played).detach().split(played.lengths().tolist())
     for one, other in zip(ours, theirs[::-1], strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow(seconds=10)

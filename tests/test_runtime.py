@@ -1,6 +1,6 @@
 """What a result must not depend on: precision of computation, micro-batches, recomputed activations."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,14 +92,14 @@ def test_command_line_says_it_and_the_record_keeps_it(tmp_path, razorbench):
     assert "this machine has no device 'tpu'" in refused.err
     how = ("--dtype", "bfloat16", "--micro-batch", 512, "--checkpointing")
     assert razorbench("adapt", TASK, *short, "--out", tmp_path / "out", "--home", tmp_path, *how).code == 0
-    told = {"device": "cpu", "dtype": "bfloat16", "micro_batch": 512, "checkpointing": True, "shard": False}
+    told = asdict(Runtime("cpu", "bfloat16", 512, checkpointing=True))
     small = replace(find_track(TASK), items=2, drift_items=2, checkpoint_items=2)
     made = checkpoint.read(tmp_path / "out")
     assert made.manifest
     assert made.manifest.provenance["runtime"] == told
     record, _ = score_folder(Bench(small, tmp_path), made, tmp_path)
     assert record.provenance["adapted"]["runtime"] == told
-    usual = {"device": "cpu", "dtype": "float32", "micro_batch": 1024, "checkpointing": False, "shard": False}
+    usual = asdict(Runtime("cpu", "float32", 1024))
     assert record.provenance["scored"]["runtime"] == usual
 
 

@@ -25,7 +25,7 @@ from razorbench.agents.language.reading import states
 from razorbench.agents.language.weights import OneModel
 from razorbench.harness.learn.policy import Policy, Prediction
 from razorbench.harness.learn.runtime import AUTO, Runtime
-from razorbench.harness.learn.vocabulary import Vocabulary
+from razorbench.harness.learn.vocabulary import Vocabulary, logits_of
 
 MICRO_BATCH = 8192
 """Tokens of a micro-batch, unless a runtime says otherwise."""
@@ -36,6 +36,7 @@ class CausalLM(OneModel):
     """A policy whose action is a reply: token ids up to the end of the turn, or up to `limit` of them."""
 
     decoder = "model"
+    samplers = ("own", "vllm")
 
     def __init__(self, model: Any, tokenizer: Any, *, limit: int = 96, prompt: str = "", runtime: Runtime = AUTO):
         """A transformers model and its tokenizer; `prompt` is what the system says first.
@@ -51,6 +52,12 @@ class CausalLM(OneModel):
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.chat = tokenizer if isinstance(tokenizer, Chat) else Chat(tokenizer, stops(model), prompt)
         self.limit = limit
+        self.sampler: Any = None
+        """Who draws answers for this policy and its copies, where it does not do so itself."""
+        if self.runtime.sampler == "vllm":
+            from razorbench.agents.language.vllm_sampler import VllmSampler
+
+            self.sampler = VllmSampler()
 
     @classmethod
     def read(
@@ -126,6 +133,8 @@ class CausalLM(OneModel):
         over: Callable[[list[int]], bool] | None = None,
     ) -> tuple[list[list[int]], list[list[float]]]:
         """What follows each prompt, drawn with `u` [n, limit]: token ids and their log-probabilities; see `decoded`."""
+        if self.sampler:
+            return self.sampler.decoded(self, prompts, u, temperature, ends, over)
         with self.runtime.autocast():
             return decoded(self.model, self.trunk, ends, prompts, u, temperature, over)
 
@@ -182,6 +191,15 @@ class CausalLM(OneModel):
         if not owner:
             return []
         return gathered(np.concatenate(owner), np.concatenate(nats), np.concatenate(likeliest), len(pairs))
+
+    @torch.inference_mode()
+    def logits(self, ids: list[int]) -> Tensor:
+        """The logits [T, V] of what follows each token [T]."""
+        tokens = torch.tensor([ids], device=self.head.device)
+        mask = architecture.causal(self.model.config, self.head, len(ids))
+        with self.runtime.autocast():
+            hidden = self.trunk(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
+        return logits_of(hidden[0], self.head, self.cap)
 
     def prefix(self, header: np.ndarray) -> Prefix:
         """The keys of the tokens [S] that all rows of many batches begin with."""

@@ -25,12 +25,16 @@ class OneModel:
 
     decoder: str
     """The layers and what is before them, without a head, by its name in the model."""
+    samplers: tuple[str, ...] = ("own",)
+    """Who may draw its answers."""
     model: Any
     unused: frozenset[str] = frozenset()
     """Weights that belong to the model's files and with which nothing is computed: they are never trained."""
 
     def __init__(self, model: Any, runtime: Runtime):
-        """A model, to be computed as a resolved runtime says."""
+        """A model, to be computed as a resolved runtime says. Refuses a sampler that is not for such a model."""
+        if runtime.sampler not in self.samplers:
+            raise Refused(f"{type(self).__name__} answers by its own loop alone; leave out --sampler {runtime.sampler}")
         self.runtime = runtime
         self.model = model.eval().to(runtime.device)
         self.shards: list[Any] = []

@@ -20,7 +20,7 @@ from razorbench.harness.cli.scoring import demo, score, sweep
 from razorbench.harness.cli.showing import conflicts, export, film, law, plot, results, show
 from razorbench.harness.cli.simpler import simpler
 from razorbench.harness.cli.terminal import Failed, err
-from razorbench.harness.core.errors import Refused, tells_of_full_disk
+from razorbench.harness.core.errors import MachineFailed, Refused, tells_of_full_disk
 from razorbench.harness.core.extras import missing
 from razorbench.submissions.commands import hide, queue, retract, submit, unhide, verify, worker
 
@@ -61,7 +61,7 @@ def sentence(error: Exception) -> str:
     """What went wrong, and what to do, in one sentence."""
     from razorbench.harness.store.database import StoreError
 
-    if isinstance(error, StoreError):
+    if isinstance(error, (StoreError, MachineFailed)):
         return str(error)
     if os.environ.get("RAZORBENCH_DEBUG"):
         traceback.print_exc()

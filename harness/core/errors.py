@@ -22,3 +22,7 @@ def tells_of_full_disk(message: object) -> bool:
 
 class WorldFailed(Exception):
     """The world failed, whoever plays: a simulator that died, say. Raised in `play`, it leaves the episode unscored."""
+
+
+class MachineFailed(Exception):
+    """A part of the machine does what it must not, such as to sample with other weights; nothing it gave counts."""

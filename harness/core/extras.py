@@ -15,6 +15,7 @@ EXTRAS = {
     "matplotlib": "export",
     **dict.fromkeys(("msgpack", "openai", "websockets"), "endpoint"),
     "rerun": "rerun",
+    "vllm": "vllm",
     "gguf": "gguf",
     **dict.fromkeys(("immutabledict", "langdetect", "lm_eval", "nltk"), "lm-eval"),
     **dict.fromkeys(("duckdb_extension_httpfs", "duckdb_extension_quack"), "quack"),

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from razorbench.harness.core.errors import Refused
 
 Dtype = Literal["auto", "float32", "bfloat16"]
+Sampler = Literal["own", "vllm"]
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,14 @@ class Runtime:
     """Whether the backward pass computes activations again instead of keeping them: less memory, a third more time."""
     shard: bool = False
     """Whether each of the processes that share an adaptation holds a part of all weights, instead of all of them."""
+    sampler: Sampler = "own"
+    """Who draws the answers of a language model: its own loop, or vLLM with the same weights and random numbers."""
 
     def __post_init__(self) -> None:
         """Refuses what cannot be."""
-        if self.dtype not in get_args(Dtype):
-            raise Refused(f"dtype {self.dtype!r} is unknown; choose {', '.join(get_args(Dtype))}")
+        for name, kinds in {"dtype": get_args(Dtype), "sampler": get_args(Sampler)}.items():
+            if (given := getattr(self, name)) not in kinds:
+                raise Refused(f"{name} {given!r} is unknown; choose {', '.join(kinds)}")
         if self.micro_batch < 0:
             raise Refused(f"micro_batch {self.micro_batch} cannot be; give a number that is at least 0")
 

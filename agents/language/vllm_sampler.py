@@ -1,0 +1,344 @@
+"""Replies drawn by vLLM, with a policy's weights as they are now and with the episodes' own random numbers.
+
+vLLM computes logits; `Inversion`, a logits processor of ours, draws from them as our own loop does: by inverting the
+distribution function, with the number that an episode has for this token. So it does not matter who samples, but for
+rounding: answers do not depend on companions, base and adapted share their random numbers, a run resumes exactly.
+"""
+
+import gc
+import logging
+import math
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Categorical
+
+from razorbench import MachineFailed
+from razorbench.agents.language import architecture
+from razorbench.agents.language.chat import PROBES
+from razorbench.harness.learn.policy import draw, drawn_with
+
+VARIABLES = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process, where the weights are
+    "VLLM_USE_V2_MODEL_RUNNER": "0",  # the other one takes other logits processors, and needs Triton
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_CPU_SGL_KERNEL": "0",  # it packs weights when it starts, and reads the packed ones ever after
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+}
+"""What vLLM is told by the environment, unless the user has told it otherwise."""
+SLOTS = {"cpu": 2**15, "cuda": 2**17}
+"""Tokens whose keys vLLM may keep at once; what does not fit waits."""
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks of adapters that vLLM makes room for."""
+ROUNDING = {"float32": 1e-3, "bfloat16": 0.3}
+"""How far apart the logits of some texts' tokens may be in vLLM and here (root mean square), when both have the same
+weights. Measured on SmolLM2-135M on a processor: 2e-5, and 0.2."""
+MOVED = 1e-3
+"""Weights that move these logits by more (root mean square) move some bit of them in vLLM, too."""
+LONG, DRAWN = 300, 16
+"""Tokens of the texts that are compared, and of what is drawn behind them."""
+
+processors: Any = import_module("vllm.v1.sample.logits_processor")
+
+
+class Inversion(processors.LogitsProcessor):
+    """Leaves of each row of logits one: the token that its request's next number draws, with the log-probability it was
+    drawn with in the place of its logit. vLLM takes the likeliest, which is it, and tells its logit.
+    """
+
+    def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool):
+        """As vLLM makes one, for an engine."""
+        self.requests: dict[int, tuple[list[float], float, list[int]]] = {}
+        """Row of the batch → numbers of the request, its temperature, its tokens so far."""
+
+    def is_argmax_invariant(self) -> bool:
+        """No: it says which is the likeliest."""
+        return False
+
+    def update_state(self, batch_update: Any) -> None:
+        """Who has come, gone and moved since the last step."""
+        processors.process_dict_updates(self.requests, batch_update, begun)
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """Draw a token in each row of `logits` [n, V] that has numbers."""
+        by_temperature: dict[float, list[tuple[int, float]]] = defaultdict(list)
+        for row, (numbers, temperature, said) in self.requests.items():
+            if row < len(logits):
+                by_temperature[temperature].append((row, numbers[min(len(said), len(numbers) - 1)]))
+        for temperature, drawing in by_temperature.items():
+            rows = torch.tensor([row for row, _ in drawing], device=logits.device)
+            u = np.array([number for _, number in drawing])[:, None]
+            dist = Categorical(logits=logits[rows][:, None].float(), validate_args=False)  # [n, 1]
+            code = draw(dist, u, temperature)
+            nats = drawn_with(dist, code, temperature)
+            logits[rows] = -math.inf
+            logits[rows, code[:, 0]] = nats[:, 0].to(logits)
+        return logits
+
+
+def begun(params: Any, prompt: Any, said: list[int]) -> tuple[list[float], float, list[int]] | None:
+    """The state of a new request; None where vLLM draws by itself."""
+    told = params.extra_args or {}
+    return (told["numbers"], told["temperature"], said) if "numbers" in told else None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What vLLM says of some texts, and what the policy says whose weights it has: the logits of their tokens, and the
+    log-probabilities of the last `DRAWN` tokens, which vLLM has drawn.
+    """
+
+    there: Tensor
+    here: Tensor
+
+    @property
+    def distance(self) -> float:
+        """Root mean square of the differences of those or these, whichever is larger."""
+        away = self.there - self.here
+        return max(rms(away[:-DRAWN]), rms(away[-DRAWN:]))
+
+
+class VllmSampler:
+    """One vLLM, started when it is first asked. It draws for a policy and all its copies, with the weights of whoever
+    asks: adapters by request, whole weights by loading them anew.
+
+    After weights have been exchanged its logits of some texts are compared with the policy's own.
+    Weights that have not arrived, or not all of them, end the run (`MachineFailed`): vLLM is known to answer from keys
+    of weights before (vllm#42125), and one way of loading adapters to leave out a map (unsloth-zoo#941).
+    """
+
+    running: ClassVar["VllmSampler | None"] = None
+    """The one whose vLLM runs: a process has room for one, which keeps much of its state in modules."""
+
+    def __init__(self) -> None:
+        """Nothing is started yet."""
+        self.engine: Any = None
+        self.folder = TemporaryDirectory(prefix="razorbench-vllm-")
+        self.rank = 0
+        self.whole: tuple[int, ...] = ()
+        """What marks the whole weights that it has."""
+        self.adapters: tuple[int, ...] = ()
+        """What marks the adapters that it has."""
+        self.request: Any = None
+        self.versions = 0
+        self.floor: float | None = None
+        """The distance when it was started, when both had the same weights for certain."""
+        self.probe: Probe | None = None
+
+    def decoded(
+        self,
+        policy: Any,
+        prompts: list[list[int]],
+        u: np.ndarray,
+        temperature: float,
+        ends: Sequence[int],
+        over: Callable[[list[int]], bool] | None = None,
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """What follows each prompt, drawn with `u` [n, limit] and the weights of `policy` as they are: token ids and
+        the log-probabilities that they were drawn with; as `decoding.decoded` does it.
+
+        Nothing follows a prompt that leaves no room for it. Raises MachineFailed where vLLM has other weights.
+        """
+        request = self.hold(policy)
+        reach, limit = architecture.reach(policy.model.config), u.shape[1]
+        asked = []
+        for prompt, numbers in zip(prompts, u.tolist(), strict=True):
+            told = {"numbers": numbers, "temperature": temperature}
+            asked.append((prompt, min(limit, reach - len(prompt)), {"extra_args": told, "logprobs": 0}))
+        outputs = self.answered(asked, list(ends), request, over)
+        codes = [list(output.token_ids) if output else [] for output in outputs]
+        nats = [[step[i].logprob for i, step in steps(output)] if output else [] for output in outputs]
+        return codes, nats
+
+    # --- weights
+
+    def hold(self, policy: Any) -> Any:
+        """Have the weights of a policy; what a request has to name for its adapters, None where it has none."""
+        whole = policy.base() if policy.lora else policy
+        self.start(whole, policy.lora.rank if policy.lora else 0)
+        changed = False
+        if (mark := marked(whole.weights().values())) != self.whole:
+            tensors = list(whole.filed(whole.weights()).items())
+            self.engine.apply_model(lambda model: model.load_weights(iter(tensors)))
+            self.engine.reset_prefix_cache()
+            self.whole, changed = mark, True
+        if not policy.lora:
+            self.check(policy, None, changed)
+            return None
+        if (mark := marked(policy.weights().values())) != self.adapters:
+            self.renew(policy)
+            self.adapters, changed = mark, True
+        self.check(policy, self.request, changed)
+        return self.request
+
+    def renew(self, policy: Any) -> None:
+        """Give vLLM the adapters of a policy, under a name that it has not heard: it takes what it knows for known."""
+        if self.request:
+            self.engine.llm_engine.remove_lora(self.request.lora_int_id)
+        self.versions += 1
+        with TemporaryDirectory(dir=self.folder.name) as folder:
+            policy.save(Path(folder) / "adapter_model.safetensors")
+            lora = import_module("vllm.lora.request").LoRARequest
+            self.request = lora(f"version-{self.versions}", self.versions, folder)
+            self.engine.llm_engine.add_lora(self.request)
+
+    def start(self, policy: Any, rank: int) -> None:
+        """Start vLLM for models like that of a policy and adapters up to some rank; again, where it has no room."""
+        if self.engine and rank <= self.rank:
+            return
+        if VllmSampler.running:
+            VllmSampler.running.stop()
+        for name, value in VARIABLES.items():
+            os.environ.setdefault(name, value)
+        vllm = import_module("vllm")
+        logging.getLogger("vllm").setLevel(logging.ERROR)
+        if policy.runtime.device == "cpu":  # oneDNN packs weights when it starts, and reads the packed ones ever after
+            setattr(import_module("vllm._custom_ops"), "_supports_onednn", False)  # noqa: B010
+        config = policy.model.config
+        config.save_pretrained(self.folder.name)
+        self.rank = next(room for room in RANKS if room >= rank) if rank else 0
+        lora = {"enable_lora": True, "max_lora_rank": self.rank, "max_loras": 1} if rank else {}
+        several = {"distributed_executor_backend": "external_launcher"} if "WORLD_SIZE" in os.environ else {}
+        kind = policy.runtime.device.partition(":")[0]
+        self.engine = vllm.LLM(
+            model=self.folder.name,
+            skip_tokenizer_init=True,
+            load_format="dummy",  # the policy's own weights come next
+            dtype=policy.runtime.dtype,
+            enforce_eager=kind == "cpu",
+            gpu_memory_utilization=0.05,  # vLLM asks for so much to be free; what it takes is said by the next
+            kv_cache_memory_bytes=SLOTS[kind] * slot(config, policy.runtime.dtype),
+            async_scheduling=False,
+            generation_config="vllm",
+            logits_processors=[Inversion],
+            logprobs_mode="processed_logits",
+            **lora,
+            **several,
+        )
+        VllmSampler.running = self
+        self.whole, self.adapters, self.request, self.floor, self.probe = (), (), None, None, None
+
+    def stop(self) -> None:
+        """End vLLM, and give its memory back."""
+        core, self.engine, VllmSampler.running = self.engine.llm_engine.engine_core, None, None
+        core.shutdown()
+        gc.collect()
+
+    # --- weights that did not arrive
+
+    def check(self, policy: Any, request: Any, changed: bool) -> None:
+        """Compare what vLLM and a policy say of some texts, where weights have been exchanged."""
+        if not changed:
+            return
+        probed = self.probed(policy, request)
+        if self.floor is None:
+            self.floor = probed.distance
+        most = min(max(4 * self.floor, 1e-4), ROUNDING[policy.runtime.dtype])
+        before, self.probe = self.probe, probed
+        still = before is not None and torch.equal(before.there, probed.there)
+        if probed.distance > most or (before and still and rms(probed.here - before.here) > MOVED):
+            self.whole, self.adapters, self.probe = (), (), None  # whoever asks again gets no answer either
+            raise MachineFailed(
+                f"vLLM does not have the weights that are trained: its logits of some texts are off by "
+                f"{probed.distance:.2g}, where rounding explains {most:.2g}"
+                f"{', and just as it did before they were exchanged' if still else ''}; sample with --sampler own"
+            )
+
+    def probed(self, policy: Any, request: Any) -> Probe:
+        """What both say of some texts. First comes what may be answered from keys that vLLM has kept; what it says of
+        every token never is.
+        """
+        ids = texts(policy)
+        draws = {"extra_args": {"numbers": [0.5] * DRAWN, "temperature": 1.0}, "logprobs": 0}
+        drawn = list(steps(self.asked([(ids, DRAWN, draws)], [], request)[0].outputs[0]))
+        rated = self.asked([(ids, 1, {"prompt_logprobs": 0})], [], request)[0].prompt_logprobs
+        told = [rated[i][ids[i]].logprob for i in range(1, len(ids))]  # logits: so `logprobs_mode` has it for prompts
+        told += [step[token].logprob for token, step in drawn]
+        said = ids + [token for token, _ in drawn]
+        logits = policy.logits(said[:-1])  # [T, V]
+        here = torch.cat([logits[:-DRAWN], logits[-DRAWN:].log_softmax(-1)])
+        code = torch.tensor(said[1:], device=here.device)
+        return Probe(torch.tensor(told), here.gather(-1, code[:, None])[:, 0].cpu())
+
+    # --- requests
+
+    def answered(
+        self,
+        asked: Sequence[tuple[list[int], int, dict[str, Any]]],
+        ends: list[int],
+        request: Any,
+        over: Callable[[list[int]], bool] | None = None,
+    ) -> list[Any]:
+        """The completion of each prompt, None where there is no room for one."""
+        fit = [i for i, (_, room, _) in enumerate(asked) if room > 0]
+        outputs: list[Any] = [None] * len(asked)
+        for i, output in zip(fit, self.asked([asked[i] for i in fit], ends, request, over), strict=True):
+            outputs[i] = output.outputs[0]
+        return outputs
+
+    def asked(
+        self,
+        asked: Sequence[tuple[list[int], int, dict[str, Any]]],
+        ends: list[int],
+        request: Any,
+        over: Callable[[list[int]], bool] | None = None,
+    ) -> list[Any]:
+        """What vLLM returns of each prompt of token ids, with room for some tokens and with further parameters.
+
+        A completion ends with one of the tokens `ends`, or when its tokens so far are `over`.
+        """
+        params: Any = import_module("vllm.sampling_params")
+        kind = params.RequestOutputKind.CUMULATIVE if over else params.RequestOutputKind.FINAL_ONLY
+        same = {"temperature": 0.0, "stop_token_ids": ends, "ignore_eos": True, "detokenize": False}
+        engine, done = self.engine.llm_engine, {}
+        for i, (prompt, room, more) in enumerate(asked):
+            how = params.SamplingParams(max_tokens=room, output_kind=kind, **same, **more)
+            engine.add_request(str(i), {"prompt_token_ids": prompt}, how, lora_request=request)
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                if output.finished:
+                    done[output.request_id] = output
+                elif over and over(list(output.outputs[0].token_ids)):
+                    done[output.request_id] = output
+                    engine.abort_request([output.request_id])
+        return [done[str(i)] for i in range(len(asked))]
+
+
+def steps(output: Any) -> Iterator[tuple[int, Any]]:
+    """Each token of a completion, and what was told of it."""
+    return zip(output.token_ids, output.logprobs, strict=True)
+
+
+def marked(weights: Iterable[Tensor]) -> tuple[int, ...]:
+    """What tells weights from those of another step: the sum of each tensor's bits, as integers of 32 bits."""
+    sums = [x.detach().contiguous().view(torch.int32).sum(dtype=torch.int64) for x in weights]
+    return tuple(torch.stack(sums).tolist())
+
+
+def texts(policy: Any) -> list[int]:
+    """Token ids of some texts, over and over: at least two blocks of keys, which vLLM keeps by the block."""
+    ids = [token for text in PROBES for token in policy.chat.tokens(text)]
+    length = min(LONG, architecture.reach(policy.model.config) - DRAWN)
+    return (ids * (length // len(ids) + 1))[:length]
+
+
+def slot(config: Any, dtype: str) -> int:
+    """Bytes of the keys and values of one token."""
+    heads = config.num_key_value_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * width * getattr(torch, dtype).itemsize
+
+
+def rms(x: Tensor) -> float:
+    """Root mean square."""
+    return float(x.double().square().mean().sqrt())
