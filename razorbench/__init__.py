@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Clustered,
         Expert,
         Guessable,
+        Listed,
         Memoryless,
         Pinned,
         RobotProtocol,
@@ -70,8 +71,8 @@ PLACES = {
     "core.extras": ("missing", "versions"),
     "core.lanes": ("Workers",),
     "core.protocols": (
-        *("Agent", "Benchmark", "Bounded", "Card", "Clustered", "Expert", "Guessable", "Memoryless", "Pinned"),
-        *("RobotProtocol", "Sample", "Space", "Spaced", "Spaces", "Task"),
+        *("Agent", "Benchmark", "Bounded", "Card", "Clustered", "Expert", "Guessable", "Listed", "Memoryless"),
+        *("Pinned", "RobotProtocol", "Sample", "Space", "Spaced", "Spaces", "Task"),
     ),
     "core.randomness": ("keys_of", "mix", "occurrence", "uniform"),
     "core.registry": ("register",),

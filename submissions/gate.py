@@ -247,7 +247,7 @@ def _weights(folder: Path, files: Mapping[str, str], at: str, kind: str, base: t
             raise Refused(f"{at or 'the folder'} lacks {ADAPTER}: add the one that peft saves beside the adapters")
         scale = _scale(home / ADAPTER)
         _check_lora(header, scale.r, base, path.name)
-    tensors.finite(header)
+    digest = tensors.digest(header, sound=True)
     points = sorted((home / WAYPOINTS).glob("*"))
     if scale and points and home / WAYPOINTS / ADAPTER not in points:
         where = f"{at}/{WAYPOINTS}".lstrip("/")
@@ -265,7 +265,6 @@ def _weights(folder: Path, files: Mapping[str, str], at: str, kind: str, base: t
         else:
             _check_lora(early, scale.r, base, f"{WAYPOINTS}/{point.name}")
         tensors.finite(early)
-    digest = tensors.digest(header)
     if scale is None:
         if tensors.equal(header, base):
             raise Refused(f"{path.name}: these are the base's own weights, so there is nothing to score")

@@ -99,18 +99,28 @@ def header(path: Path) -> Header:
 def values(header: Header, name: str) -> Iterator[np.ndarray]:
     """A tensor of floats, piece by piece, each a flat array of at most `CHUNK` numbers."""
     tensor = header.tensors[name]
-    for raw in _pieces(tensor):
-        piece = np.frombuffer(raw, FLOATS[tensor.dtype])
-        yield (piece.astype("<u4") << 16).view("<f4") if tensor.dtype == "BF16" else piece
+    return (_numbers(raw, tensor.dtype) for raw in _pieces(tensor))
+
+
+def _numbers(raw: bytes, dtype: str) -> np.ndarray:
+    """Floats of their bytes, a flat array."""
+    piece = np.frombuffer(raw, FLOATS[dtype])
+    return (piece.astype("<u4") << 16).view("<f4") if dtype == "BF16" else piece
 
 
 def finite(header: Header) -> None:
     """Refused, naming the tensor, if a number is NaN or infinite."""
     for name, tensor in header.tensors.items():
-        if tensor.dtype in FLOATS and not all(np.isfinite(piece).all() for piece in values(header, name)):
-            raise Refused(
-                f"{tensor.file.name} has NaN or infinity in {shown(name)}: bring a checkpoint that has not diverged"
-            )
+        for raw in _pieces(tensor) if tensor.dtype in FLOATS else ():
+            _check_finite(raw, tensor, name)
+
+
+def _check_finite(raw: bytes, tensor: Tensor, name: str) -> None:
+    """Refused if some bytes of a tensor of floats hold a number that is none."""
+    if tensor.dtype in FLOATS and not np.isfinite(_numbers(raw, tensor.dtype)).all():
+        raise Refused(
+            f"{tensor.file.name} has NaN or infinity in {shown(name)}: bring a checkpoint that has not diverged"
+        )
 
 
 def zero(header: Header, name: str) -> bool:
@@ -136,13 +146,18 @@ def _bytes(header: Header, name: str) -> Iterator[np.ndarray]:
     return (np.frombuffer(raw, np.uint8) for raw in _pieces(header.tensors[name]))
 
 
-def digest(header: Header) -> str:
-    """The sha256 of names, dtypes, shapes and numbers, by name: the same however the file is laid out."""
+def digest(header: Header, sound: bool = False) -> str:
+    """The sha256 of names, dtypes, shapes and numbers, by name: the same however the file is laid out.
+
+    Where it is to be `sound`, it is refused as `finite` refuses it, and both are found out in one reading.
+    """
     hash = sha256()
     for name, tensor in sorted(header.tensors.items()):
         hash.update(json.dumps([name, tensor.dtype, tensor.shape]).encode() + b"\n")
         for raw in _pieces(tensor):
             hash.update(raw)
+            if sound:
+                _check_finite(raw, tensor, name)
     return hash.hexdigest()
 
 

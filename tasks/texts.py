@@ -35,6 +35,10 @@ class News:
 
         self.texts: list[str] = AGNews().instances("test").data["text"]
 
+    def count(self, limit: int | None = None) -> int:
+        """How many texts are read."""
+        return len(self.texts[:limit])
+
     def digest(self, limit: int | None = None) -> str:
         """Of the texts, and of the version that cuts them into windows."""
         told = [version("lm_eval"), self.texts[:limit]]

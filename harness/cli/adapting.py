@@ -73,14 +73,14 @@ def base(track: Name, *, out: Path | None = None, home: Home = HOME, json: Json 
     chosen = find_track(track, home).base
     if out and out.exists():
         raise Refused(f"{out} exists; name a new folder with --out")
-    from razorbench.harness.tracks.bases import base_files, base_policy, copy_into, policy_digest
+    from razorbench.harness.tracks.bases import base_digest, base_files, copy_into
     from razorbench.harness.tracks.origins import Served
 
     if isinstance(chosen.origin, Served):
         raise Refused(f"{chosen.origin.told} answers behind a server, so there is nothing to fetch or to copy")
     if not json and chosen.origin and not chosen.fetched(home).exists():
         err.print(f"Fetching {chosen.id} …")
-    digest = policy_digest(base_policy(chosen, home))
+    digest = base_digest(chosen, home)
     files = base_files(chosen, home)
     if out:
         copy_into(out, files)

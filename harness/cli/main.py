@@ -15,6 +15,7 @@ from razorbench.harness.cli.catalogue import agents, methods, tasks, tracks
 from razorbench.harness.cli.comparing import compare
 from razorbench.harness.cli.demonstrating import demonstrations
 from razorbench.harness.cli.home import board, doctor, rebuild, serve
+from razorbench.harness.cli.planning import plan
 from razorbench.harness.cli.robots import robots
 from razorbench.harness.cli.scoring import demo, score, sweep
 from razorbench.harness.cli.showing import conflicts, export, film, law, plot, results, show
@@ -27,9 +28,9 @@ from razorbench.submissions.commands import hide, queue, retract, submit, unhide
 COMMANDS = {
     f.__name__: f
     for f in (
-        tracks, tasks, agents, methods, pretrain, adapt, score, sweep, results, export, show, plot, law, film, rebuild,
-        conflicts, compare, task, track, doctor, demo, board, submit, worker, queue, verify, retract, hide, unhide,
-        serve, base, questions, demonstrations, robots, simpler,
+        tracks, tasks, agents, methods, pretrain, plan, adapt, score, sweep, results, export, show, plot, law, film,
+        rebuild, conflicts, compare, task, track, doctor, demo, board, submit, worker, queue, verify, retract, hide,
+        unhide, serve, base, questions, demonstrations, robots, simpler,
     )
 }  # fmt: skip
 

@@ -201,6 +201,15 @@ class Pinned(Benchmark, Protocol):
 
 
 @runtime_checkable
+class Listed(Benchmark, Protocol):
+    """A benchmark that tells how much it asks."""
+
+    def count(self, limit: int | None = None) -> int:
+        """How many items it scores of the first `limit`."""
+        ...
+
+
+@runtime_checkable
 class Agent(Protocol):
     """Enough to be scored."""
 

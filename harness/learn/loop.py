@@ -355,7 +355,8 @@ def optimizers(policy: Policy, settings: Settings) -> list[torch.optim.Optimizer
             torch.optim.Muon(matrices, settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw")
         )
     if rest:  # adapters are matrices all
-        chosen.append(torch.optim.AdamW(rest, settings.lr, weight_decay=settings.weight_decay, fused=True))
+        fused = rest[0].device.type != "meta"
+        chosen.append(torch.optim.AdamW(rest, settings.lr, weight_decay=settings.weight_decay, fused=fused))
     return chosen
 
 

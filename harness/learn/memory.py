@@ -44,7 +44,9 @@ def held(weights: int, adapters: int = 0, processes: int = 1) -> Held:
 
 
 def available(device: torch.device) -> int | None:
-    """Bytes that may still be taken on a device; None where the system does not say."""
+    """Bytes that may still be taken on a device; None where the system does not say, or only shapes are kept."""
+    if device.type == "meta":
+        return None
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -188,6 +188,33 @@ class Shardable(Policy, Protocol):
 
     def idle(self) -> Tensor:
         """A pass for the others alone: 0, with a gradient of 0 for every weight."""
+        ...
+
+
+class Piece(NamedTuple):
+    """Work of one kind, as it is counted: operations (a product and a sum are two), and bytes of memory moved."""
+
+    operations: float
+    bytes: float
+
+
+@runtime_checkable
+class Counted(Policy, Protocol):
+    """A policy of shapes alone: it is asked and learns as any other, and instead of computing counts what it would."""
+
+    @property
+    def pieces_of_work(self) -> list[Piece]:
+        """What it was asked to compute so far."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Its weights by the names that they have in files, without numbers."""
+        ...
+
+    def held_while(self) -> Mapping[str, float]:
+        """Bytes beside weights, at most, of a micro-batch that is learned (`activations`) and of answers that are
+        drawn (`keys`).
+        """
         ...
 
 

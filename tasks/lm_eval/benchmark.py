@@ -150,6 +150,10 @@ class LmEval:
         order = [name for turn in turns for name in turn if name is not None][: min(limits, default=None)]
         return {name: count for name in self.parts if (count := order.count(name))}
 
+    def count(self, limit: int | None = None) -> int:
+        """How many documents are asked."""
+        return sum(self.shares(limit).values())
+
     def digest(self, limit: int | None = None) -> str:
         """A hash of all that decides the score of an answer: versions, rules, documents and examples."""
         told: list[Any] = [version("lm_eval"), self.rules.said]
