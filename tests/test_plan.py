@@ -130,7 +130,7 @@ def test_a_plan_refuses_what_adapt_refuses(razorbench, tmp_path):
     ran = razorbench("plan", "mini-math-v1", "--method", "sft", "--group", "3", "--home", tmp_path / "home")
     assert (ran.code, "sft does not read group" in ran.sentence) == (2, True)
     ran = razorbench("plan", "mini-math-v1", "--home", tmp_path / "home")
-    assert (ran.code, "one run with --method, or a sweep with --methods" in ran.sentence) == (2, True)
+    assert (ran.code, "one run with --method, or a sweep with --methods or --preset" in ran.sentence) == (2, True)
     ran = razorbench("plan", "mini-math-v1", "--method", "sft", "--gpu", "h100", "--home", tmp_path / "home")
     assert (ran.code, "operations are counted of causal-lm-v1 alone" in ran.sentence) == (2, True)
 

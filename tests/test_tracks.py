@@ -12,6 +12,7 @@ from razorbench.harness.core.registry import REGISTERED
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs.run import Spec, run, run_folder
+from razorbench.harness.runs.sweep import preset
 from razorbench.harness.store import results
 from razorbench.harness.store.database import Store
 from razorbench.harness.tracks import catalogue, files
@@ -36,6 +37,8 @@ DIGESTS = {
     "qwen2.5-3b-math-v1": "c1e802b0e7e07f24",
     "qwen2.5-3b-science-v1": "0327e574ae7a61cb",
     "qwen2.5-3b-tools-v1": "2cb60a7f7655495b",
+    "qwen2.5-7b-science-v1": "aeb414f1ba31c8bb",
+    "qwen2.5-14b-science-v1": "e9837baa96ce9af7",
     "openvla-7b-coke-can-v1": "8240f94d2bc6263c",
 }
 """Of our tracks: whoever changes one of these changes what the numbers of its id mean."""
@@ -89,7 +92,7 @@ def test_our_tracks_are_files_and_are_what_they_were():
 
 def test_a_digest_is_of_what_decides_a_number_and_of_nothing_else():
     track = TRACKS["mini-math-v1"]
-    same = [{"title": "x"}, {"question": "y"}, {"demo": {}}]
+    same = [{"title": "x"}, {"question": "y"}, {"demo": {}}, {"presets": {"small": {"sft": ("lr=1e-4",)}}}]
     other = [
         {"items": 151},
         {"new": "mini-tools-v1"},
@@ -286,6 +289,35 @@ def test_what_is_written_of_a_base_with_its_own_seed_and_threads_reads_back(tmp_
         whole = replace(track, base=replace(track.base, seed=seed, threads=threads))
         (tmp_path / "x.toml").write_text(files.toml(whole), encoding="utf-8")
         assert files.read_track(tmp_path / "x.toml", catalogue.find_base) == whole
+
+
+def test_presets_are_grids_of_a_file_and_read_back(written):
+    track = find_track(str(path := written(("[demo]", '[presets.small]\n"sft:batch=8" = ["lr=1e-4,3e-4"]\n\n[demo]'))))
+    assert track.presets == {"small": {"sft:batch=8": ("lr=1e-4,3e-4",)}}
+    path.write_text(files.toml(track))
+    assert find_track(str(path)) == track
+    runs = preset(track, "small", [], [], [0, 1])
+    assert [(run.method, run.settings.batch, run.settings.lr, run.seed) for run in runs] == [
+        ("sft", 8, lr, seed) for seed in (0, 1) for lr in (1e-4, 3e-4)
+    ]
+    assert {run.settings.warmup for run in preset(track, "small", ["sft:warmup=3"], ["schedule=cosine"], [0])} == {3}
+    with pytest.raises(Refused, match="unknown preset 'large'"):
+        preset(track, "large", [], [], [0])
+    with pytest.raises(Refused, match="unknown method 'grpo'"):
+        preset(track, "small", ["grpo"], [], [0])
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ('[presets]\nsmall = "sft"', r"small should be a table \[small\]"),
+        ('[presets.small]\nsft = "lr=1e-4"', "should be a list of axes"),
+        ("[presets.small]\nsft = [1e-4]", "should be a list of axes"),
+    ],
+)
+def test_presets_that_are_no_grids_are_refused(written, said, sentence):
+    with pytest.raises(Refused, match=sentence):
+        find_track(str(written(("[demo]", f"{said}\n\n[demo]"))))
 
 
 def test_commands_take_a_file_and_refuse_one_that_has_changed_since(written, tmp_path, razorbench):

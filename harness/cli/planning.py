@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from razorbench.harness.cli.arguments import HOME, UNCHANGED, Changes, Computed, Home, Json, Name
+from razorbench.harness.cli.scoring import runs_of
 from razorbench.harness.cli.terminal import busy, listing, out, say
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.learn.runtime import AUTO, Runtime
@@ -23,6 +24,7 @@ def plan(
     *,
     method: str = "",
     methods: str = "",
+    preset: str = "",
     grid: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (0,),
     settings: Changes = UNCHANGED,
@@ -43,6 +45,7 @@ def plan(
         track: Id of the track, or its file, which ends in .toml.
         method: Id of the method, for one run.
         methods: Of a sweep, as `razorbench sweep` takes them, with grid and seeds.
+        preset: A sweep that the track's file names, such as paper.
         grid: Values to try, as in lr=1e-5,1e-4 schedule=constant,cosine.
         seeds: Seeds, as in 0 1 2.
         settings: What is not named is as the track has it.
@@ -54,22 +57,21 @@ def plan(
         calibration: Seconds of measuring.
     """
     chosen = find_track(track, home)
-    if bool(method) == bool(methods):
-        raise Refused("say what is planned: one run with --method, or a sweep with --methods")
+    if bool(method) == bool(methods or preset):
+        raise Refused("say what is planned: one run with --method, or a sweep with --methods or --preset")
     if not (0 < share <= 1 and price >= 0 and reply >= 0 and calibration > 0):
         raise Refused("share is above 0 and at most 1, calibration above 0, price and reply at least 0")
     from razorbench.harness.runs.run import Spec
-    from razorbench.harness.runs.sweep import plan as runs
 
-    if methods:
-        specs = runs(chosen, methods.split(","), grid, seeds)
+    if not method:
+        specs = runs_of(chosen, methods, preset, grid, seeds)
     else:
         whole = settings if isinstance(settings, Settings) else settings_for(chosen, **settings)
         specs = [Spec(method, whole, seed) for seed in seeds]
         specs[0].check(chosen.settings)
     with busy("measuring"):
         planner, assumed = ready(chosen, home, runtime, gpu, share, reply, calibration)
-        planned = [planner.plan(spec, begins=not at or not methods, asks_base=not at) for at, spec in enumerate(specs)]
+        planned = [planner.plan(spec, begins=not at or bool(method), asks_base=not at) for at, spec in enumerate(specs)]
     show(chosen, specs, planned, assumed, gpu or planner.device, price, json)
 
 

@@ -20,10 +20,11 @@ from razorbench.harness.cli.terminal import (
 from razorbench.harness.core.errors import Missing, Refused
 from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.report.text import interval
-from razorbench.harness.tracks.catalogue import FRESH, find_track
+from razorbench.harness.tracks.catalogue import FRESH, find_track, find_tracks
 from razorbench.harness.tracks.spec import Track
 
 if TYPE_CHECKING:  # it loads torch
+    from razorbench.harness.runs.run import Spec
     from razorbench.harness.runs.sweep import Done
 
 
@@ -82,7 +83,8 @@ def score(
 def sweep(
     track: Name,
     *,
-    methods: str,
+    methods: str = "",
+    preset: str = "",
     grid: tuple[str, ...] = (),
     seeds: tuple[int, ...] = (0,),
     workers: int = 0,
@@ -96,25 +98,37 @@ def sweep(
     """Adapt and score every method × grid point × seed, one row a run; started again, it does what is missing.
 
     Args:
-        track: Id of the track, or its file, which ends in .toml.
+        track: Id of the track, or its file, which ends in .toml; or the name of several, such as qwen2.5-scaling-v1.
         methods: Comma-separated; settings of one's own after colons, as in sft,grpo:kl=0.1,sft:style=zero-four.
-        grid: Values to try, as in lr=1e-5,1e-4 schedule=constant,cosine.
+        preset: A grid that the track's file names, such as paper: its methods, or of those that are named theirs.
+        grid: Values to try, as in lr=1e-5,1e-4 schedule=constant,cosine; beside a preset, more axes.
         seeds: Seeds, as in 0 1 2.
         workers: How many runs at once; 0: one a core.
         executor: Who does them: process, or the id of what another package brings.
         observe: What to measure of each run besides, such as update: how far the weights moved.
         runtime: How the models are computed; it changes no result but for rounding.
     """
-    chosen = find_track(track, home)
-    from razorbench.harness.runs.sweep import plan
-
-    specs = plan(chosen, methods.split(","), grid, seeds)
-    failed = sweep_all([(chosen, specs)], home, workers, server, runtime=runtime, observe=observe, executor=executor)
-    say({"runs": len(specs), "failed": failed}, json, f"{len(specs) - failed} of {len(specs)} runs are on the board:")
-    if not json:
-        command(f"razorbench results --track {chosen.id}", home)
+    tracks = find_tracks(track, home)
+    work = [(each, runs_of(each, methods, preset, grid, seeds)) for each in tracks]
+    failed = sweep_all(work, home, workers, server, runtime=runtime, observe=observe, executor=executor)
+    runs = sum(len(specs) for _, specs in work)
+    say({"runs": runs, "failed": failed}, json, f"{runs - failed} of {runs} runs are on the board:")
+    for each in () if json else tracks:
+        command(f"razorbench results --track {each.id}", home)
     if failed:
-        raise Failed(f"{failed} of {len(specs)} runs failed; the same command tries them again")
+        raise Failed(f"{failed} of {runs} runs failed; the same command tries them again")
+
+
+def runs_of(track: Track, methods: str, preset: str, grid: tuple[str, ...], seeds: tuple[int, ...]) -> "list[Spec]":
+    """The runs of a sweep on a track, by its methods or by a preset. Refuses a command that names neither."""
+    from razorbench.harness.runs import sweep
+
+    named = methods.split(",") if methods else []
+    if preset:
+        return sweep.preset(track, preset, named, grid, seeds)
+    if not named:
+        raise Refused("say what is run, with --methods or with --preset")
+    return sweep.plan(track, named, grid, seeds)
 
 
 def demo(*, tracks: tuple[str, ...] = (), home: Home = HOME, workers: int = 0) -> None:

@@ -63,6 +63,28 @@ def plan(track: Track, methods: Sequence[str], grid: Sequence[str], seeds: Seque
     return specs
 
 
+def preset(track: Track, name: str, methods: Sequence[str], grid: Sequence[str], seeds: Sequence[int]) -> list[Spec]:
+    """Every run of a grid that the track's file names, seed by seed. Where `methods` are named, theirs alone: each has
+    the preset's grids of its name, with settings of its own, such as `sft:style=file:own.jsonl`. `grid` are more axes.
+
+    Refuses a preset that the track has not, or a method that the preset has not.
+    """
+    if name not in track.presets:
+        raise Refused(unknown("preset", name, sorted(track.presets)) + f" on {track.id}")
+    grids = track.presets[name]
+    there = {method.partition(":")[0] for method in grids}
+    for method in methods:
+        if method.partition(":")[0] not in there:
+            raise Refused(unknown("method", method, sorted(there)) + f" in the preset {name}")
+    wanted = [
+        (method if not own else f"{method}:{own}", axes)
+        for method, axes in grids.items()
+        for head, _, own in (each.partition(":") for each in methods or [method.partition(":")[0]])
+        if head == method.partition(":")[0]
+    ]
+    return [spec for seed in seeds for method, axes in wanted for spec in plan(track, [method], [*axes, *grid], [seed])]
+
+
 def assignment(text: str) -> tuple[str, str]:
     """`field=value` as a pair. Refuses what is none."""
     name, equals, value = text.partition("=")

@@ -29,10 +29,16 @@ TRACKS: dict[str, Track] = {
         *("maniskill-pick-cube-v1", "google-coke-can-sapien3-v1"),
         *("smollm2-sentiment-v1", "smollm2-arithmetic-v1"),
         *("qwen2.5-3b-math-v1", "qwen2.5-3b-science-v1", "qwen2.5-3b-tools-v1"),
+        *("qwen2.5-7b-science-v1", "qwen2.5-14b-science-v1"),
         "openvla-7b-coke-can-v1",
     )
 }
 """Our tracks by id, in the order in which they are shown."""
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "qwen2.5-scaling-v1": ("qwen2.5-3b-science-v1", "qwen2.5-7b-science-v1", "qwen2.5-14b-science-v1"),
+}
+"""Tracks that a sweep goes through by one name: `qwen2.5-scaling-v1` is figure 8 of arXiv 2509.04259."""
 
 FED = ("google-",)
 """How the ids of tasks begin that need files which a user has brought."""
@@ -81,6 +87,11 @@ def find_track(id: str, home: Path | None = None) -> Track:
     if not isinstance(track, Track) or track.id != id:
         raise Refused(f"what is registered as the track {id!r} is not one: it should be a Track of that id")
     return track
+
+
+def find_tracks(name: str, home: Path | None = None) -> list[Track]:
+    """The tracks of a group by its name, or the one of that id or file; refused as `find_track` refuses."""
+    return [find_track(id, home) for id in GROUPS.get(name, (name,))]
 
 
 def known_track(id: str, home: Path | None = None) -> Track | None:

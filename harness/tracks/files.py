@@ -41,6 +41,7 @@ def read_track(path: Path, find_base: Callable[[str], Base]) -> Track:
     table["demo"] = {
         method: numbers(rates, f"{path}, [demo] {method}") for method, rates in listed(table, "demo", path)
     }
+    table["presets"] = presets(table, path)
     table["workers"] = {
         pattern: filled(Lanes, said, f"{path}, [workers] {pattern}") for pattern, said in listed(table, "workers", path)
     }
@@ -64,7 +65,7 @@ def read_base(path: Path) -> Base:
 def toml(track: Track) -> str:
     """A track as a file that reads back as the same track. What is at its default is left out."""
     base = track.base
-    head = unusual(track, leave=("base", "priors", "settings", "conditions", "workers", "demo"))
+    head = unusual(track, leave=("base", "priors", "settings", "conditions", "workers", "demo", "presets"))
     recipe = {"task": base.task, "seed": base.seed, "threads": base.threads} if base.task else {}
     tables = {
         "base": {"id": base.id, "agent": base.agent} | ({"sha256": base.sha256} if base.sha256 else {}),
@@ -77,6 +78,7 @@ def toml(track: Track) -> str:
         "conditions": unusual(track.conditions),
         **{f"workers.{json.dumps(pattern)}": vars(lanes) for pattern, lanes in track.workers.items()},
         "demo": track.demo,
+        **{f"presets.{json.dumps(name)}": grids for name, grids in track.presets.items()},
     }
     parts = [toml_lines(head), *(f"\n[{name}]\n{toml_lines(table)}" for name, table in tables.items() if table)]
     return "".join(parts)
@@ -196,6 +198,22 @@ def tasks(value: Any, where: str) -> tuple[str, ...]:
             raise Refused(f"{where} should be a list of task ids, or the name of a suite: {error}") from None
     if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
         raise Refused(f"{where} should be a list of task ids, not {value!r}")
+    return tuple(value)
+
+
+def presets(table: Mapping[str, Any], path: Path) -> dict[str, dict[str, tuple[str, ...]]]:
+    """The grids of sweeps that a file names."""
+    grids = dict(listed(table, "presets", path))
+    return {
+        name: {method: axes(said, f"{path}, [presets.{name}] {method}") for method, said in listed(grids, name, path)}
+        for name in grids
+    }
+
+
+def axes(value: Any, where: str) -> tuple[str, ...]:
+    """A list of the axes of a grid."""
+    if not isinstance(value, list) or not all(isinstance(each, str) and "=" in each for each in value):
+        raise Refused(f'{where} should be a list of axes such as "lr=1e-5,1e-4", not {value!r}')
     return tuple(value)
 
 

@@ -160,6 +160,8 @@ class Track:
     """Method, with settings of its own as `plan` takes them, → learning rates that `razorbench demo` runs; the longest
     runs first.
     """
+    presets: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    """Grids of sweeps by name: method, with settings of its own → axes, `field=value,value`. They decide no score."""
 
     def __hash__(self) -> int:
         """By content: the mappings in it have no hash."""
@@ -186,11 +188,13 @@ class Track:
 
     @cached_property
     def digest(self) -> str:
-        """A hash of all of it that decides a number, 16 hex digits: not of what it is called, nor of workers and demo.
+        """A hash of all of it that decides a number, 16 hex digits: not of its names, nor of workers, demo and presets.
 
         What is at its default counts for nothing, so a field that is added later changes no digest.
         """
-        parts = unusual(self, leave=("title", "question", "workers", "demo", "base", "settings", "conditions"))
+        parts = unusual(
+            self, leave=("title", "question", "workers", "demo", "presets", "base", "settings", "conditions")
+        )
         parts["base"] = unusual(self.base, leave=("settings", "origin")) | {"settings": unusual(self.base.settings)}
         if self.base.origin:
             parts["base"]["origin"] = dict(self.base.origin.identity)

@@ -35,6 +35,9 @@ def names(track: Track) -> Iterator[Check]:
         "base": [("agent", track.base.agent), *(("task", task) for task in [track.base.task] if task)],
         "demo": [("method", how.partition(":")[0]) for how in track.demo],
     }
+    if track.presets:
+        grids = track.presets.values()
+        wanted["presets"] = [("method", how.partition(":")[0]) for each in grids for how in each]
     for name, ids in wanted.items():
         lacking = [unknown(kind, id, registered(kind)) for kind, id in ids if not known(kind, id)]
         yield Check(name, not lacking, "; ".join(lacking) or ", ".join(dict.fromkeys(id for _, id in ids)) or "none")
