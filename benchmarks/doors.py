@@ -33,8 +33,9 @@ SHAPE: dict[str, Any] = {
     "vocab_size": 151936,
     "max_position_embeddings": 32768,
     "tie_word_embeddings": True,
+    "num_hidden_layers": 36,
 }
-"""Qwen2.5-3B-Instruct's config.json, at the commit of `qwen2.5-3b-instruct-v1`; it has 36 layers."""
+"""Qwen2.5-3B-Instruct's config.json, at the commit of `qwen2.5-3b-instruct-v1`."""
 SHARD = 4 * 10**9
 """Bytes of a file, about."""
 TRACK = """
@@ -85,10 +86,10 @@ def empty(path: Path, tensors: dict[str, list[int]], last: bytes = b"") -> None:
         file.write(last)
 
 
-def model(folder: Path, layers: int) -> dict[str, list[int]]:
-    """Write config, tokenizer and sharded weights of the shape; the names and shapes of its tensors."""
+def model(folder: Path, shape: dict[str, Any], part: int = SHARD) -> dict[str, list[int]]:
+    """Write config, tokenizer and weights of a shape, in files of so many bytes; names and shapes of its tensors."""
     config = Qwen2Config.from_pretrained(FOLDER)
-    config.update({**SHAPE, "num_hidden_layers": layers, "layer_types": ["full_attention"] * layers})
+    config.update({**shape, "layer_types": ["full_attention"] * shape["num_hidden_layers"]})
     with torch.device("meta"):
         made = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     folder.mkdir(parents=True)
@@ -98,7 +99,7 @@ def model(folder: Path, layers: int) -> dict[str, list[int]]:
     shards: list[dict[str, list[int]]] = [{}]
     for name, shape in tensors.items():
         held = sum(2 * torch.Size(each).numel() for each in shards[-1].values())
-        if shards[-1] and held + 2 * torch.Size(shape).numel() > SHARD:
+        if shards[-1] and held + 2 * torch.Size(shape).numel() > part:
             shards.append({})
         shards[-1][name] = shape
     names = [f"model-{at:05d}-of-{len(shards):05d}.safetensors" for at in range(1, len(shards) + 1)]
@@ -137,7 +138,11 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     place = Path(tempfile.mkdtemp(dir=told.folder))
     try:
-        tensors, home, track = model(place / "base", told.layers), place / "home", place / "shaped-v1.toml"
+        tensors, home, track = (
+            model(place / "base", {**SHAPE, "num_hidden_layers": told.layers}),
+            place / "home",
+            place / "shaped-v1.toml",
+        )
         home.mkdir()
         sha256 = content_digest(place / "base")
         track.write_text(TRACK.format(folder=place / "base", sha256=sha256))

@@ -24,7 +24,7 @@ from razorbench.harness.tracks.suites import SUITES
 
 QWEN = [id for id in TRACKS if id.startswith("qwen2.5-3b")]
 SIZES = {
-    "qwen2.5-3b-instruct-v1": (dict(SHAPE, num_hidden_layers=36), 3_085_938_688),
+    "qwen2.5-3b-instruct-v1": (SHAPE, 3_085_938_688),
     "qwen2.5-7b-instruct-v1": (
         {
             "hidden_size": 3584,
