@@ -61,6 +61,7 @@ def plan(
         raise Refused("say what is planned: one run with --method, or a sweep with --methods or --preset")
     if not (0 < share <= 1 and price >= 0 and reply >= 0 and calibration > 0):
         raise Refused("share is above 0 and at most 1, calibration above 0, price and reply at least 0")
+    from razorbench.harness.runs.clocks import find_device
     from razorbench.harness.runs.run import Spec
 
     if not method:
@@ -72,6 +73,11 @@ def plan(
     with busy("measuring"):
         planner, assumed = ready(chosen, home, runtime, gpu, share, reply, calibration)
         planned = [planner.plan(spec, begins=not at or bool(method), asks_base=not at) for at, spec in enumerate(specs)]
+    if gpu and (most := planned[0].memory["most"]) > (there := find_device(gpu).memory):
+        assumed.append(
+            f"several devices, for {most / 1e9:.0f} GB do not fit into {there / 1e9:.0f}; it is less with --lora, "
+            "--checkpointing or a smaller --micro-batch, and --shard shares it among processes"
+        )
     show(chosen, specs, planned, assumed, gpu or planner.device, price, json)
 
 

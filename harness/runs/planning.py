@@ -42,6 +42,8 @@ STILL = 1e-12
 """Learning rate while steps are measured: the policy stays the base."""
 UNKNOWN = 1000
 """Items of a benchmark that does not tell how many it has, on a track that asks all."""
+REPEATS = 32
+"""How often a whole step is measured, where there is time."""
 FOURFOLD = 4
 """How much larger each size is than the one before."""
 
@@ -69,8 +71,9 @@ def grown(
     """The line of `work(size)`, which returns its elements, at sizes up to `most`, in a `budget` of seconds of effort.
 
     The first call is of another kind, for it loads and makes what stays. `most` itself is measured `repeats` times,
-    where there is time.
+    where half of the budget is enough for that.
     """
+    half = budget / 2
     tries: list[tuple[int, float, float]] = []
     size = min(most, 2)
     while True:
@@ -79,7 +82,7 @@ def grown(
         tries.append((size, clock() - begun, elements))
         effortful = effort() - started
         budget -= effortful
-        if size == most and (len(tries) > repeats or budget < effortful):
+        if size == most and (len(tries) > repeats or budget < max(half, effortful)):
             break
         larger = min(most, FOURFOLD * size)
         if len(tries) > 1 and budget < effortful * larger / size:
@@ -183,7 +186,7 @@ class Planner:
         parts += [replace(part, count=asked, seconds=part.seconds * asked, elements=np.nan) for part in apart]
         size = settings.batch
         learned = steps * size * line.elements
-        parts.append(Part("adapt", "steps", steps, "step", steps * line(size), learned, line.size))
+        parts.append(Part("adapt", "steps", steps, "step", line.first + steps * line(size), learned, line.size))
         if settings.ewc:
             parts.append(self.consolidation)
         disk = written(trained, points, copies)
@@ -211,17 +214,18 @@ class Planner:
             adaptation.learner.shown = demonstrated_all(adaptation)
             apart.append(Part("adapt", "demonstrations", 1, "instance", shown(shown.size) / shown.size))
         budget = self.calibration * SHARES["step"]
-        line = grown(partial(self.step, adaptation), settings.batch, budget, self.clock, self.effort, repeats=4)
+        line = grown(partial(self.step, adaptation), settings.batch, budget, self.clock, self.effort, repeats=REPEATS)
         trained = sum(weight.numel() for weight in adaptation.parameters)
         of = held(weights_of(bench.base), trained if settings.lora else 0)
+        rests = not (settings.kl or settings.lora or adaptation.method.asks_base)  # as `adapt_into` has it
         memory = {
-            "weights": float(of.base + of.trained),
+            "weights": float(of.trained + (0 if rests else of.base)),
             "gradients": float(of.gradients),
             "moments": float(of.moments),
         }
         if isinstance(bench.base, Counted):
             memory |= dict(bench.base.held_while())
-            memory["most"] = of.total + max(bench.base.held_while().values())
+            memory["most"] = sum(memory.values()) - min(bench.base.held_while().values())
         else:
             memory["most"] = peak(next(bench.base.parameters()).device)
         return line, apart, memory, trained, len(adaptation.state.policies)
@@ -267,7 +271,7 @@ class Planner:
 
     @cached_property
     def row(self) -> Part:
-        """Intervals and tests of each task, and an index that is published."""
+        """Intervals and tests of each task, and an index that is opened and, when it has the row, published again."""
         items = [self.most(id) for id in self.bench.tasks]
         begun = self.clock()
         if not self.counting:
@@ -276,6 +280,7 @@ class Planner:
                 statistics.judged(right, np.roll(right, 1))
             with tempfile.TemporaryDirectory() as home:
                 Store(home).reconcile()
+                Store(home).rebuild()
         return Part("score", "row", 1, "time", self.clock() - begun)
 
     def scoring(self, points: int, lora: bool, asks_base: bool) -> list[Part]:
