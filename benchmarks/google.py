@@ -1,16 +1,21 @@
-"""The google robot's track on fewer states: `python -m benchmarks.google --items 12`.
+"""The google robot's track on fewer states, and its experts: `python -m benchmarks.google --items 12`.
 
 It prints a table of the base, and of each method by gain, retention and drift. Stopped and started again, it goes on.
+With `--experts drawer` it prints what the experts solve of the tasks in whose ids that stands, on SimplerEnv's states.
 It needs `pip install 'razorbench[sapien]'` and RAZORBENCH_ASSETS; an episode takes some three seconds of a processor.
 """
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from razorbench.harness.core.registry import ids, make
+from razorbench.harness.core.rollout import demonstrations
 from razorbench.harness.measure.record import Record
 from razorbench.harness.runs.sweep import plan, sweep
 from razorbench.harness.tracks.catalogue import TRACKS
+from razorbench.tasks.google.facts import PLACES
 
 WHOLE = TRACKS["google-coke-can-sapien3-v1"]
 
@@ -25,6 +30,21 @@ def row(name: str, record: Record) -> str:
     return f"| `{name}` | {scores} | {gain} | {kept} | {drift.nats:.1f} ± {drift.se:.1f} | {minutes:.0f} |"
 
 
+def experts(part: str) -> Iterator[str]:
+    """A row of each task with `part` in its id: how many of SimplerEnv's own states its expert solves, and which not.
+
+    They are 25 places of a can, or nine of the robot before a drawer.
+    """
+    for id in ids("task"):
+        if not id.startswith("google-") or "-camera" in id or "pretraining" in id or part not in id:
+            continue
+        task = make("task", id)
+        names = list(PLACES) if "drawer" in id else [str(place) for place in range(25)]
+        reward = demonstrations(task, task.instances("test").first(len(names))).reward
+        lost = ", ".join(name for name, won in zip(names, reward, strict=True) if not won)
+        yield f"| `{id}` | {reward.sum():.0f} of {len(names)} | {lost} |"
+
+
 def main() -> None:
     """Adapt and score by each of the methods with the track's settings, or with those that stand after its colons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -32,7 +52,13 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["reinforce", "sft:steps=120:batch=16"])
     parser.add_argument("--workers", type=int, default=2, help="runs at once")
     parser.add_argument("--home", type=Path, default=Path(".razorbench/google"))
+    parser.add_argument("--experts", metavar="PART", help="the experts of the tasks with this in their ids, instead")
     given = parser.parse_args()
+    if given.experts is not None:
+        print("| task | solved | not from |\n| --- | ---: | --- |")
+        for line in experts(given.experts):
+            print(line, flush=True)
+        return
     track = replace(WHOLE, id=f"google-coke-can-{given.items}-v1", items=given.items, drift_items=given.items)
     names = " | ".join(id.removeprefix("google-").removesuffix("-sapien3-v1") for id in track.tasks)
     print(f"| method | {names} | gain | retention | drift, nats | minutes |\n|{' --- |' * (len(track.tasks) + 5)}")

@@ -14,8 +14,10 @@ HOOKED = Rotation.from_matrix([[0.616, 0.0, 0.788], [0.0, -1.0, 0.0], [0.788, 0.
 """How the hand is turned to hook a drawer: 38° down. Turned by 180° about its own axis the wrist would not reach."""
 REACH = {"usual": 0.06, "upright": 0.06, "brisk": 0.12}
 """Metres that are asked for in a step, at most, by style."""
-HOOK = np.array([-0.085, 0.0, 0.05])
-"""Where the hand hooks a drawer: metres from its handle, out of the cabinet, aside and up."""
+HOOK, DEEP = np.array([-0.085, 0.0, 0.05]), np.array([-0.11, 0.0, 0.05])
+"""Where the hand hooks a drawer, and a low one: metres from its handle, out of the cabinet, aside and up."""
+LOW = 0.25
+"""Metres above the robot's base below which a handle is low: the arm is stretched, and gives way to what it presses."""
 
 
 def turning(pose: np.ndarray) -> Rotation:
@@ -94,18 +96,23 @@ def closing(s: State, style: str = "usual") -> np.ndarray:
 
 
 def opening(s: State, style: str = "usual") -> np.ndarray:
-    """Make a fist, slide it over the edge of the drawer's panel, and pull."""
+    """Make a fist, slide it over the edge of the drawer's panel, and pull.
+
+    The fingers lie on the edge, held there by friction. A low drawer is hooked deeper and corrected less while it is
+    pulled: pressed as hard as on the others, the fist is turned aside and up; to hook it again pushes the drawer in.
+    """
     reach = REACH[style]
     axes, at = before(s)
+    low = s["thing"][:, 2:3] < LOW
     way = seen_along(axes, HOOKED.as_matrix()[None, :, 2])  # along which the hand comes
-    away = HOOK - at
+    away = np.where(low, DEEP, HOOK) - at
     depth = (away * way).sum(1, keepdims=True)
     aside = np.linalg.norm(away - depth * way, axis=1, keepdims=True)
     turn = (HOOKED * turning(s["hand"]).inv()).as_rotvec()
     turned = np.linalg.norm(turn, axis=1, keepdims=True) < 0.2
-    hooked = (at[:, :1] < -0.03) & (np.abs(at[:, 1:2]) < 0.05) & (at[:, 2:] < 0.06)
+    hooked = (at[:, :1] < -0.03) & (np.abs(at[:, 1:2]) < 0.05) & (at[:, 2:] < np.where(low, 0.075, 0.06))
     off = away - depth * way  # from the line along which the hand comes
-    pull = 3.0 * away * [0.0, 1.0, 1.0] + [0.05, 0.0, 0.0]
+    pull = np.where(low, 1.0, 3.0) * away * [0.0, 1.0, 1.0] + [0.05, 0.0, 0.0]
     slide = 3.0 * off + np.clip(depth, 0.02, 0.05) * way
     move = np.where(hooked, pull, np.where((aside < 0.025) & (depth > -0.02) & turned, slide, away - 0.2 * way))
     return pushed(s, axes, move, turn, reach, s["opened"] > 0.18)
