@@ -51,6 +51,9 @@ class Body:
     """Columns [n, k] of what is seen, each about −1…1, from the task's named columns."""
     words: tuple[str, ...]
     """What an instruction may say; other words are not heard."""
+    rests: bool = False
+    """Whether a number in one of the two middle bins is zero, which no even number of bins has else: of a robot that
+    holds still where it is told nothing, and drifts where it is told a little."""
 
 
 def arm(state: State) -> list[np.ndarray]:
@@ -105,6 +108,27 @@ def panda(state: State) -> list[np.ndarray]:
     ]
 
 
+def libero(state: State) -> list[np.ndarray]:
+    """LIBERO's Panda arm, the bowl that is meant and the plate, as the suite `spatial` of `tasks/libero` shows them."""
+    hand, bowl, plate = state["gripper"], state["akita_black_bowl_1"], state["plate_1"][:, :3]
+    rim = bowl[:, :3] + np.array((0.0, 0.045, 0.038), np.float32) - hand  # where a hand can take it
+    left = plate - bowl[:, :3]
+    held = np.concatenate([hand, np.roll(state["turned"], 1, axis=1)], axis=1)  # as a pose: w x y z
+    return [
+        (hand - (-0.1, 0.0, 1.05)) * 5,
+        rim * 6,
+        np.tanh(rim * 20),
+        np.tanh(rim * 60),  # grasping is a matter of a centimetre
+        left * 4,
+        np.tanh(left * 20),
+        np.tanh(left * 60),
+        axes(held)[:, :, :2].reshape(len(hand), 6),
+        axes(bowl)[:, :, 2],
+        (bowl[:, 2:3] - 0.9) * 10,
+        state["fingers"] * np.array([40.0, 40.0, 10.0, 10.0]) - (1.0, -1.0, 0.0, 0.0),
+    ]
+
+
 BODIES = {
     "mini-robot-v1": Body(
         "mini-robot-v1",
@@ -129,6 +153,17 @@ BODIES = {
             *("pick", "push", "pull", "stack", "hold", "up", "to", "on", "at"),
             *("cube", "goal", "other", "one", "it", "and", "the"),
         ),
+    ),
+    "mini-libero-v1": Body(
+        "mini-libero-v1",
+        reach=(1.0,) * 7,
+        inputs=35,
+        look=libero,
+        words=(
+            *("between", "next", "table", "center", "cookie", "box", "ramekin"),
+            *("top", "drawer", "wooden", "cabinet", "stove"),
+        ),
+        rests=True,
     ),
 }
 """By the agent's id."""
@@ -226,7 +261,14 @@ class Bins(OneNetwork):
                 chosen = draw(dist, u[:, k : k + 1], temperature)  # [n, 1]
                 code = torch.cat([code, chosen], 1)
                 logp.append(drawn_with(dist, chosen, temperature))
-        return Actions((CENTRES[code] * self.reach).numpy(), code, torch.cat(logp, 1))
+        return Actions(self.decode(code), code, torch.cat(logp, 1))
+
+    def decode(self, code: Tensor) -> np.ndarray:
+        """Motions [n, elements] of codes: the middles of the bins, or none where the body rests."""
+        values = CENTRES[code]
+        if self.body.rests:
+            values = torch.where((code == BINS // 2) | (code == BINS // 2 - 1), 0.0, values)
+        return (values * self.reach).numpy()
 
     def encode(self, values: Column) -> Tensor:
         """Codes [n, elements] of motions: the bins that they lie in, the outermost ones beyond what is reached."""
@@ -236,18 +278,23 @@ class Bins(OneNetwork):
     def predict(self, episodes: Episodes) -> Iterator[Prediction]:
         """Several turns a micro-batch, as many as make 8,192 rows."""
         turns: list[Turn] = []
+        held = 0
         for turn in episodes.turns:
-            if turns and sum(len(other.rows) for other in turns) + len(turn.rows) > ROWS:
+            if turns and held + len(turn.rows) > ROWS:
                 yield self.prediction(turns)
-                turns = []
+                turns, held = [], 0
             turns.append(turn)
+            held += len(turn.rows)
         if turns:
             yield self.prediction(turns)
 
     def prediction(self, turns: Sequence[Turn]) -> Prediction:
-        """One micro-batch of all rows of some turns."""
+        """One micro-batch of all rows of some turns, looked at together: a turn may be of one row."""
         code = torch.cat([torch.as_tensor(turn.done.code) for turn in turns if turn.done is not None])
-        x = torch.cat([inputs(self.body, turn.seen) for turn in turns])
+        names = turns[0].seen.state
+        state = {name: np.concatenate([turn.seen.state[name] for turn in turns]) for name in names}
+        texts = [[said] * len(turn.rows) if isinstance(said := turn.seen.text, str) else said for turn in turns]
+        x = inputs(self.body, Observations([text for each in texts for text in each], state=state))
         return Prediction(
             categorical(self.net(x, code)), code, None, torch.from_numpy(np.concatenate([turn.rows for turn in turns]))
         )
@@ -274,3 +321,9 @@ class MiniPanda(Bins):
     """The policy of the Panda arm's tasks in ManiSkill3."""
 
     body = BODIES["mini-panda-v1"]
+
+
+class MiniLibero(Bins):
+    """The policy of the Panda arm in LIBERO's suite `spatial`."""
+
+    body = BODIES["mini-libero-v1"]

@@ -6,7 +6,7 @@ It needs `pip install 'razorbench[sapien]'` and RAZORBENCH_ASSETS; an episode ta
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from razorbench.harness.core.rollout import demonstrations
 from razorbench.harness.measure.record import Record
 from razorbench.harness.runs.sweep import plan, sweep
 from razorbench.harness.tracks.catalogue import TRACKS
+from razorbench.harness.tracks.spec import Track
 from razorbench.tasks.google.facts import PLACES
 
 WHOLE = TRACKS["google-coke-can-sapien3-v1"]
@@ -28,6 +29,16 @@ def row(name: str, record: Record) -> str:
     drift = next(drift for drift in record.drifts if (drift.direction, drift.per) == ("forward", "episode"))
     minutes = (record.cost["adapt_seconds"] + record.cost["score_seconds"]) / 60
     return f"| `{name}` | {scores} | {gain} | {kept} | {drift.nats:.1f} ± {drift.se:.1f} | {minutes:.0f} |"
+
+
+def fewer(whole: Track, items: int, methods: Sequence[str], workers: int, home: Path) -> Iterator[str]:
+    """The lines of a table: a track on so many states of each task, adapted by some methods and scored."""
+    track = replace(whole, id=f"{whole.id.removesuffix('-v1')}-{items}-v1", items=items, drift_items=items)
+    names = " | ".join(id.removesuffix("-v1").removesuffix("-sapien3") for id in track.tasks)
+    yield f"| method | {names} | gain | retention | drift, nats | minutes |\n|{' --- |' * (len(track.tasks) + 5)}"
+    for done in sweep(track, plan(track, methods, [], [0]), home, workers):
+        label = done.spec.label(track.settings)
+        yield row(label, done.record) if done.record else f"{label} failed: {done.error}"
 
 
 def experts(part: str) -> Iterator[str]:
@@ -59,12 +70,8 @@ def main() -> None:
         for line in experts(given.experts):
             print(line, flush=True)
         return
-    track = replace(WHOLE, id=f"google-coke-can-{given.items}-v1", items=given.items, drift_items=given.items)
-    names = " | ".join(id.removeprefix("google-").removesuffix("-sapien3-v1") for id in track.tasks)
-    print(f"| method | {names} | gain | retention | drift, nats | minutes |\n|{' --- |' * (len(track.tasks) + 5)}")
-    for done in sweep(track, plan(track, given.methods, [], [0]), given.home, given.workers):
-        label = done.spec.label(track.settings)
-        print(row(label, done.record) if done.record else f"{label} failed: {done.error}", flush=True)
+    for line in fewer(WHOLE, given.items, given.methods, given.workers, given.home):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,20 @@ from safetensors.torch import save_file
 from torch.distributions import kl_divergence
 
 from razorbench import Actions, Episodes, Observations, Refused, Turn
-from razorbench.agents.bins import BINS, BODIES, CENTRES, ROWS, GoogleRobot, MiniRobot, axes, bumps, inputs, words
+from razorbench.agents.bins import (
+    BINS,
+    BODIES,
+    CENTRES,
+    ROWS,
+    GoogleRobot,
+    MiniLibero,
+    MiniPanda,
+    MiniRobot,
+    axes,
+    bumps,
+    inputs,
+    words,
+)
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import demonstrations, rollout
 from razorbench.harness.learn.loop import Adaptation
@@ -50,6 +63,15 @@ def test_bins_cut_the_range_evenly_and_come_back_to_their_own_centre():
     assert torch.equal(MiniRobot().encode(CENTRES[every].numpy()), every)
     said = np.array([[-1.0, 1.0, 0.0, -7.0], [1.5, -0.001, 0.5, 0.999]], np.float32)
     assert MiniRobot().encode(said).tolist() == [[0, 255, 128, 0], [255, 127, 192, 255]]
+
+
+def test_what_lies_about_zero_is_nothing_for_a_robot_that_rests():
+    """LIBERO's arm holds how its hand is turned only where it is told exactly nothing."""
+    code = torch.tensor([[126, 127, 128, 129, 0, 255, 128]])
+    outer = 1 - 1 / 256
+    assert MiniLibero().decode(code)[0].tolist() == [-1.5 / 128, 0, 0, 1.5 / 128, -outer, outer, 0]
+    assert (MiniPanda().decode(code)[0, 1:3] * 256).tolist() == [-1, 1]
+    assert MiniLibero().encode(np.zeros((1, 7))).tolist() == [[128] * 7]
 
 
 def test_every_word_of_the_instructions_is_heard_and_they_differ():

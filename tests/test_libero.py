@@ -5,13 +5,19 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 
-from razorbench import Actions, Expert, Refused
+from razorbench import Actions, Asked, Episodes, Expert, Observations, Refused
+from razorbench.agents.bins import BODIES, inputs, words
 from razorbench.harness.core.registry import find, known, make
 from razorbench.harness.core.rollout import Guesser, rollout
+from razorbench.harness.tracks.catalogue import TRACKS
 from razorbench.tasks.libero import simulator, tasks
 from razorbench.tasks.libero.experts import CLOSE, EXPERTS, OPEN, Grip, at, axes, carrying, turn
 from razorbench.tasks.libero.suites import CHANGED, SUITES, row
+from razorbench.tasks.libero.tasks import Pretraining
+
+TRACK = TRACKS["libero-spatial-cabinet-v1"]
 
 EVERY = [
     f"libero-{suite}{change and '-'}{change}-{number}{camera}-v1"
@@ -306,3 +312,77 @@ def test_expert_takes_a_thing_lifts_it_and_brings_it_to_its_place(state, moves, 
     assert motion[:3].tolist() == pytest.approx(list(moves))
     assert motion[3:6].tolist() == [0, 0, 0]
     assert motion[6] == fingers
+
+
+# --- the track and its base -------------------------------------------------------------------------------------------
+
+BODY = BODIES["mini-libero-v1"]
+
+
+def test_the_policy_hears_every_instruction_of_its_suite_apart():
+    told = [row(f"spatial-{number}-v1").words for number in range(10)]
+    assert {word for text in told for word in text.split()} >= set(BODY.words)
+    assert len(np.unique(words(BODY, told, 10), axis=0)) == 10
+
+
+def spatial(n=1, **columns):
+    """What is seen in `spatial`, n rows: a hand that points down, a bowl and a plate."""
+    pose = np.tile(np.array([0, 0, 0, 1, 0, 0, 0], np.float32), (n, 1))
+    down = np.tile(np.array([1, 0, 0, 0], np.float32), (n, 1))
+    seen = {"gripper": np.zeros((n, 3), np.float32), "turned": down, "fingers": np.zeros((n, 4), np.float32)}
+    return {**seen, "akita_black_bowl_1": pose, "plate_1": pose, **columns}
+
+
+def test_the_policy_sees_where_the_bowls_rim_is_from_the_hand():
+    hand = np.array([[0.0, 0.045, 0.038], [0.1, 0.045, 0.038]], np.float32)
+    seen = inputs(BODY, Observations("", state=spatial(2, gripper=hand)))
+    assert seen.shape == (2, BODY.inputs + len(BODY.words))
+    np.testing.assert_allclose(seen[:, 3:6], [[0, 0, 0], [-0.6, 0, 0]], atol=1e-6)
+    same = spatial(2, gripper=hand, turned=-spatial(2)["turned"])  # −q is the same turn as q
+    assert torch.equal(seen, inputs(BODY, Observations("", state=same)))
+
+
+def test_the_base_is_shown_what_the_track_says_and_begins_where_nothing_is_tested():
+    task = Pretraining()
+    train, test = task.instances("train"), task.instances("test")
+    assert {f"libero-spatial-{number}-v1" for number in task.shares} == set(TRACK.tasks)
+    assert task.shares[9] < min(share for number, share in task.shares.items() if number != 9)
+    assert not set(train.data["seed"]) & (set(test.data["seed"]) | set(range(10_000)))
+    assert set(train.data["state"]) == {-1}
+    rows = [task.row_of(instance).number for instance in train]
+    assert [rows.count(number) for number in task.shares] == list(task.shares.values())
+
+
+def test_the_arm_is_disturbed_and_its_fingers_are_not():
+    task = Pretraining()
+    one, other = (task.instances("train")[i] for i in (0, 1))
+    motion = np.array([0.9, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+    done = task.executed(motion, one, 3)
+    assert np.array_equal(done, task.executed(motion, one, 3))
+    assert not np.array_equal(done[:3], task.executed(motion, other, 3)[:3])
+    assert not np.array_equal(done[:3], task.executed(motion, one, 4)[:3])
+    assert done[3:].tolist() == motion[3:].tolist()
+    assert 0 < np.abs(done[1:3]).max() <= task.noise
+    assert np.abs(done).max() <= 1
+    assert make("task", "libero-spatial-9-v1").executed(motion, one, 3) is motion
+
+
+def test_each_row_is_asked_of_the_expert_of_its_own_task(monkeypatch):
+    asked = {}
+
+    def expert(number):
+        def said(state):
+            asked[number] = state["gripper"][:, 0].tolist()
+            return np.full((len(state["gripper"]), 7), number / 10)
+
+        return said
+
+    monkeypatch.setitem(EXPERTS, "spatial", {number: expert(number) for number in range(10)})
+    task = Pretraining()
+    numbers = task.instances("train").data["number"]
+    some = task.instances("train").take(np.array([0, np.flatnonzero(numbers == 9)[0], 1]))
+    seen = Observations("", state={"gripper": np.arange(3.0)[:, None].repeat(3, 1)})
+    now = Asked(Episodes(some), np.arange(3), seen, some.key, np.zeros(3, np.int64))
+    first = int(numbers[0])
+    assert task.solve(now, "usual")[:, 0].tolist() == pytest.approx([first / 10, 0.9, first / 10])
+    assert asked == {first: [0.0, 2.0], 9: [1.0]}

@@ -11,10 +11,12 @@ from razorbench.harness.core.keeping import everything
 from razorbench.harness.core.registry import make
 from razorbench.harness.core.rollout import Demonstrator, Guesser, demonstrations, rollout
 from razorbench.harness.measure.evaluation import evaluate
+from razorbench.harness.tracks.catalogue import TRACKS
 from razorbench.tasks.libero import simulator, tasks
 from razorbench.tasks.libero.suites import SUITES, row
 
 pytestmark = pytest.mark.robots
+TRACK = TRACKS["libero-spatial-cabinet-v1"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,6 +83,18 @@ def test_fixtures_stand_where_the_id_puts_them_whoever_plays_and_in_whatever_ord
         assert not np.array_equal(stands[0][0], stands[0][1])
 
 
+def test_base_and_adapted_begin_alike_though_one_of_them_ends_its_episodes_earlier(monkeypatch):
+    task, begun = make("task", "libero-spatial-9-v1"), []
+    for steps in (6, 1, 3):
+        at_most(steps, monkeypatch)
+        played = rollout(Guesser(task), task, task.instances("test").first(3))
+        assert [len(episode.actions) for episode in played] == [steps] * 3
+        begun.append([states(episode)[0] for episode in played])
+    assert all(
+        np.array_equal(first, again) for other in begun[1:] for first, again in zip(begun[0], other, strict=True)
+    )
+
+
 def test_pictures_are_paired_and_stand_upright(monkeypatch):
     at_most(2, monkeypatch)
     task = make("task", "libero-spatial-0-cameras-v1")
@@ -113,6 +127,17 @@ def test_training_begins_where_the_seed_puts_things(short):
     again = rollout(Still(), task, task.instances("train").take(np.array([1])))
     assert np.array_equal(states(first[1]), states(again[0]))
     assert not np.array_equal(states(first[0])[0], states(first[1])[0])
+
+
+def test_the_track_goes_its_whole_way_at_a_fraction_of_its_size(goes_its_whole_way):
+    small = replace(
+        TRACK,
+        id="bowl-v1",
+        settings=replace(TRACK.settings, steps=1, warmup=0, batch=1, examples=1),
+        priors={"spatial": TRACK.prior_tasks[:1]},
+        **{"items": 2, "drift_items": 1},
+    )
+    goes_its_whole_way(small, "sft")
 
 
 class Still:

@@ -32,6 +32,7 @@ DIGESTS = {
     "mini-robot-air-last-v1": "e9e2381f97729e3d",
     "maniskill-pick-cube-v1": "31d013216cc649fe",
     "google-coke-can-sapien3-v1": "4665c143c9db6c63",
+    "libero-spatial-cabinet-v1": "3f78dc61ffc52c26",
     "smollm2-sentiment-v1": "b26447205099fae8",
     "smollm2-arithmetic-v1": "ab279acd1b9af8d2",
     "qwen2.5-3b-math-v1": "c1e802b0e7e07f24",

@@ -103,6 +103,7 @@ OURS: dict[str, dict[str, str]] = {
         "mini-robot-v1": "razorbench.agents.bins:MiniRobot",
         "google-robot-v1": "razorbench.agents.bins:GoogleRobot",
         "mini-panda-v1": "razorbench.agents.bins:MiniPanda",
+        "mini-libero-v1": "razorbench.agents.bins:MiniLibero",
     },
 }
 """Our own ids: kind → id → "module:attribute". What changes a score changes the id's version; old ids stay."""

@@ -26,7 +26,7 @@ TRACKS: dict[str, Track] = {
         *("parity-mnist-v1", "parity-mnist-anew-v1", "parity-mnist-short-v1"),
         *("mini-math-v1", "mini-science-v1", "mini-tools-v1"),
         *("mini-robot-air-v2", "mini-robot-air-last-v1"),
-        *("maniskill-pick-cube-v1", "google-coke-can-sapien3-v1"),
+        *("maniskill-pick-cube-v1", "google-coke-can-sapien3-v1", "libero-spatial-cabinet-v1"),
         *("smollm2-sentiment-v1", "smollm2-arithmetic-v1"),
         *("qwen2.5-3b-math-v1", "qwen2.5-3b-science-v1", "qwen2.5-3b-tools-v1"),
         *("qwen2.5-7b-science-v1", "qwen2.5-14b-science-v1"),

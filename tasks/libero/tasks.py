@@ -6,7 +6,7 @@ fingers (−1 opens, 1 closes). Episodes of a batch are played one after the oth
 gigabyte; `Workers(id, lanes)` plays several at once.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -23,6 +23,9 @@ from razorbench import (
     Outcome,
     Outcomes,
     RobotProtocol,
+    mix,
+    take,
+    uniform,
     versions,
 )
 from razorbench.tasks.libero.experts import EXPERTS
@@ -99,9 +102,17 @@ class Libero:
         """Show, move, stop at the first success. What the simulator raises is the world's failure: unscored."""
         return one_by_one(instances, self.alone)
 
+    def row_of(self, instance: Instance) -> Row:
+        """The task that an instance is of."""
+        return self.row
+
+    def executed(self, motion: np.ndarray, instance: Instance, step: int) -> np.ndarray:
+        """What the arm is made to do where an agent said `motion` [7]: just that."""
+        return motion
+
     def alone(self, instance: Instance, i: int) -> Generator[Observations, Column, Outcome]:
         """Play the row `i` of a batch in a simulator that nobody else uses."""
-        with POOL.lent(self.row) as simulator:
+        with POOL.lent(self.row_of(instance)) as simulator:
             return (yield from self.episode(simulator, instance, i))
 
     def episode(self, simulator: Simulator, instance: Instance, i: int) -> Generator[Observations, Column, Outcome]:
@@ -112,7 +123,7 @@ class Libero:
             state = {name: value[None] for name, value in simulator.look().items()}
             images = {name: picture[None] for name, picture in simulator.pictures().items()}
             motion = yield Observations([simulator.words], images or None, state, rows=np.array([i]))
-            reached, steps = simulator.step(np.asarray(motion)[0]), steps + 1
+            reached, steps = simulator.step(self.executed(np.asarray(motion)[0], instance, steps)), steps + 1
         won = float(reached)
         return Outcome(won, {"steps": steps, "success_once": won, "success_at_end": won})
 
@@ -126,11 +137,11 @@ class Libero:
 
     def frames(self, instance: Instance, motions: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         """Pictures of an episode of such motions, as seen over the table: before the first and after each."""
-        with POOL.lent(replace(self.row, cameras=("agentview",))) as simulator:
+        with POOL.lent(replace(self.row_of(instance), cameras=("agentview",))) as simulator:
             begin(simulator, instance)
             yield simulator.pictures()["agentview"]
-            for motion in motions:
-                simulator.step(motion)
+            for step, motion in enumerate(motions):
+                simulator.step(self.executed(np.asarray(motion), instance, step))
                 yield simulator.pictures()["agentview"]
 
 
@@ -144,6 +155,48 @@ class Shown(Libero):
         return EXPERTS[self.row.suite][self.row.number](asked.now.state).astype(np.float32)
 
 
+class Pretraining(Shown):
+    """What the base of the track is trained on: its priors and a few examples of its new task, the arm disturbed.
+
+    The experts see where a disturbance has led to and correct it; what is imitated is their clean motion (DART, arXiv
+    1703.09327).
+    """
+
+    row = Row("spatial", 9)
+    card = replace(
+        card(row),
+        asks="Two tasks of `spatial` mixed with a few of its last; what the arm does is disturbed by noise.",
+    )
+    shares: Mapping[int, int] = {2: 26, 7: 26, 9: 10}
+    """Demonstrations of each task of the suite, by its number."""
+    noise = 0.3
+    """Half-width of the uniform noise on where the hand is told to go, on top of it; 1 is 5 cm."""
+
+    def instances(self, split: str) -> Instances:
+        """The demonstrations' initial states, a thousand ids for each task; to test, as many others."""
+        first = 3_000_000 if split == "test" else 2_000_000
+        id = np.concatenate([first + 1000 * number + np.arange(n) for number, n in self.shares.items()])
+        return Instances(id, {"seed": id, "state": np.full(len(id), DRAWN), "number": id // 1000 % 10})
+
+    def row_of(self, instance: Instance) -> Row:
+        """One of the suite's."""
+        return replace(self.row, number=int(instance.data["number"]))
+
+    def executed(self, motion: np.ndarray, instance: Instance, step: int) -> np.ndarray:
+        """The motion [7], disturbed by numbers that the episode and the step fix."""
+        disturbed = np.array(motion, np.float32)
+        disturbed[:3] += self.noise * (2.0 * uniform(mix(np.array([instance.key]), step), 3)[0] - 1.0)
+        return np.clip(disturbed, -1.0, 1.0)
+
+    def solve(self, asked: Asked, style: str) -> np.ndarray:
+        """Motions [n, 7] float32 of each task's expert."""
+        number, motions = asked.instances.data["number"], np.empty((len(asked), 7), np.float32)
+        for k in np.unique(number):
+            rows = np.flatnonzero(number == k)
+            motions[rows] = EXPERTS[self.row.suite][k](take(asked.now.state, rows))
+        return motions
+
+
 def begin(simulator: Simulator, instance: Instance) -> None:
     """Bring a simulator to where an instance begins."""
     seed, state = int(instance.data["seed"]), int(instance.data["state"])
@@ -153,6 +206,8 @@ def begin(simulator: Simulator, instance: Instance) -> None:
 @cache
 def of_id(rest: str) -> Any:
     """The class of the task that an id names without its `libero-`. Refuses an id that names none."""
+    if rest == "spatial-pretraining-v1":
+        return Pretraining
     task = row(rest)
     kind = Shown if task.number in EXPERTS.get(task.suite, ()) else Libero
     return type(f"{kind.__name__} {rest}", (kind,), {"__doc__": task.words, "row": task, "card": card(task)})
