@@ -101,6 +101,8 @@ benchmarks: .venv/installed
 	$(BIN)/python -m benchmarks.lm_eval
 	$(BIN)/python -m benchmarks.robot
 	$(BIN)/python -m benchmarks.board
+	$(BIN)/python -m benchmarks.plan
+	$(BIN)/python -m benchmarks.doors
 
 # At least 100,000 random headers, claims and manifests through the gate.
 fuzz: .venv/installed
