@@ -97,11 +97,11 @@ def model(folder: Path, shape: dict[str, Any], part: int = SHARD) -> dict[str, l
     AutoTokenizer.from_pretrained(FOLDER).save_pretrained(folder)
     tensors = {name: [*weight.shape] for name, weight in made.named_parameters()}
     shards: list[dict[str, list[int]]] = [{}]
-    for name, shape in tensors.items():
+    for name, size in tensors.items():
         held = sum(2 * torch.Size(each).numel() for each in shards[-1].values())
-        if shards[-1] and held + 2 * torch.Size(shape).numel() > part:
+        if shards[-1] and held + 2 * torch.Size(size).numel() > part:
             shards.append({})
-        shards[-1][name] = shape
+        shards[-1][name] = size
     names = [f"model-{at:05d}-of-{len(shards):05d}.safetensors" for at in range(1, len(shards) + 1)]
     for name, shard in zip(names, shards, strict=True):
         empty(folder / name, shard)
