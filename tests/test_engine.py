@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from razorbench import Refused
+from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.learn import checkpoint
 from razorbench.harness.learn.engine import LOCAL, Local, Parallel, first_does, share, summed
 from razorbench.harness.learn.loop import Adaptation, learning_rate
@@ -26,6 +28,7 @@ from razorbench.harness.learn.runtime import Runtime
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.score import Bench
 from razorbench.harness.runs.run import Spec, adapt_into
+from razorbench.harness.tracks.bases import base_files, copy_into
 from razorbench.harness.tracks.catalogue import BASES, find_track
 from tests import sharded
 from tests.toys import Dialogue, Speller
@@ -194,6 +197,20 @@ def test_one_process_goes_on_with_what_two_have_shared(method, parts, home, tmp_
     shutil.copytree(parts / f"{method} stopped", tmp_path / "one")
     assert len(list(tmp_path.glob("one/state-*/policy-*-of-00002.safetensors"))) == 2
     alike(parts / method, in_one(method, tmp_path / "one", home), way(method))
+
+
+@pytest.mark.long
+@pytest.mark.slow(seconds=60)
+def test_plain_transformers_reads_what_two_have_shared(parts, home, tmp_path):
+    made = checkpoint.read(parts / "dr-grpo")
+    policy = Bench(find_track(TRACK), home).base.copy()
+    assert isinstance(policy, CausalLM)
+    policy.load(made.weights)
+    copy_into(tmp_path / "model", base_files(find_track(TRACK).base, home))
+    shutil.copy(made.weights, tmp_path / "model" / "model.safetensors")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    ids = policy.chat.first("user", "Anna has 3 apples.")
+    torch.testing.assert_close(model(torch.tensor([ids])).logits[0], policy.logits(ids), rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.long

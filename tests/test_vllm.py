@@ -1,18 +1,24 @@
 """vLLM as the sampler, for real: the draws of our own loop, with the weights as they are. `make vllm-tests`."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from razorbench import MachineFailed, Runtime, adapt
 from razorbench.agents.language.policy import CausalLM
+from razorbench.harness.learn import checkpoint
 from razorbench.harness.tracks.bases import base_policy
 from razorbench.harness.tracks.catalogue import BASES
 
 pytestmark = pytest.mark.vllm
+ROOT = Path(__file__).parents[1]
 QUESTIONS = ("Sort 3 1 2.", "What is gold?", "Anna has 3 apples and buys 4. How many has she?", "12 + 5 = ?")
 MAPS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -170,3 +176,24 @@ def test_an_adaptation_is_the_same_whoever_samples(tmp_path, lora):
     assert mismatch
     assert all(0 < nats < 1e-3 for nats in mismatch)
     assert [row["grad_norm"] for row in its] == pytest.approx([row["grad_norm"] for row in ours], rel=1e-3)
+
+
+@pytest.mark.parametrize("how", [(), ("--shard",)], ids=["whole", "shared"])
+def test_two_processes_with_a_vllm_each_give_the_weights_of_one_without(tmp_path, how):
+    settings = {"lr": 1e-3, "steps": 3, "warmup": 1, "batch": 6, "group": 4}
+    one = adapt("mini-math-v1", "dr-grpo", tmp_path / "one", home=tmp_path, **settings)
+    told = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    argv = ["adapt", "mini-math-v1", "--method", "dr-grpo", *told, "--sampler", "vllm", *how, "--home", tmp_path]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [*map(str, [*run, "razorbench.harness.cli.main", *argv, "--out", tmp_path / "two"])],
+        cwd=ROOT, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    both = checkpoint.read(tmp_path / "two")
+    assert both.manifest
+    assert both.manifest.provenance["processes"] == 2
+    assert [row.reward for row in both.curve()] == [row.reward for row in one.curve()]
+    ours, theirs = load_file(one.weights), load_file(both.weights)
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 0.01 * 3e-3
