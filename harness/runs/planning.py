@@ -205,7 +205,9 @@ class Planner:
         """
         bench, settings = self.bench, spec.settings
         few = replace(settings, lr=STILL, warmup=0, steps=1000, examples=min(train, 8 * settings.batch))
+        begun = self.clock()
         adaptation = begin(bench, replace(spec, settings=few))
+        ready = self.clock() - begun
         if self.counting:  # replies without words earn nothing, and would count for nothing
             adaptation.method = replace(adaptation.method, weight=all_alike)
         apart = []
@@ -215,6 +217,7 @@ class Planner:
             apart.append(Part("adapt", "demonstrations", 1, "instance", shown(shown.size) / shown.size))
         budget = self.calibration * SHARES["step"]
         line = grown(partial(self.step, adaptation), settings.batch, budget, self.clock, self.effort, repeats=REPEATS)
+        line = replace(line, first=line.first + ready)  # optimisers are loaded, copies made
         trained = sum(weight.numel() for weight in adaptation.parameters)
         of = held(weights_of(bench.base), trained if settings.lora else 0)
         rests = not (settings.kl or settings.lora or adaptation.method.asks_base)  # as `adapt_into` has it
