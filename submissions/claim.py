@@ -63,7 +63,7 @@ class Claim:
 def load(path: Path) -> Claim:
     """The claim in the file submission.toml, as `read` does."""
     try:
-        return read(path.read_bytes().decode("utf-8"))
+        return read(path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise Refused(f"{FILE} is not UTF-8 text (byte {error.start}): write it as UTF-8") from None
 

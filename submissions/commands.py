@@ -1,7 +1,7 @@
 """The commands of submissions: submit, worker, queue, verify, retract, hide, unhide."""
 
 import json as jsonlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -47,14 +47,17 @@ def submit(
     with sources.folder(source, limit(reference.bytes, SEEDS)) as place:
         local = Path(source).is_dir()
         called = place.name if local else source.partition("@")[0].rpartition("/")[2]
-        written = False
+        written, left, based = False, [], []
 
         def complete(copy: Path) -> None:
             nonlocal written
             _, written = sources.claim_of(copy, chosen, said, called)
 
+        def trained(base: str) -> None:
+            based.append(sources.trained_on(base, reference, local))
+
         with busy("at the gate"):
-            sub = queue.admit(home, place, reference, complete, lambda: sources.evaluated(chosen))
+            sub = queue.admit(home, place, reference, complete, lambda: sources.evaluated(chosen), left.append, trained)
         if written and local and sources.leave(place, claims.write(sub.claim)) and not json:
             told = f"{place / claims.FILE} says what was submitted; keep it with the weights."
             err.print(told, highlight=False, soft_wrap=True)
@@ -67,12 +70,18 @@ def submit(
         "bytes": sub.bytes,
         "overlap": sub.overlap,
         "place": place_in,
+        "trained_on": sub.trained_on,
+        "passed_over": left,
     }
     kind = {"full": "full weights", "lora": "low-rank adapters"}[sub.kind]
     seeds = f", {len(sub.folders)} seeds" if len(sub.folders) > 1 else ""
     say(row, json, f"{sub.name} passed the gate ({kind}{seeds}) and is queued as {sub.id}, place {place_in}.")
     if json:
         return
+    if left:
+        out.print(f"Passed over, neither opened nor copied: {listed(left)}.", highlight=False, soft_wrap=True)
+    for sentence in based:
+        out.print(sentence, highlight=False, soft_wrap=True)
     if sub.overlap:
         out.print(f"{sub.overlap} of the declared training questions are asked on {chosen.id}: the board will say so.")
     if queue.live(home):
@@ -81,6 +90,14 @@ def submit(
     else:
         out.print("No worker is running. Start one, which ends when all is scored:")
         command("razorbench worker --drain", home)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names on one line; of very many the first."""
+    from razorbench.submissions.strict import shown
+
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return ", ".join(name if name.isprintable() else shown(name) for name in names[:12]) + more
 
 
 def worker(

@@ -8,11 +8,13 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from razorbench import Refused
 from razorbench.submissions.claim import FILE
@@ -21,6 +23,10 @@ from razorbench.submissions.strict import shown
 MIB = 2**20
 TIMES, SPARE = 8, 64 * MIB
 """A submission may have so many times the bytes of the base's weights a seed, and so many bytes besides."""
+
+INDEX = "model.safetensors.index.json"
+SHARD = re.compile(r"model-[0-9]{5}-of-[0-9]{5}\.safetensors")
+"""Weights in several files, as transformers saves large models: which is where, and each."""
 
 WHOLE = 2**62
 """For weights: no cap but what is left of the limit."""
@@ -32,6 +38,7 @@ FILES = {
     "vocab.json": 32 * MIB,
     "merges.txt": 32 * MIB,
     "curve.jsonl": 16 * MIB,
+    INDEX: 16 * MIB,
 }
 """The most bytes of a file, by name; 1 MiB where nothing is said."""
 FILES |= dict.fromkeys(
@@ -49,12 +56,24 @@ BASE_POINT = "00000000.safetensors"
 """Step 0 is the base; every track has that point of its own."""
 
 MOST_FILES, MOST_WAYPOINTS = 256, 64
+MOST_ENTRIES = 4096
+"""What is passed over included, which may be the pictures or logs of a run."""
+ALSO = 200
+"""Characters in which other names that are refused are told."""
+BEGINNINGS = ("model.safetensors", "adapter_model.safetensors", INDEX)
+"""The files that weights begin with."""
 
-LEFTOVERS = frozenset(
-    "training_args.bin trainer_state.json optimizer.pt scheduler.pt scaler.pt rng_state.pth "
-    ".gitattributes .cache".split()
-)
-"""What training tools and `hf download` leave beside weights: passed over, neither opened nor copied."""
+LEFTOVERS = (
+    "training_args.* trainer_state.json optimizer.* optimizer_[0-9]* scheduler.pt scaler.pt rng_state.pth "
+    "rng_state_*.pth checkpoint-[0-9]* ref runs logs wandb completions events.out.tfevents.* global_step* latest "
+    "zero_to_fp32.py pytorch_model_fsdp* *_results.json trainer_log.jsonl trainer_config.yaml llamaboard_config.yaml "
+    "running_log.txt Modelfile args.json additional_config.json logging.jsonl val_dataset.jsonl images "
+    "tokens_state.json debug.log *.png .git .gitattributes .gitignore .cache .DS_Store ._* __MACOSX Thumbs.db "
+    "desktop.ini __pycache__ .ipynb_checkpoints LICENSE.* NOTICE NOTICE.* Notice.* USE_POLICY.*"
+).split()
+"""What lies beside weights where TRL, LLaMA-Factory, ms-swift, axolotl, FSDP and DeepSpeed train, git and `hf download`
+fetch, and Finder looks: patterns of names that are passed over, neither opened nor copied.
+"""
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
 CURES = {
@@ -86,14 +105,19 @@ def allowed(name: str) -> bool:
         _check_file(file, at)
     except Refused:
         return False
-    return True
+    return not any(map(passed_over, name.split("/")))
 
 
-def take(source: Path, target: Path, limit: int) -> dict[str, str]:
+def passed_over(name: str) -> bool:
+    """Whether a file or folder of that name is left where it is."""
+    return any(fnmatchcase(name, pattern) for pattern in LEFTOVERS)
+
+
+def take(source: Path, target: Path, limit: int, left: Callable[[str], Any] = lambda name: None) -> dict[str, str]:
     """Copy a submitted folder, of at most `limit` bytes, to the new folder `target`: the sha256 of each file by name.
 
-    What training tools leave (`LEFTOVERS`) is passed over. Refused at anything else but plain files of known names;
-    then nothing is left of `target`. OSError if the disk is full.
+    What training tools leave (`LEFTOVERS`) is passed over, and `left` told its name. Refused at anything else but plain
+    files of known names; then nothing is left of `target`. OSError if the disk is full.
     """
     try:
         target.mkdir(parents=True)
@@ -101,7 +125,7 @@ def take(source: Path, target: Path, limit: int) -> dict[str, str]:
         raise Refused(f"{target} exists: name a folder that does not, to copy the submission to") from None
     try:
         target.chmod(0o755)
-        return _walk(source, limit, target)
+        return _walk(source, limit, target, left)
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise
@@ -109,16 +133,16 @@ def take(source: Path, target: Path, limit: int) -> dict[str, str]:
 
 def inventory(folder: Path) -> dict[str, str]:
     """The sha256 of each file of a folder by name, under the same rules; nothing is copied."""
-    return _walk(folder, WHOLE, None)
+    return _walk(folder, WHOLE, None, lambda name: None)
 
 
-def _walk(source: Path, limit: int, target: Path | None) -> dict[str, str]:
+def _walk(source: Path, limit: int, target: Path | None, left: Callable[[str], Any]) -> dict[str, str]:
     """The sha256 of each file by name, copied on the way where there is a target."""
     digests: dict[str, str] = {}
 
     def folder(handle: int, at: str) -> None:
         nonlocal limit
-        for name, cap in _entries(handle, at):
+        for name, cap in _entries(handle, at, left):
             where = f"{at}{name}"
             if cap is None:
                 if target:
@@ -141,20 +165,21 @@ def _walk(source: Path, limit: int, target: Path | None) -> dict[str, str]:
     return dict(sorted(digests.items()))
 
 
-def _entries(handle: int, at: str) -> list[tuple[str, int | None]]:
+def _entries(handle: int, at: str, left: Callable[[str], Any]) -> list[tuple[str, int | None]]:
     """What is in a folder by name, with the most bytes that the file may have; None for a folder.
 
-    Refused if something may not be there; the sentence tells the first, and how many others there are.
+    Refused if something may not be there; the sentence tells of the first, and names the others.
     """
     with os.scandir(handle) as entries:
-        kept = islice((entry for entry in entries if entry.name not in LEFTOVERS), MOST_FILES + 1)
-        listed = sorted(kept, key=lambda entry: entry.name)
-    if len(listed) > MOST_FILES:
+        listed = list(islice(entries, MOST_ENTRIES + 1))
+    over = sorted((entry for entry in listed if passed_over(entry.name)), key=_last_step)
+    kept = sorted((entry for entry in listed if not passed_over(entry.name)), key=lambda entry: entry.name)
+    if len(kept) > MOST_FILES or len(listed) > MOST_ENTRIES:
         raise Refused(f"the folder {shown(at or '.')} has more than {MOST_FILES} entries: bring what is scored alone")
-    last = {entry.name.casefold(): entry.name for entry in listed}
+    last = {entry.name.casefold(): entry.name for entry in kept}
     taken: list[tuple[str, int | None]] = []
-    refused: list[str] = []
-    for entry in listed:
+    refused: dict[str, str] = {}
+    for entry in kept:
         try:
             _check_name(entry.name, at)
             if (other := last[entry.name.casefold()]) != entry.name:
@@ -162,17 +187,58 @@ def _entries(handle: int, at: str) -> list[tuple[str, int | None]]:
                     f"{shown(at + entry.name)} and {shown(at + other)} differ in case alone: keep one of them"
                 )
             if _is_folder(entry, at):
-                _check_folder(entry.name, at)
+                _check_folder(entry.name, at, handle)
                 taken.append((entry.name, None))
             else:
                 taken.append((entry.name, _check_file(entry.name, at)))
         except Refused as why:
-            refused.append(str(why))
+            refused[entry.name] = str(why)
     if refused:
-        others = len(refused) - 1
-        more = f"; and {others} other file{'s are' if others > 1 else ' is'} refused" if others else ""
-        raise Refused(refused[0] + more)
+        first, *others = refused
+        raise Refused(refused[first] + _also(others))
+    holds = not at or SEED.fullmatch(at.rstrip("/"))
+    if holds and not any(name in BEGINNINGS or SEED.fullmatch(name) for name, _ in taken):
+        _point_to_weights(handle, at, [entry.name for entry in over])
+    for entry in sorted(over, key=lambda entry: entry.name):
+        left(f"{at}{entry.name}")
     return taken
+
+
+def _also(others: list[str]) -> str:
+    """The names of what else is refused, as the end of a sentence; not all of very many."""
+    if not others:
+        return ""
+    named, room = [], ALSO
+    for name in map(shown, others):
+        if (room := room - len(name) - 2) < 0:
+            break
+        named.append(name)
+    rest = len(others) - len(named)
+    told = ", ".join([*named, *([f"{rest} more"] if rest else [])])
+    return f"; {told} {'is' if len(others) == 1 else 'are'} refused, too"
+
+
+def _last_step(entry: os.DirEntry[str]) -> tuple[int, str]:
+    """To sort a trainer's checkpoint-30 behind its checkpoint-4, and before what is none."""
+    step = re.fullmatch(r"checkpoint-([0-9]{1,18})", entry.name)
+    return (-int(step[1]) if step else 1, entry.name)
+
+
+def _holds_weights(handle: int, name: str) -> bool:
+    """Whether a folder in the folder `handle` holds a file with which weights begin."""
+    try:
+        with _opened(name, name, os.O_DIRECTORY, handle) as inner, os.scandir(inner) as entries:
+            return any(entry.name in BEGINNINGS for entry in islice(entries, MOST_ENTRIES))
+    except (Refused, OSError):
+        return False
+
+
+def _point_to_weights(handle: int, at: str, names: list[str]) -> None:
+    """Refused where only a folder that is passed over holds weights: the latest of a trainer's is named."""
+    for name in names:
+        if _holds_weights(handle, name):
+            where = shown(at or ".")
+            raise Refused(f"the folder {where} itself holds no weights, and {shown(at + name)} does: submit that one")
 
 
 def _check_name(name: str, at: str) -> None:
@@ -196,21 +262,25 @@ def _is_folder(entry: os.DirEntry[str], at: str) -> bool:
     except OSError as error:
         raise Refused(f"{where} cannot be looked at ({error.strerror}): let it be read, and leave it alone") from None
     if stat.S_ISLNK(mode):
-        raise Refused(f"{where} is a symbolic link: put the file itself there")
+        raise Refused(
+            f"{where} is a symbolic link: put the file itself there (cp -rL FOLDER COPY), or of a repository on the "
+            "hub submit OWNER/NAME@REVISION"
+        )
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise Refused(f"{where} is a device, pipe or socket, and a plain file was expected: remove it")
     return stat.S_ISDIR(mode)
 
 
-def _check_folder(name: str, at: str) -> None:
-    """Refused unless a folder of that name may be in the folder `at`."""
+def _check_folder(name: str, at: str, handle: int | None = None) -> None:
+    """Refused unless a folder of that name may be in the folder `at`, which is open as `handle`."""
     if name == WAYPOINTS and not at.endswith(f"{WAYPOINTS}/"):
         return
     if not at and (match := SEED.fullmatch(name)) and int(match[1]) < 2**31:
         return
-    raise Refused(
-        f"{shown(at + name)} is a folder that is not used here: only seed-<n> and {WAYPOINTS} are, so remove it"
-    )
+    where = shown(at + name)
+    if handle is not None and _holds_weights(handle, name):
+        raise Refused(f"{where} is a folder with weights of its own: submit FOLDER/{at}{name}, or move it elsewhere")
+    raise Refused(f"{where} is a folder that is not used here: only seed-<n> and {WAYPOINTS} are, so move it elsewhere")
 
 
 def _check_file(name: str, at: str) -> int:
@@ -232,8 +302,8 @@ def _check_file(name: str, at: str) -> int:
         return FILES[name]
     if HASHES.fullmatch(name):
         return 64 * MIB
-    if re.fullmatch(r"(adapter_)?model(-\d+-of-\d+\.safetensors|\.safetensors\.index\.json)", name):
-        raise Refused(f"{where} is a part of weights: save in one file, save_pretrained(..., max_shard_size='100GB')")
+    if SHARD.fullmatch(name):
+        return WHOLE
     for endings, cure in CURES.items():
         if name.lower().endswith(endings):
             raise Refused(f"{where} is not on the list of files: {cure}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from razorbench import Refused
+from razorbench.harness.learn.saved import cut, differing
 from razorbench.submissions.strict import parse, shown, text
 from razorbench.submissions.template import Conversation, render
 
@@ -25,12 +26,6 @@ PARSED = 2**24
 
 UNCOMPARED = ("model", "truncation", "padding", "version")
 """Keys of tokenizer.json that are not compared as a whole: the model is in parts, the others are for training."""
-
-HARMLESS = {
-    *("transformers_version", "dtype", "torch_dtype", "_name_or_path", "use_cache", "initializer_range"),
-    *("attention_dropout", "max_window_layers", "_attn_implementation", "attn_implementation", "_from_model_config"),
-}
-"""Keys of config.json that may differ from the base's: none changes what the model computes when it is scored."""
 
 CONVERSATIONS: tuple[Conversation, ...] = (
     ({"role": "user", "content": "How many legs have 7 spiders?"},),
@@ -88,10 +83,11 @@ def _check_config(path: Path, name: str, base: Path) -> None:
         raise Refused(f"{name} has {kinds}: adapt this track's base")
     if brought.get("quantization_config"):
         raise Refused(f"{name} has a quantization_config, and weights are scored as they are: save them unquantised")
-    for key in sorted((brought.keys() & expected.keys()) - HARMLESS):
-        if brought[key] != expected[key]:
-            told = f"{shown(brought[key])} for {key}, the base has {shown(expected[key])}"
-            raise Refused(f"{name} has {told}: an adaptation keeps the base's config")
+    if other := differing(brought, expected):
+        key, theirs, ours = other
+        more = type(theirs) is type(ours) is int and key == "vocab_size" and theirs > ours
+        cure = cut(ours) if more else "an adaptation keeps the base's config"
+        raise Refused(f"{name} has {shown(theirs)} for {key}, the base has {shown(ours)}: {cure}")
 
 
 def _check_tokenizer(path: Path, name: str, base: Path) -> None:
@@ -137,7 +133,7 @@ def _check_vocab(path: Path, name: str, base: Path) -> None:
 def _check_merges(path: Path, name: str, base: Path) -> None:
     """merges.txt holds the base's merges, perhaps below a line with a version."""
     merges = [str(_merge(merge)) for merge in _large(base / "tokenizer.json", name)["model"].get("merges", [])]
-    body = re.sub(rb"^#version: [ -~]{0,100}\n", b"", path.read_bytes())
+    body = re.sub(rb"^#version: [ -~]{0,100}\n", b"", path.read_bytes().replace(b"\r\n", b"\n"))
     if body.strip(b"\n") != "\n".join(merges).encode():
         raise Refused(f"{name} does not hold the base's merges: leave the file out, the base's are used")
 
@@ -173,12 +169,16 @@ def _check_statistics(path: Path, name: str, base: Path) -> None:
 def _template(path: Path, name: str) -> str | None:
     """The chat template in a file, if it brings one."""
     if path.name == "chat_template.jinja":
-        return text(path.read_bytes(), name)
+        return text(path.read_bytes(), name).replace("\r\n", "\n")  # as transformers reads it
     if path.name != "tokenizer_config.json":
         return None
     template = parse(path.read_bytes(), name).get("chat_template")
+    if isinstance(template, list):  # transformers has taken several, each with a name
+        rows = [each for each in template if isinstance(each, dict) and each.get("name") == "default"]
+        template = rows[0].get("template") if len(rows) == 1 else template
     if template is not None and not isinstance(template, str):
-        raise Refused(f"{name} has {shown(template)} for chat_template: one text was expected, so leave it out")
+        what = f"{shown(template)} for chat_template: one text, or one of the name default, was expected"
+        raise Refused(f"{name} has {what}, so leave it out")
     return template
 
 

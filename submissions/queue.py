@@ -57,6 +57,8 @@ class Submission:
     """Declared training questions that the track scores with; None: none were declared."""
     submitted_at: str
     """ISO 8601, UTC."""
+    trained_on: str = ""
+    """The model that its adapters are said to be trained on, by its maker's name or path for it; empty: not said."""
     schema: int = SCHEMA
 
     @property
@@ -117,13 +119,16 @@ def admit(
     reference: Reference,
     complete: Callable[[Path], Any] = lambda copy: None,
     evaluated: Callable[[], Collection[str]] = tuple,
+    passing: Callable[[str], Any] = lambda name: None,
+    trained: Callable[[str], Any] = lambda base: None,
 ) -> Submission:
     """Copy a folder in, let it through the gate, and queue it. Returns the submission.
 
     Refused if the gate does, or if the same weights are there already; nothing of it is left then.
 
     `complete(copy)` may add to the copy before it is checked; `evaluated()` gives the fingerprints of the track's items
-    and is called where training questions are declared.
+    and is called where training questions are declared. `passing` hears the name of what is passed over, and `trained`
+    the model that adapters say they were trained on, which it may refuse.
     """
     there = root(home)
     there.mkdir(parents=True, exist_ok=True)
@@ -137,9 +142,11 @@ def admit(
             ours.callback(shutil.rmtree, fresh, ignore_errors=True)
             ours.enter_context(locked(fresh))
         seeds = min(sum(SEED.fullmatch(entry.name) is not None for entry in os.scandir(source)), SEEDS)
-        take(source, fresh / "files", limit(reference.bytes, seeds))
+        take(source, fresh / "files", limit(reference.bytes, seeds), passing)
         complete(fresh / "files")
         passed = check(fresh / "files", reference)
+        for base in passed.trained_on:
+            trained(base)
         asked = passed.fingerprints & set(evaluated()) if passed.fingerprints else None
         with locked(there):
             for sub in brought(home):
@@ -159,6 +166,7 @@ def admit(
                 bytes=sum(path.stat().st_size for path in (fresh / "files").rglob("*") if path.is_file()),
                 overlap=None if asked is None else len(asked),
                 submitted_at=now(),
+                trained_on=words_of(", ".join(passed.trained_on)),
             )
             once(fresh / "submission.json", sub)
             for path in (*fresh.rglob("*"), fresh):
@@ -166,6 +174,11 @@ def admit(
             fresh.rename(there / sub.id)
             sync(there)
         return sub
+
+
+def words_of(text: str) -> str:
+    """What a stranger wrote without a control character, and not too long for a line."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in text)[:200]
 
 
 def free_id(home: Path, digest: str) -> str:

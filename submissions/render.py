@@ -27,8 +27,21 @@ LIMITS = {
 
 def main() -> None:
     """Render what stands on standard input."""
+    from jinja2 import nodes
     from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
+    from jinja2.ext import Extension
+    from jinja2.parser import Parser
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """`{% generation %}` around what the assistant says: transformers marks it, and it changes no prompt."""
+
+        tags = {"generation"}  # noqa: RUF012 - jinja2 reads it from the class
+
+        def parse(self, parser: Parser) -> nodes.Node:
+            line = next(parser.stream).lineno
+            inner = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.Scope(inner).set_lineno(line)
 
     asked = json.load(sys.stdin)
 
@@ -46,7 +59,7 @@ def main() -> None:
 
     # As transformers makes it, but for the date, which no prompt of a track may depend on.
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
     )
     environment.filters["tojson"] = tojson
     environment.globals |= {"raise_exception": fail, "strftime_now": lambda format: "2025-01-01"}

@@ -13,6 +13,7 @@ from unicodedata import normalize
 from razorbench import Refused, Task
 from razorbench.harness.core.questions import fingerprints
 from razorbench.harness.learn.checkpoint import MANIFEST
+from razorbench.harness.learn.saved import check_base, unknown_base
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.tracks.origins import ON_HUB, from_hub
 from razorbench.harness.tracks.spec import Track
@@ -173,6 +174,16 @@ def reference(track: Track, home: Path) -> Reference:
     return Reference(
         track.id, track.base.weights(home), beside if beside and (beside / "config.json").exists() else None
     )
+
+
+def trained_on(base: str, reference: Reference, local: bool) -> str:
+    """What is known of the model that adapters say they were trained on, in a sentence.
+
+    Refused where it is a folder here with other weights than the track's base; the path that somebody on the hub wrote
+    is not looked at.
+    """
+    called = f"the base of {reference.track}"
+    return check_base(base, reference.weights, called) if local else unknown_base(base, called)
 
 
 def evaluated(track: Track) -> set[str]:

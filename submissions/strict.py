@@ -4,10 +4,10 @@ import json
 import math
 from collections.abc import Collection
 from difflib import get_close_matches
-from reprlib import Repr
 from typing import Any
 
 from razorbench import Refused
+from razorbench.harness.learn.saved import shown
 
 DEPTH = 32
 """How deep JSON may be nested."""
@@ -23,18 +23,6 @@ MAGIC |= {b"#!": "a script", b"%PDF": "a PDF"}
 """How files begin that are no text, whatever their name."""
 
 
-BRIEF = Repr()
-BRIEF.maxstring = BRIEF.maxother = BRIEF.maxlong = 80
-
-
-def shown(value: Any) -> str:
-    """A value as a message may quote it: on one line, and short."""
-    try:
-        return BRIEF.repr(value)
-    except ValueError:  # a number of thousands of digits
-        return f"a very large {type(value).__name__}"
-
-
 def meant(name: str, known: Collection[str]) -> str:
     """Of what is known, the nearest to a name that is not, as the end of a sentence."""
     near = get_close_matches(name[:80], known, 1)
@@ -42,12 +30,12 @@ def meant(name: str, known: Collection[str]) -> str:
 
 
 def text(raw: bytes, what: str) -> str:
-    """UTF-8 text without control characters. Refused if it is anything else."""
+    """UTF-8 text without control characters, and without the mark that Windows puts before it. Refused otherwise."""
     for magic, kind in MAGIC.items():
         if raw.startswith(magic):
             raise Refused(f"{what} begins like {kind}, and text was expected: bring the text, or remove the file")
     try:
-        decoded = raw.decode("utf-8")
+        decoded = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Refused(f"{what} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
     control = next((c for c in decoded.translate(_PRINTED) if ord(c) < 32 or 127 <= ord(c) < 160), None)
@@ -63,12 +51,12 @@ _PRINTED = dict.fromkeys([*range(32, 127), *map(ord, "\t\n\r\f")])
 def parse(raw: bytes, what: str, values: int = VALUES, nan: bool = False) -> dict[str, Any]:
     """A JSON object, strictly: UTF-8, no key twice, no number that is not finite unless `nan`, at most so many values.
 
-    Counting comes first, for parsing makes a hundred bytes of one.
+    A byte order mark may stand before it. Counting comes first, for parsing makes a hundred bytes of one.
     """
     if sum(raw.count(mark) for mark in (b",", b"[", b"{", b":")) > values:
         raise Refused(f"{what} holds more than {values:,} JSON values: bring less")
     try:
-        decoded = raw.decode("utf-8")
+        decoded = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Refused(f"{what} should be JSON and is not UTF-8 (byte {error.start}): write it as UTF-8") from None
 

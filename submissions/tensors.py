@@ -6,7 +6,7 @@ The format: 8 bytes with the length of the header, the header as JSON, then the 
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from razorbench import Refused
+from razorbench.harness.learn.saved import EMPTY
 from razorbench.submissions.strict import parse, shown
 
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
@@ -62,8 +63,11 @@ def header(path: Path) -> Header:
                 raise Refused(
                     f"{path.name} names {shown(name)}, which is no file beside it: bring all parts of the weights"
                 )
-        parts = [header(path.with_name(name)) for name in names]
-        return Header({key: tensor for part in parts for key, tensor in part.tensors.items()}, {})
+        parts = {name: header(path.with_name(name)).tensors for name in names}
+        held = {key: name for name, part in parts.items() for key in part}
+        if held != shards or len(held) < sum(map(len, parts.values())):
+            raise Refused(f"{path.name} does not say what is in which part of the weights: save all of them again")
+        return Header({key: tensor for part in parts.values() for key, tensor in part.items()}, {})
     name = path.name
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -80,8 +84,10 @@ def header(path: Path) -> Header:
     rows = parse(raw, f"the header of {name}", values=20 * TENSORS)
     del raw
     metadata = _metadata(rows.pop("__metadata__", {}), name)
-    if not 0 < len(rows) <= TENSORS:
-        raise Refused(f"{name} holds {len(rows):,} tensors: from 1 to {TENSORS:,} are allowed")
+    if not rows:
+        raise Refused(f"{name} holds no tensors. {EMPTY}")
+    if len(rows) > TENSORS:
+        raise Refused(f"{name} holds {len(rows):,} tensors: {TENSORS:,} are the most")
     tensors = {key: _tensor(key, row, path, 8 + length, size) for key, row in rows.items()}
     at = 8 + length
     for key, tensor in sorted(tensors.items(), key=lambda item: item[1].start):
@@ -96,10 +102,10 @@ def header(path: Path) -> Header:
     return Header(tensors, metadata)
 
 
-def values(header: Header, name: str) -> Iterator[np.ndarray]:
-    """A tensor of floats, piece by piece, each a flat array of at most `CHUNK` numbers."""
+def values(header: Header, name: str, numbers: int = CHUNK) -> Iterator[np.ndarray]:
+    """A tensor of floats, piece by piece, each a flat array of so many numbers, the last one of fewer."""
     tensor = header.tensors[name]
-    return (_numbers(raw, tensor.dtype) for raw in _pieces(tensor))
+    return (_numbers(raw, tensor.dtype) for raw in _pieces(tensor, numbers))
 
 
 def _numbers(raw: bytes, dtype: str) -> np.ndarray:
@@ -123,47 +129,68 @@ def _check_finite(raw: bytes, tensor: Tensor, name: str) -> None:
         )
 
 
-def zero(header: Header, name: str) -> bool:
-    """Whether all numbers of a tensor of floats are 0."""
-    return not any(piece.any() for piece in values(header, name))
-
-
-def equal(first: Header, second: Header) -> bool:
-    """Whether the tensors are the same and have the same numbers, in whichever dtypes; ends at the first difference."""
-    if {name: each.shape for name, each in first.tensors.items()} != {
-        name: each.shape for name, each in second.tensors.items()
-    }:
+def alike(brought: Header, name: str, base: Header, other: str) -> bool:
+    """Whether a tensor holds the numbers of another, rounded to its own type; ends at the first difference."""
+    one, two = brought.tensors[name], base.tensors[other]
+    if one.shape != two.shape:
         return False
-    for name, tensor in first.tensors.items():
-        read = values if {tensor.dtype, second.tensors[name].dtype} <= FLOATS.keys() else _bytes
-        if not all(np.array_equal(*both) for both in zip(read(first, name), read(second, name), strict=True)):
-            return False
-    return True
+    if not {one.dtype, two.dtype} <= FLOATS.keys():
+        same = zip(_pieces(one), _pieces(two), strict=True) if one.dtype == two.dtype else iter([(b"1", b"2")])
+        return all(first == second for first, second in same)
+    pairs = zip(values(brought, name), values(base, other), strict=True)
+    return all(np.array_equal(mine, rounded(theirs, one.dtype)) for mine, theirs in pairs)
 
 
-def _bytes(header: Header, name: str) -> Iterator[np.ndarray]:
-    """A tensor of any dtype as bytes, piece by piece."""
-    return (np.frombuffer(raw, np.uint8) for raw in _pieces(header.tensors[name]))
+def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
+    """Numbers as the nearest ones of a type, even where two are as near; bfloat16 is held in float32."""
+    with np.errstate(over="ignore"):
+        if dtype != "BF16":
+            return x.astype(FLOATS[dtype])
+        bits = x.astype("<f4").view("<u4")
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view("<f4")
 
 
-def digest(header: Header, sound: bool = False) -> str:
-    """The sha256 of names, dtypes, shapes and numbers, by name: the same however the file is laid out.
+def adds(header: Header, module: str, scale: float, base: Header) -> bool:
+    """Whether scale · B A, added to the base's weight of a map [out, in] in float32, makes another weight."""
+    tensor = base.tensors[f"{module}.weight"]
+    out, into = tensor.shape
+    a, b = (_matrix(header, f"base_model.model.{module}.lora_{side}.weight") for side in "AB")
+    rows = max(1, CHUNK // into)
+    with np.errstate(all="ignore"):
+        for at, piece in zip(range(0, out, rows), values(base, f"{module}.weight", rows * into), strict=True):
+            weight = piece.astype("<f4").reshape(-1, into)
+            if (weight + np.float32(scale) * (b[at : at + rows] @ a) != weight).any():
+                return True
+    return False
 
-    Where it is to be `sound`, it is refused as `finite` refuses it, and both are found out in one reading.
+
+def _matrix(header: Header, name: str) -> np.ndarray:
+    """A tensor as float32, whole: of adapters, which are narrow."""
+    return np.concatenate([piece.astype("<f4") for piece in values(header, name)]).reshape(header.tensors[name].shape)
+
+
+def digest(header: Header, leave: Collection[str] = (), sound: bool = False) -> str:
+    """The sha256 of names, types, shapes and numbers, by name: the same however the file is laid out.
+
+    F16 and BF16 count as the F32 that they are exact in. What is to `leave` counts for nothing. Where it is to be
+    `sound`, it is refused as `finite` refuses it, and both are found out in one reading.
     """
     hash = sha256()
     for name, tensor in sorted(header.tensors.items()):
-        hash.update(json.dumps([name, tensor.dtype, tensor.shape]).encode() + b"\n")
+        if name in leave:
+            continue
+        half = tensor.dtype in ("F16", "BF16")
+        hash.update(json.dumps([name, "F32" if half else tensor.dtype, tensor.shape]).encode() + b"\n")
         for raw in _pieces(tensor):
-            hash.update(raw)
+            hash.update(_numbers(raw, tensor.dtype).astype("<f4").tobytes() if half else raw)
             if sound:
                 _check_finite(raw, tensor, name)
     return hash.hexdigest()
 
 
-def _pieces(tensor: Tensor) -> Iterator[bytes]:
-    """The bytes of a tensor, at most `CHUNK` numbers at once."""
-    step = CHUNK * SIZES[tensor.dtype]
+def _pieces(tensor: Tensor, numbers: int = CHUNK) -> Iterator[bytes]:
+    """The bytes of a tensor, so many numbers at once."""
+    step = numbers * SIZES[tensor.dtype]
     with open(tensor.file, "rb", buffering=0) as file:
         file.seek(tensor.start)
         for at in range(tensor.start, tensor.stop, step):
@@ -203,7 +230,7 @@ def _tensor(name: str, row: Any, path: Path, data_at: int, size: int) -> Tensor:
     if not all(type(dim) is int and 0 <= dim < 2**48 for dim in shape):
         raise Refused(f"{where} has the shape {shown(shape)}: whole numbers that are not negative were expected")
     if 0 in shape:
-        raise Refused(f"{where} has no elements (shape {shown(shape)}): leave it out")
+        raise Refused(f"{where} has no elements (shape {shown(shape)}). {EMPTY}")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(at) is int for at in offsets):
         raise Refused(f"{where} has the data_offsets {shown(offsets)}: two whole numbers were expected")
     start, stop = offsets

@@ -239,10 +239,10 @@ case(
 )
 FORMATS = ("gguf", "onnx", "h5", "msgpack")
 case("convert to safetensors", {f"another format, .{each}": writes(f"model.{each}", b"") for each in FORMATS})
-case(" is not used: remove it", {"optimizer": writes("optimizer.safetensors", b""), "log": writes("train.log", "")})
-case("max_shard_size", {"a shard": writes("model-00001-of-00002.safetensors", b"")})
-case("max_shard_size", {"an index of shards": writes("model.safetensors.index.json", {})})
-case("git's own", {"git": writes(".git/config", ""), "git ignore": writes(".gitignore", "")})
+case(" is not used: remove it", {"weights": writes("weights.safetensors", b""), "log": writes("train.log", "")})
+case(" is not used: remove it", {"a shard of adapters": writes("adapter_model-00001-of-00002.safetensors", b"")})
+case("is a part of weights", {"a shard beside weights": writes("model-00001-of-00002.safetensors", b"")})
+case("git's own", {"git modules": writes(".gitmodules", ""), "git of another": writes(".github/x.yaml", "")})
 case("hidden files", {"dots": writes(".hidden", ""), "three dots": writes(".../x", ""), "option": writes("-rf", "")})
 NAMES = {
     "Unicode": "mödel.safetensors",
@@ -274,7 +274,7 @@ case(
 case("device, pipe or socket", {"pipe in place of weights": replaced("model.safetensors", os.mkfifo)})
 case(
     "is a folder that is not used",
-    {"folder": writes("runs/README.md", ""), "deep": writes("checkpoints/checkpoints/x", "")},
+    {"folder": writes("more/README.md", ""), "deep": writes("checkpoints/checkpoints/x", "")},
 )
 case("is a folder that is not used", {"seed with zeros": writes("seed-007/README.md", "")})
 case("is a folder that is not used", {"seed too large": writes("seed-2147483648/README.md", "")})
@@ -403,7 +403,8 @@ def hashes(raw: bytes | Callable[[], bytes]) -> Callable[[Path], Any]:
     return lambda at: [says("[[data]]\nname = 'a'\nfingerprints = 'a.hashes'")(at), put(at / "a.hashes", raw)]
 
 
-LINES = {"upper case": b"A" * 64 + b"\n", "short": b"a" * 63 + b"\n", "CRLF": b"a" * 64 + b"\r\n", "empty line": b"\n"}
+LINES = {"upper case": b"A" * 64 + b"\n", "short": b"a" * 63 + b"\n", "CR": b"a" * 64 + b"\r", "empty line": b"\n"}
+LINES |= {"two kinds of ends": b"a" * 64 + b"\r\n" + b"a" * 64 + b"\n\n"}
 case("are no fingerprints", {f"fingerprints: {name}": hashes(raw) for name, raw in LINES.items()})
 case("1,000,000 fingerprints", {"fingerprints: many": hashes(lambda: (b"a" * 64 + b"\n") * 1_000_001)})
 
@@ -451,12 +452,10 @@ case("is not JSON", {"weights: NUL padding": headed(b"{}" + bytes(9)), "weights:
 case("no JSON number", {"weights: NaN": headed(b'{"a":NaN}')})
 case("too large for a float", {"weights: float": headed(b'{"a":1e999}')})
 case("twice: keep one", {"weights: tensor twice": rows(("a", ROW), ("a", ROW))})
+case("holds no tensors", {"weights: no tensors": headed(b"{}", 0)})
 case(
-    "tensors: from 1 to",
-    {
-        "weights: no tensors": headed(b"{}", 0),
-        "weights: 20,001": headed(json.dumps({str(i): 0 for i in range(20_001)}).encode()),
-    },
+    "tensors: 20,000 are the most",
+    {"weights: 20,001": headed(json.dumps({str(i): 0 for i in range(20_001)}).encode())},
 )
 case(
     "metadata that are not texts",
@@ -589,7 +588,7 @@ case(
     {
         "full: dtype": writes(
             "model.safetensors",
-            packed(weights() | {"model.layers.0.input_layernorm.weight": numbers(np.ones(4), "F16")}),
+            packed(weights() | {"model.layers.0.input_layernorm.weight": numbers(np.ones(4), "F64")}),
         )
     },
 )
@@ -624,6 +623,11 @@ def adapted(tensors: Tensors) -> Callable[[Path], None]:
 def described(**changes: Any) -> Callable[[Path], None]:
     """Another adapter_config.json."""
     return writes("adapter_config.json", {**ADAPTER, **changes})
+
+
+def both(tensors: Tensors, told: Mapping[str, Any], **changes: Any) -> Callable[[Path], Any]:
+    """Other adapters, and another adapter_config.json."""
+    return lambda at: [adapted(tensors)(at), put(at / "adapter_config.json", {**told, **changes})]
 
 
 QA, QB = f"base_model.model.{Q}.lora_A.weight", f"base_model.model.{Q}.lora_B.weight"
@@ -690,7 +694,14 @@ case(
     },
     lora,
 )
-case("add nothing to the base", {"lora: negative 0": adapted(ONE | {QB: numbers(np.full((4, 2), -0.0))})}, lora)
+NOTHING = {
+    "negative 0": (ADAPTER, {QB: numbers(np.full((4, 2), -0.0))}),
+    "disjoint ranks": (ADAPTER, {QA: numbers(np.eye(2, 4) * [[1], [0]]), QB: numbers(np.ones((4, 2)) * [0, 1])}),
+    "alpha that underflows": ({**ADAPTER, "lora_alpha": 1e-300}, {}),
+    "below the rounding": (ADAPTER, {QB: numbers(np.full((4, 2), 1e-12))}),
+}
+for name, (told, changes) in NOTHING.items():
+    case("add nothing to the base", {f"lora: {name}": both(ONE | changes, told, target_modules=["q_proj"])}, lora)
 case(
     "only 'LORA' is scored", {f"lora: {kind}": described(peft_type=kind) for kind in ("ADALORA", None, ["LORA"])}, lora
 )
@@ -725,9 +736,7 @@ OPTIONS = {
 }
 OPTIONS |= {"fan_in_fan_out": True, "use_qalora": True, "trainable_token_indices": [1], "target_parameters": ["a"]}
 OPTIONS |= {
-    "exclude_modules": ["a"],
     "megatron_config": {"a": 1},
-    "eva_config": {"rho": 2},
     "corda_config": {"cache_file": "x"},
 }
 OPTIONS |= {
@@ -890,7 +899,7 @@ case("not the base's vocabulary", {"vocabulary": writes("vocab.json", {"a": 0})}
 case("not hold the base's merges", {"merges": writes("merges.txt", "b a"), "merges: pickle": pickled("merges.txt")})
 case("adds the token", {"added tokens": writes("added_tokens.json", {"<|think|>": 4})})
 case(
-    "one text was expected",
+    "of the name default",
     {"templates in a list": writes("tokenizer_config.json", {"chat_template": [{"name": "a", "template": "b"}]})},
 )
 
@@ -934,7 +943,7 @@ case(
     "is not Jinja as it is read here",
     {
         "template: syntax": template("{% for %}"),
-        "template: generation": template("{% generation %}{% endgeneration %}"),
+        "template: generation that does not end": template("{% generation %}"),
     },
 )
 case(
@@ -1008,7 +1017,7 @@ def wide(values: int, cap: int) -> str:
 
 
 case("more than any tokenizer", {"bomb: tokenizer": writes("tokenizer.json", lambda: wide(490_000, 2**24))})
-case("tensors: from 1 to", {"bomb: header": lambda at: headed(wide(190_000, 2**24).encode())(at)})
+case("tensors: 20,000 are the most", {"bomb: header": lambda at: headed(wide(190_000, 2**24).encode())(at)})
 
 
 def chains(cap: int) -> str:
@@ -1067,7 +1076,7 @@ for each in (1, 2, 8, 256):
     good(f"adapters of rank {each}", lora, adapted(adapters(r=each)), described(r=each))
 for each in ("F32", "F16", "BF16"):
     good(f"adapters in {each}", lora, adapted(adapters(dtype=each)))
-good("adapters on one map", lora, adapted(ONE))
+good("adapters on one map", lora, adapted(ONE), described(target_modules=["q_proj"]))
 good("adapters with rslora", lora, described(use_rslora=True, lora_alpha=0.5))
 good("adapters on a regex", lora, described(target_modules="(a+)+$"))
 good("adapters with options that are off", lora, described(**dict.fromkeys(OPTIONS)))

@@ -255,6 +255,14 @@ def test_a_lora_of_another_base_is_told(place, run):
     )
 
 
+def test_a_lora_of_a_base_that_is_here_and_has_other_weights_is_refused(place, run):
+    saved(moved(read(place / "base"), 0.01), place / "sft")
+    lora(place / "sft", place / "on-top")
+    sentence = run("base", "on-top").sentence
+    assert f"was trained on {place / 'sft'}, whose weights are not those of {place / 'base'}" in sentence
+    assert "compare it with that one, or bring it merged" in sentence
+
+
 @pytest.mark.slow
 def test_without_a_new_task_only_priors_are_asked(place, run):
     lora(place / "base", place / "only")
@@ -368,7 +376,7 @@ def test_weights_in_another_format_are_refused_with_the_cure(place, run):
 
 def test_a_lora_that_is_no_plain_one_is_refused_with_the_cure(place, run):
     lora(place / "base", place / "head", modules_to_save=["norm"])
-    assert "sets modules_to_save, and plain LoRA is read; merge it into the weights" in run("base", "head").sentence
+    assert "'modules_to_save' = ['norm'], and plain LoRA is scored: merge them" in run("base", "head").sentence
     lora(place / "base", place / "weightless")
     (place / "weightless" / "adapter_model.safetensors").unlink()
     assert "holds adapter_config.json and no adapter_model.safetensors" in run("base", "weightless").sentence

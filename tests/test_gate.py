@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from razorbench import Refused
 from razorbench.submissions import claim, copying, tensors
-from razorbench.submissions.copying import LEFTOVERS, allowed, take
+from razorbench.submissions.copying import allowed, take
 from razorbench.submissions.gate import Reference, check
 from razorbench.submissions.language import CONVERSATIONS
 from razorbench.submissions.template import render
@@ -185,11 +185,12 @@ def test_copy_is_read_only_and_named_by_its_content(tmp_path):
     ("more", "end"),
     [
         ((), "remove it"),
-        (("b.sh",), "; and 1 other file is refused"),
-        (("b.sh", ".c", "d/x"), "; and 3 other files are refused"),
+        (("b.sh",), "; 'b.sh' is refused, too"),
+        (("b.sh", ".c", "d/x"), "; 'a.md', 'b.sh', 'd' are refused, too"),
+        ([f"{'x' * 40}{i}" for i in range(9)], f"; '{'x' * 40}0', .* '{'x' * 40}3', 5 more are refused, too"),
     ],
 )
-def test_first_of_several_that_are_refused_is_named_and_the_others_counted(more, end, tmp_path):
+def test_first_of_several_that_are_refused_is_told_and_the_others_named(more, end, tmp_path):
     full(tmp_path / "source")
     for name in ("a.md", *more):
         put(tmp_path / "source" / name, "")
@@ -199,8 +200,12 @@ def test_first_of_several_that_are_refused_is_named_and_the_others_counted(more,
 
 def test_leftovers_of_training_are_not_copied(tmp_path):
     GOOD["what training tools leave"][0](tmp_path / "source")
-    assert {"training_args.bin", ".cache", "scheduler.pt"} <= LEFTOVERS
-    assert list(take(tmp_path / "source", tmp_path / "target", LIMIT)) == ["model.safetensors", "submission.toml"]
+    left: list[str] = []
+    taken = take(tmp_path / "source", tmp_path / "target", LIMIT, left.append)
+    assert list(taken) == ["model.safetensors", "submission.toml"]
+    assert left == sorted(
+        ".cache .gitattributes optimizer.pt rng_state.pth scheduler.pt trainer_state.json training_args.bin".split()
+    )
 
 
 def test_names_are_allowed_as_they_are_copied():
@@ -252,8 +257,8 @@ def test_file_that_becomes_a_link_before_it_is_opened_is_refused(tmp_path, monke
     full(tmp_path / "source")
     entries = copying._entries
 
-    def then(handle: int, at: str):
-        listed = entries(handle, at)
+    def then(handle: int, at: str, left):
+        listed = entries(handle, at, left)
         (tmp_path / "source/model.safetensors").unlink()
         (tmp_path / "source/model.safetensors").symlink_to("/etc/passwd")
         return listed
@@ -267,8 +272,8 @@ def test_pipe_that_takes_the_place_of_a_file_is_refused_without_waiting(tmp_path
     full(tmp_path / "source")
     entries = copying._entries
 
-    def then(handle: int, at: str):
-        listed = entries(handle, at)
+    def then(handle: int, at: str, left):
+        listed = entries(handle, at, left)
         (tmp_path / "source/model.safetensors").unlink()
         os.mkfifo(tmp_path / "source/model.safetensors")
         return listed
@@ -336,9 +341,9 @@ def test_bfloat16_is_read_as_the_upper_half_of_a_float(tmp_path):
     assert np.concatenate(list(tensors.values(header, "a"))).tolist() == [1.5, -2.0]
 
 
-def test_digest_is_that_of_names_shapes_and_bytes(tmp_path):
-    put(tmp_path / "x.safetensors", packed({"b": ("U8", (2,), b"xy"), "a": ("F16", (), b"zz")}))
-    by_hand = b'["a", "F16", []]\nzz' + b'["b", "U8", [2]]\nxy'
+def test_digest_is_that_of_names_shapes_and_bytes_and_of_half_precision_as_what_it_is_in_single(tmp_path):
+    put(tmp_path / "x.safetensors", packed({"b": ("U8", (2,), b"xy"), "a": ("BF16", (), b"\xc0\x3f")}))
+    by_hand = b'["a", "F32", []]\n\0\0\xc0\x3f' + b'["b", "U8", [2]]\nxy'
     path = tmp_path / "x.safetensors"
     assert tensors.digest(tensors.header(path)) == sha256(by_hand).hexdigest()
 
@@ -429,7 +434,9 @@ def test_base_in_bf16_and_in_shards_is_adapted_in_its_dtype_or_in_single_precisi
     save_file({name: x.to(dtype) for name, x in weights.items()}, tmp_path / "source/model.safetensors")
     assert submit(tmp_path / "source", tmp_path / "other", half).kind == "full"
     save_file({name: x.to(torch.float16) for name, x in weights.items()}, tmp_path / "source/model.safetensors")
-    with pytest.raises(Refused, match=r"has F16 .*, the base has BF16 .*in its dtype or in F32"):
+    assert submit(tmp_path / "source", tmp_path / "halves", half).kind == "full"
+    save_file({name: x.to(torch.float64) for name, x in weights.items()}, tmp_path / "source/model.safetensors")
+    with pytest.raises(Refused, match=r"has F64 .*, the base has BF16 .*in F32, F16, BF16"):
         submit(tmp_path / "source", tmp_path / "last", half)
 
 

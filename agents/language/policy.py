@@ -19,12 +19,12 @@ from razorbench.agents.language.attention import ATTENTION
 from razorbench.agents.language.chat import Chat, stops
 from razorbench.agents.language.decoding import Prefix, decoded
 from razorbench.agents.language.likelihood import Pair, gathered, scored, woods
-from razorbench.agents.language.lora import ADAPTER_CONFIG
 from razorbench.agents.language.packing import Laid, Pack, batches, lay, packed
 from razorbench.agents.language.reading import states
 from razorbench.agents.language.weights import OneModel
 from razorbench.harness.learn.policy import Policy, Prediction
 from razorbench.harness.learn.runtime import AUTO, Runtime
+from razorbench.harness.learn.saved import ADAPTER_CONFIG
 from razorbench.harness.learn.vocabulary import Vocabulary, logits_of
 
 MICRO_BATCH = 8192

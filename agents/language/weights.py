@@ -12,9 +12,19 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from razorbench import Refused
-from razorbench.agents.language.lora import MERGED, PROJECTIONS, Lora
+from razorbench.agents.language.lora import PROJECTIONS, Lora
 from razorbench.harness.learn.policy import read_weights
 from razorbench.harness.learn.runtime import Runtime
+from razorbench.harness.learn.saved import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    ADAPTERS,
+    MERGED,
+    adapted_maps,
+    prefixed,
+    read_description,
+    repeated,
+)
 from razorbench.harness.learn.shards import placed
 
 
@@ -198,17 +208,26 @@ class OneModel:
 
     def load(self, path: Path) -> None:
         """Take over weights, or adapters as peft saves them; refuses a file that does not hold exactly this model's."""
-        tensors = self.unfiled_adapters(read_weights(path))
+        tensors = read_weights(path)
         if not all(x.isfinite().all() for x in tensors.values()):
             raise Refused(f"{path} holds weights that are not finite; bring a checkpoint that has not diverged")
-        lora = Lora.read(path, tensors)
+        lora = None
+        if path.name == ADAPTERS or any(".lora_" in name for name in tensors):
+            lora, tensors = self.read_adapters(path, tensors)
         if self.lora and lora != self.lora:
             theirs = f"adapters of rank {lora.rank} on {len(lora.modules)} maps" if lora else "no adapters"
             raise Refused(f"{path} holds {theirs} and this policy has others; bring weights of its kind")
         expected = self.expected(lora)
+        if not lora:
+            tensors = untied(tensors, expected)
         if wrong := misfit(shapes(tensors), expected):
-            cure = f"bring adapters of that model, or {MERGED}" if lora else "bring weights of that model"
-            raise Refused(f"{path} does not hold this model's {'adapters' if lora else 'weights'}: {wrong}; {cure}")
+            kind = "adapters" if lora else "weights"
+            why = prefixed(tensors.keys(), expected.keys()) if not lora else ""
+            raise Refused(
+                f"{path} {why}"
+                if why
+                else f"{path} does not hold this model's {kind}: {wrong}; bring {kind} of that model"
+            )
         if lora and not self.lora:
             self.attach(lora)
         if not lora:
@@ -217,11 +236,37 @@ class OneModel:
             if name not in self.unused:
                 x.copy_(placed(tensors[name], x))
 
+    def read_adapters(self, path: Path, tensors: Mapping[str, Tensor]) -> tuple[Lora, dict[str, Tensor]]:
+        """Adapters in a file, as adapter_config.json beside it describes them, on the model's own maps.
+
+        Refuses what is no plain LoRA of the base, or not all of one.
+        """
+        told = read_description(path.with_name(ADAPTER_CONFIG))
+        base = self.base()
+        named = {name: x.detach() for name, x in base.weights().items()}
+        filed = base.filed({name: torch.empty(x.shape, device="meta") for name, x in named.items()})
+        _, copies = adapted_maps(shapes(tensors), told, shapes(filed), str(path))
+        for name, other in copies.items():
+            if not torch.equal(tensors[name], named[other].cpu().to(tensors[name].dtype)):
+                raise Refused(f"{path} has {name}, which is not the base's {other}: {MERGED}")
+        own = self.unfiled_adapters({name: x for name, x in tensors.items() if name not in copies})
+        modules = {match[1] for name in own if (match := ADAPTER.fullmatch(name))}
+        return Lora(told.rank, told.alpha, tuple(sorted(modules)), told.rslora), own
+
     def expected(self, lora: Lora | None) -> dict[str, torch.Size]:
         """Names and shapes of what a file should hold: adapters as they are described, or all weights."""
         if lora:
             return shapes(self.weights()) if self.lora else lora.shapes(self.model)
         return shapes(self.filed(self.weights()))
+
+
+def untied(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Weights without a head that repeats the embedding, where the model has them as one."""
+    return {
+        name: x
+        for name, x in tensors.items()
+        if not ((other := repeated(name, expected)) in tensors and torch.equal(x, tensors[other]))
+    }
 
 
 def shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:

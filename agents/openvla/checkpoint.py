@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from razorbench.agents.language.lora import ADAPTER
 from razorbench.agents.openvla.shape import Shape
+from razorbench.harness.learn.saved import ADAPTER
 
 BOTH = ("weight", "bias")
 DINO = {

@@ -16,7 +16,6 @@ from razorbench import Actions, Asked, Column, Episodes, Observations, Refused
 from razorbench.agents.language.architecture import reach
 from razorbench.agents.language.chat import Talk
 from razorbench.agents.language.decoding import decoded
-from razorbench.agents.language.lora import ADAPTER_CONFIG
 from razorbench.agents.language.packing import Pack, batches, lay, packed
 from razorbench.agents.language.reading import states
 from razorbench.agents.language.weights import OneModel, misfit, shapes
@@ -28,6 +27,7 @@ from razorbench.agents.openvla.shape import Shape
 from razorbench.agents.openvla.sight import Sight, Words
 from razorbench.harness.learn.policy import Policy, Prediction, read_weights
 from razorbench.harness.learn.runtime import AUTO, Runtime
+from razorbench.harness.learn.saved import ADAPTER_CONFIG
 from razorbench.harness.learn.vocabulary import Vocabulary, log_softmax
 
 MICRO_BATCH = 8192

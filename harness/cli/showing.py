@@ -119,6 +119,8 @@ def show_brought(brought: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
     how = state.get(brought["state"], brought["state"])
     line = f"{sub['name']} ({sub['id']}) on {sub['track']}: {how}"
     out.print(line + (f": {end['reason']}" if end and end["reason"] else ""), highlight=False)
+    if sub["trained_on"]:
+        out.print(f"its adapters say that they were trained on {sub['trained_on']}", highlight=False, soft_wrap=True)
     for event in events:
         reason = f"{event['kind']} {event['value'] or ''}".strip()
         out.print(f"{event['decided_at']:%Y-%m-%d}: {reason}: {event['reason']}", highlight=False, soft_wrap=True)

@@ -95,6 +95,8 @@ def read(folder: Path) -> Checkpoint:
             "run the same `razorbench adapt` again to finish it" if going else "save the weights there as safetensors"
         )
         raise Refused(f"{folder} holds no {WEIGHTS}; {cure}")
+    if (folder / ADAPTERS).exists() and (folder / WEIGHTS).exists():
+        raise Refused(f"{folder} holds both {WEIGHTS} and {ADAPTERS}; keep what is to be scored")
     path = folder / MANIFEST
     if not path.exists():
         return Checkpoint(folder, None)

@@ -3,8 +3,7 @@
 The one is a folder, a repository of the hub, or an endpoint; the other, too, or a LoRA of it as peft saves one.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from razorbench.harness.core.registry import make
 from razorbench.harness.learn.checkpoint import ADAPTER_CONFIG, ADAPTERS, INDEX, Checkpoint, Manifest, files
 from razorbench.harness.learn.policy import Policy
 from razorbench.harness.learn.runtime import AUTO, Runtime
+from razorbench.harness.learn.saved import MERGE, other_weights, read_description
 from razorbench.harness.learn.settings import Settings
 from razorbench.harness.measure.comparison import Compared, of_record
 from razorbench.harness.measure.score import Bench
@@ -24,7 +24,7 @@ from razorbench.harness.runs.run import keep, lookup
 from razorbench.harness.store.database import Store
 from razorbench.harness.tracks.bases import begun, policy_digest
 from razorbench.harness.tracks.named import LANGUAGE, brought_base
-from razorbench.harness.tracks.origins import ON_HUB, Served, content_digest, obtained, origin_key
+from razorbench.harness.tracks.origins import ON_HUB, Served, obtained, origin_key
 from razorbench.harness.tracks.spec import Base, Conditions, Track
 from razorbench.harness.tracks.suites import SUITES
 
@@ -122,6 +122,8 @@ def compare_models(
     tell(f"reading {base}")
     bench = Bench(track, home, runtime, tasks)
     tell(f"reading {adapted}")
+    if second.adapters:
+        other_base(first, second)
     policy = loaded(second, first, bench, runtime)
     checkpoint, told = policy_digest(policy), {"content": origin_key(second.base.origin)}  # type: ignore[arg-type]
     manifest = Manifest(track.id, "brought", settings=told, provenance={"from": adapted})
@@ -255,12 +257,18 @@ def remarks(first: Brought, second: Brought, bench: Bench, policy: Policy, check
 
 
 def other_base(base: Brought, lora: Brought) -> str:
-    """The base that a LoRA names, where it is not known to be this one; empty where it is, or none is named."""
-    told: Mapping[str, Any] = json.loads((lora.folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    named = str(told.get("base_model_name_or_path") or "")
-    if not named or named.rstrip("/").rpartition("/")[2] == base.called:
+    """The base that a LoRA names, where it is not known to be this one; empty where it is, or none is named.
+
+    Refused where it is a folder here that has other weights.
+    """
+    named = read_description(lora.folder / ADAPTER_CONFIG).base
+    if not named:
         return ""
-    there = Path(named).expanduser()
-    if there.is_dir() and content_digest(there) == content_digest(base.folder):
-        return ""
-    return named
+    weights = Checkpoint(base.folder, None).weights
+    if other := other_weights(named, weights):
+        raise Refused(
+            f"{lora.name} was trained on {named}, whose weights are not those of {base.name} ({other}): compare it "
+            f"with that one, or bring it merged, {MERGE}"
+        )
+    same = named.rstrip("/").rpartition("/")[2] == base.called
+    return "" if same or other == "" else named

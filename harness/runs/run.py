@@ -19,13 +19,23 @@ from razorbench.harness.core.locks import alone
 from razorbench.harness.core.protocols import Agent, Task
 from razorbench.harness.core.recorded import digest_of, path_of
 from razorbench.harness.learn import checkpoint as checkpoints
-from razorbench.harness.learn.checkpoint import ADAPTERS, MANIFEST, WAYPOINTS, WEIGHTS, Checkpoint, Manifest, Report
+from razorbench.harness.learn.checkpoint import (
+    ADAPTER_CONFIG,
+    ADAPTERS,
+    MANIFEST,
+    WAYPOINTS,
+    WEIGHTS,
+    Checkpoint,
+    Manifest,
+    Report,
+)
 from razorbench.harness.learn.engine import LOCAL, Engine, first_does
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.memory import check_disk, released, written
 from razorbench.harness.learn.methods import OWN, find_method
 from razorbench.harness.learn.observers import find_observer
 from razorbench.harness.learn.policy import Accountable, Policy, adapters, whole
+from razorbench.harness.learn.saved import check_base, differing, read_description, read_json, shown
 from razorbench.harness.learn.settings import Settings, lasting
 from razorbench.harness.measure import record as records
 from razorbench.harness.measure.record import Point, Record
@@ -34,7 +44,7 @@ from razorbench.harness.runs.curve import cost, curve, measured, note, noted
 from razorbench.harness.runs.folder import reserve, save_weights, tidy, write_curve
 from razorbench.harness.runs.provenance import provenance
 from razorbench.harness.tracks.bases import policy_digest, weights_sha256
-from razorbench.harness.tracks.spec import Track
+from razorbench.harness.tracks.spec import Base, Track
 
 SAVE_SECONDS = 300.0
 """Time between saved states, where no number of steps is given: a killed run of hours loses minutes."""
@@ -218,6 +228,7 @@ def score_folder(
     `points` were measured in mid-training already, besides those of which the folder holds weights.
     Returns the record, and whether it is new. Refuses what was adapted on another track, or from another base.
     """
+    check_beside(made, bench.track.base, home)
     policy = bench.base.copy()
     policy.load(made.weights)
     manifest = made.manifest or Manifest(bench.track.id, "brought")
@@ -242,6 +253,24 @@ def score_folder(
         between.append(bench.point(passed, step))
     name = name or made.folder.resolve().name
     return keep(bench, policy, checkpoint, manifest, [*points, *between], made.curve(), home, name), True
+
+
+def check_beside(made: Checkpoint, base: Base, home: Path) -> str:
+    """Refuses a checkpoint whose config is another model's than the base, or whose adapters were trained on another one
+    that can be read here. What is known of that, in a sentence; empty where nothing is said.
+    """
+    if made.weights.name == ADAPTERS:
+        config = made.folder / ADAPTER_CONFIG
+        named = read_description(config).base if config.exists() else ""
+        return check_base(named, base.weights(home), base.id) if named else ""
+    theirs, ours = made.folder / "config.json", (base.beside(home) or made.folder) / "config.json"
+    if theirs.exists() and ours.exists() and (other := differing(read_json(theirs), read_json(ours))):
+        key, brought, expected = other
+        raise Refused(
+            f"{theirs} has {shown(brought)} for {key}, and {base.id} has {shown(expected)}; adapt that base, or "
+            "compare the two models with `razorbench compare`"
+        )
+    return ""
 
 
 def run(bench: Bench, spec: Spec, home: Path, observe: Sequence[str] = ()) -> Record:
