@@ -20,6 +20,8 @@ REPORTED = ("gain", "retention", "drift")
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Characters that turn the order of what follows, so that a line shows other words than it holds."""
 
+ID = re.compile("[0-9a-f]{16}")
+"""How submissions and records are numbered."""
 METHOD = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 NAME, SEEDS, ROWS = 80, 32, 64
 """The most characters of a name, and the most seeds and settings."""
@@ -99,9 +101,12 @@ def read(text: str) -> Claim:
     compute = table(written, "compute", 32)
     if any(isinstance(value, bool) for value in compute.values()):
         raise Refused(f"{FILE} has true or false in [compute]: write a text or a number")
+    name = _line(written, "name", NAME)
+    if ID.fullmatch(name):
+        raise Refused(f"{FILE} has the name {shown(name)}, which has the form of an id: give it another one")
     return Claim(
         track=_line(written, "track", 80),
-        name=_line(written, "name", NAME),
+        name=name,
         method=method,
         licence=_line(written, "licence", 80),
         seeds=tuple(seeds),

@@ -44,7 +44,7 @@ def submit(
     reference = sources.reference(chosen, home)
     add_track(chosen, home)  # the workers find it there
     said = {"track": chosen.id, "name": name, "method": method, "licence": licence, "contact": contact}
-    with sources.folder(source, limit(reference.bytes, SEEDS)) as place:
+    with sources.folder(source, limit(reference.bytes, SEEDS)) as place, sources.held(place) as own:
         local = Path(source).is_dir()
         called = place.name if local else source.partition("@")[0].rpartition("/")[2]
         written, left, based = False, [], []
@@ -58,7 +58,7 @@ def submit(
 
         with busy("at the gate"):
             sub = queue.admit(home, place, reference, complete, lambda: sources.evaluated(chosen), left.append, trained)
-        if written and local and sources.leave(place, claims.write(sub.claim)) and not json:
+        if written and local and sources.leave(own, claims.write(sub.claim)) and not json:
             told = f"{place / claims.FILE} says what was submitted; keep it with the weights."
             err.print(told, highlight=False, soft_wrap=True)
     waiting = [other.id for other in queue.waiting(home)]

@@ -15,7 +15,6 @@ nothing needs a server, and whoever is killed leaves nothing that another worker
 import fcntl
 import json
 import os
-import re
 import shutil
 import time
 import uuid
@@ -29,11 +28,9 @@ from typing import Any
 
 from razorbench import Refused
 from razorbench.harness.measure.record import SCHEMA, Torn, load, plain, sync
-from razorbench.submissions.claim import SEEDS, Claim, Data
+from razorbench.submissions.claim import ID, SEEDS, Claim, Data
 from razorbench.submissions.copying import SEED, limit, take
 from razorbench.submissions.gate import Reference, check
-
-ID = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -326,9 +323,12 @@ def try_end(folder: Path) -> End | None:
 
 
 def find(home: Path, key: str) -> Submission | None:
-    """The submission with this id, or with this name; None: there is none. Refused if several have the name."""
-    if ID.fullmatch(key) and (root(home) / key / "submission.json").exists():
-        return read(home, key)
+    """The submission with this id, or with this name; None: there is none. Refused if several have the name.
+
+    What has the form of an id is no name, or one would act on another's row by its record's id.
+    """
+    if ID.fullmatch(key):
+        return read(home, key) if (root(home) / key / "submission.json").exists() else None
     named = [sub for sub in brought(home) if sub.name == key]
     if len(named) > 1:
         raise Refused(f"{key!r} names {len(named)} submissions: give an id ({', '.join(sub.id for sub in named[:8])})")

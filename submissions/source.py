@@ -100,11 +100,23 @@ def claim_of(copy: Path, track: Track, said: Mapping[str, Any], name: str) -> tu
     return claim, True
 
 
-def leave(place: Path, text: str) -> bool:
-    """Put a submission.toml into the submitter's own folder. False where there is one, or it cannot be written."""
-    path = place / claims.FILE
+@contextmanager
+def held(place: Path) -> Iterator[int]:
+    """The submitter's own folder as it is now, open: what is put in the place of its path later is another one."""
+    handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def leave(folder: int, text: str) -> bool:
+    """Put a submission.toml into the submitter's own folder, which is open as a descriptor. False where there is one,
+    or it cannot be written.
+    """
+    try:
+        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+        handle = os.open(claims.FILE, flags, 0o666, dir_fd=folder)
     except OSError:
         return False
     try:
@@ -112,7 +124,7 @@ def leave(place: Path, text: str) -> bool:
             file.write(text)
     except OSError:
         with suppress(OSError):
-            path.unlink()  # half of it
+            os.unlink(claims.FILE, dir_fd=folder)  # half of it
         return False
     return True
 

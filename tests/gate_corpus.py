@@ -326,6 +326,7 @@ case("control character or line break", {f"claim: {name}": says(name=f'"{text}"'
 case("no assigned Unicode character", {"claim: unassigned": says(name='"a\\U000E0FFF"')})
 case("turns the order", {f"claim: {mark}": says(name=f'"a\\u{mark}b"') for mark in ("202E", "2066")})
 case("form NFC", {"claim: NFD": says(name='"e\u0301"')})
+case("has the form of an id", {"claim: id": says(name='"0123456789abcdef"')})
 case("is blank", {"claim: blank": says(name='"  "'), "claim: invisible": says(name='"\u200b\u200b"')})
 case("use lower-case letters, digits and '-'", {"claim: method": says(method='"../sft"')})
 case("is for the track", {"claim: track": says(track='"tiny-v2"')})

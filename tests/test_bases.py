@@ -1,13 +1,15 @@
 """Bases: made by their recipe, or shipped and held against their sha256."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from razorbench import Refused
-from razorbench.harness.tracks.bases import base_policy, policy_digest, pretrain
+from razorbench.harness.tracks.bases import base_files, base_policy, copy_into, policy_digest, pretrain
 from razorbench.harness.tracks.catalogue import find_base
 from razorbench.harness.tracks.origins import file_sha256
 from razorbench.harness.tracks.spec import Base
@@ -93,3 +95,19 @@ def test_base_is_found_without_its_version_and_near_misses_are_named():
     assert find_base("speller") is find_base("speller-v1") is BASE
     with pytest.raises(Refused, match="unknown base 'spelller'; did you mean 'speller-v1'"):
         find_base("spelller")
+
+
+def test_copy_of_a_base_is_read_by_transformers_4_too_and_says_the_same_to_5(tmp_path):
+    """4.57 ends at a list of extra tokens (`'list' object has no attribute 'keys'`); they are special without it."""
+    files = base_files(find_base("mini-lm-v1"), tmp_path)
+    copy_into(tmp_path / "copy", files)
+    assert "extra_special_tokens" in json.loads(files["tokenizer_config.json"].read_text())
+    assert "extra_special_tokens" not in json.loads((tmp_path / "copy/tokenizer_config.json").read_text())
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == {*files}
+    own, copied = (
+        AutoTokenizer.from_pretrained(folder) for folder in (files["tokenizer.json"].parent, tmp_path / "copy")
+    )
+    talk = [{"role": "user", "content": "How many 7's? <|im_start|> Größe"}]
+    ids = [each.apply_chat_template(talk, add_generation_prompt=True)["input_ids"] for each in (own, copied)]
+    assert ids[0] == ids[1]
+    assert own.decode(ids[0], skip_special_tokens=True) == copied.decode(ids[0], skip_special_tokens=True)

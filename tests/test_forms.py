@@ -32,7 +32,7 @@ class Scores:
         )
         self.home, self.bench = home, Bench(track, home)
         self.reference = sources.reference(full, home)
-        self.known: dict[str, tuple[float, ...]] = {}
+        self.known: dict[str, tuple[float | None, ...]] = {}
 
     def loaded(self, weights: Path) -> Policy:
         """The base with weights or adapters."""
@@ -40,7 +40,7 @@ class Scores:
         policy.load(weights)
         return policy
 
-    def of(self, policy: Policy) -> tuple[float, ...]:
+    def of(self, policy: Policy) -> tuple[float | None, ...]:
         """Gain, retention and drift."""
         digest = policy_digest(policy)
         if digest not in self.known:
@@ -95,6 +95,7 @@ def test_each_form_has_its_verdict_and_the_score_of_its_plain_weights(name, worl
     assert plain is not None
     save_file(plain, tmp_path / "model.safetensors")
     expected = scores.of(scores.loaded(tmp_path / "model.safetensors"))
+    assert expected[2] is not None
     assert expected[2] > 1e-3  # it is another model than the base
     doors = [scores.submitted(folder, tmp_path / "home"), *([scores.scored(folder)] if form.score else [])]
     for policy in doors:

@@ -161,22 +161,38 @@ def test_too_many_folders_of_seeds_are_counted(tmp_path):
 # --- leaving it with the submitter ------------------------------------------------------------------------------------
 
 
+def left(place: Path, text: str) -> bool:
+    """Leave a claim in a folder."""
+    with sources.held(place) as folder:
+        return sources.leave(folder, text)
+
+
 def test_claim_is_left_in_the_folder_of_the_submitter(tmp_path):
-    assert sources.leave(tmp_path, "a = 'ä'\n")
+    assert left(tmp_path, "a = 'ä'\n")
     assert (tmp_path / claims.FILE).read_text(encoding="utf-8") == "a = 'ä'\n"
-    assert not sources.leave(tmp_path, "b")
+    assert not left(tmp_path, "b")
     assert (tmp_path / claims.FILE).read_text(encoding="utf-8") == "a = 'ä'\n"
 
 
 def test_claim_is_not_left_through_a_link_or_pipe(tmp_path):
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / claims.FILE).symlink_to(tmp_path / "outside")
-    assert not sources.leave(tmp_path / "link", "a")
+    assert not left(tmp_path / "link", "a")
     assert not (tmp_path / "outside").exists()
     (tmp_path / "pipe").mkdir()
     os.mkfifo(tmp_path / "pipe" / claims.FILE)
-    assert not sources.leave(tmp_path / "pipe", "a")
-    assert not sources.leave(tmp_path / "nowhere", "a")
+    assert not left(tmp_path / "pipe", "a")
+
+
+def test_claim_is_left_in_the_folder_that_was_submitted_and_not_in_what_takes_its_place(tmp_path):
+    for name in ("mine", "theirs"):
+        (tmp_path / name).mkdir()
+    with sources.held(tmp_path / "mine") as folder:
+        (tmp_path / "mine").rename(tmp_path / "away")
+        (tmp_path / "mine").symlink_to(tmp_path / "theirs")
+        assert sources.leave(folder, "a")
+    assert (tmp_path / "away" / claims.FILE).read_text() == "a"
+    assert list((tmp_path / "theirs").iterdir()) == []
 
 
 # --- folders and the hub ----------------------------------------------------------------------------------------------

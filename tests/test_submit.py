@@ -245,6 +245,23 @@ def test_track_that_cannot_be_scored_here_is_said(razorbench, home, weights, sub
     assert f"cannot be scored here ({TRACK}); see why above" in ran.sentence
 
 
+def test_what_has_the_form_of_an_id_is_no_name(razorbench, home, weights, submit):
+    submit(weights("mine", 1))
+    razorbench("worker", "--drain", "--home", home)
+    (record,) = razorbench("show", "mine", "--home", home, "--json").json["end"]["records"]
+    folder = weights("other", 2)
+    ran = razorbench("submit", folder, "--track", TRACK, "--method", "sft", "--name", record, "--home", home)
+    assert ran.code == 2
+    assert "has the form of an id" in ran.sentence
+    theirs = submit(folder, "--name", "theirs")["id"]
+    file = queue.root(home) / theirs / "submission.json"  # as one of before may have it
+    file.chmod(0o644)
+    file.write_text(file.read_text().replace('"theirs"', f'"{record}"'))
+    assert queue.find(home, record) is None
+    assert razorbench("hide", record, "--reason", "a test", "--home", home).code == 0
+    assert [event["submission"] for event in Store(home).events()] == [record]
+
+
 def test_base_and_questions_are_given_to_other_tools(razorbench, home, tmp_path):
     ran = razorbench("base", TRACK, "--out", tmp_path / "base", "--home", home)
     assert ran.code == 0, ran.err

@@ -212,9 +212,22 @@ def copy_into(out: Path, files: Mapping[str, Path]) -> None:
                 raise Refused(f"{out} exists; name a new folder with --out")
             for name, path in files.items():
                 shutil.copy(path, part / name)
+            read_by_older(part / "tokenizer_config.json")
             part.replace(out)
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+
+def read_by_older(tokenizer: Path) -> None:
+    """Write a copied tokenizer_config.json so that transformers 4 reads it, too: it takes no list of extra tokens.
+
+    Nothing is lost: they stand in tokenizer.json as special ones.
+    """
+    told = json.loads(tokenizer.read_text(encoding="utf-8")) if tokenizer.exists() else {}
+    if isinstance(told.get("extra_special_tokens"), list):
+        del told["extra_special_tokens"]
+        tokenizer.unlink()  # it may be read-only, as what it is a copy of
+        tokenizer.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
