@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from razorbench import MachineFailed, Runtime, adapt
+from razorbench import MachineFailed, Runtime, adapt, find_track, score
 from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.learn import checkpoint
 from razorbench.harness.tracks.bases import base_policy
@@ -19,6 +20,7 @@ from razorbench.harness.tracks.catalogue import BASES
 
 pytestmark = pytest.mark.vllm
 ROOT = Path(__file__).parents[1]
+HOW = (Runtime(sampler="own"), Runtime(sampler="vllm"))
 QUESTIONS = ("Sort 3 1 2.", "What is gold?", "Anna has 3 apples and buys 4. How many has she?", "12 + 5 = ?")
 MAPS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -176,6 +178,17 @@ def test_an_adaptation_is_the_same_whoever_samples(tmp_path, lora):
     assert mismatch
     assert all(0 < nats < 1e-3 for nats in mismatch)
     assert [row["grad_norm"] for row in its] == pytest.approx([row["grad_norm"] for row in ours], rel=1e-3)
+
+
+def test_a_checkpoint_has_the_same_record_whoever_answers(tmp_path):
+    made = adapt("mini-math-v1", "sft", tmp_path / "made", home=tmp_path, steps=4, warmup=1, lr=1e-3)
+    track = replace(find_track("mini-math-v1"), items=24, drift_items=8, checkpoint_items=8)
+    own, vllm = (score(made, track, home=tmp_path / how.sampler, runtime=how) for how in HOW)
+    assert vllm.id == own.id
+    assert [(each.base, each.adapted) for each in vllm.scores] == [(each.base, each.adapted) for each in own.scores]
+    assert len({each.adapted for each in own.scores}) > 2
+    assert [each.nats for each in vllm.drifts] == pytest.approx([each.nats for each in own.drifts], rel=1e-4)
+    assert vllm.provenance["scored"]["runtime"]["sampler"] == "vllm"
 
 
 @pytest.mark.parametrize("how", [(), ("--shard",)], ids=["whole", "shared"])
