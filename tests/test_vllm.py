@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from razorbench import MachineFailed, Runtime, adapt, find_track, score
+from razorbench import MachineFailed, Refused, Runtime, adapt, find_track, score
 from razorbench.agents.language.policy import CausalLM
 from razorbench.harness.learn import checkpoint
 from razorbench.harness.tracks.bases import base_policy
@@ -145,6 +145,21 @@ def test_whole_weights_or_keys_that_are_those_of_before_are_noticed_at_once(star
     monkeypatch.setattr(started.sampler.engine, call, lambda *_: None)
     with pytest.raises(MachineFailed, match="vLLM does not have the weights that are trained"):
         drawn(disturbed(started, "down_proj", 0.01))
+
+
+def test_a_sequence_that_vllm_has_no_room_for_is_refused(started, monkeypatch):
+    monkeypatch.setattr(started.sampler, "reach", 40)
+    with pytest.raises(Refused, match="vLLM has room for 40 tokens a sequence, not"):
+        drawn(started)
+
+
+def test_models_of_one_shape_share_a_vllm(own, started, tmp_path):
+    other = policy(tmp_path, Runtime(sampler="vllm"))
+    drawn(started)
+    engine = started.sampler.engine
+    assert apart(disturbed(own, "q_proj"), disturbed(other, "q_proj")) < 1e-4
+    assert apart(own, started) < 1e-4
+    assert started.sampler.engine is engine
 
 
 def test_what_was_noticed_is_noticed_until_it_is_mended(started, monkeypatch):

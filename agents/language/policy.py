@@ -55,9 +55,9 @@ class CausalLM(OneModel):
         self.sampler: Any = None
         """Who draws answers for this policy and its copies, where it does not do so itself."""
         if self.runtime.sampler == "vllm":
-            from razorbench.agents.language.vllm_sampler import VllmSampler
+            from razorbench.agents.language.vllm_sampler import vllm_sampler
 
-            self.sampler = VllmSampler()
+            self.sampler = vllm_sampler()
 
     @classmethod
     def read(

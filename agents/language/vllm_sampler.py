@@ -12,17 +12,18 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Categorical
 
-from razorbench import MachineFailed
+from razorbench import MachineFailed, Refused
 from razorbench.agents.language import architecture
 from razorbench.agents.language.chat import PROBES
 from razorbench.harness.learn.policy import draw, drawn_with
@@ -35,9 +36,10 @@ VARIABLES = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
-"""What vLLM is told by the environment, unless the user has told it otherwise."""
+"""What vLLM is told by the environment, unless the user has told it otherwise. It looks when it is imported."""
+os.environ.update({name: value for name, value in VARIABLES.items() if name not in os.environ})
 SLOTS = {"cpu": 2**15, "cuda": 2**17}
-"""Tokens whose keys vLLM may keep at once; what does not fit waits."""
+"""Tokens whose keys vLLM may keep at once; what does not fit waits. One sequence may have half as many."""
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks of adapters that vLLM makes room for."""
 ROUNDING = {"float32": 1e-3, "bfloat16": 0.3}
@@ -109,22 +111,23 @@ class Probe:
 
 
 class VllmSampler:
-    """One vLLM, started when it is first asked. It draws for a policy and all its copies, with the weights of whoever
-    asks: adapters by request, whole weights by loading them anew.
+    """The vLLM of this process, started when it is first asked. It draws for any policy, with the weights of whoever
+    asks: adapters by request, whole weights by loading them anew; for a model of another shape it is started again.
 
     After weights have been exchanged its logits of some texts are compared with the policy's own.
     Weights that have not arrived, or not all of them, end the run (`MachineFailed`): vLLM is known to answer from keys
     of weights before (vllm#42125), and one way of loading adapters to leave out a map (unsloth-zoo#941).
     """
 
-    running: ClassVar["VllmSampler | None"] = None
-    """The one whose vLLM runs: a process has room for one, which keeps much of its state in modules."""
-
     def __init__(self) -> None:
         """Nothing is started yet."""
         self.engine: Any = None
         self.folder = TemporaryDirectory(prefix="razorbench-vllm-")
+        self.shape: dict[str, Any] = {}
+        """Of the models that it is started for."""
         self.rank = 0
+        self.reach = 0
+        """Tokens of a sequence, at most."""
         self.whole: tuple[int, ...] = ()
         """What marks the whole weights that it has."""
         self.adapters: tuple[int, ...] = ()
@@ -132,7 +135,7 @@ class VllmSampler:
         self.request: Any = None
         self.versions = 0
         self.floor: float | None = None
-        """The distance when it was started, when both had the same weights for certain."""
+        """The distance when it had its first weights."""
         self.probe: Probe | None = None
 
     def decoded(
@@ -147,10 +150,13 @@ class VllmSampler:
         """What follows each prompt, drawn with `u` [n, limit] and the weights of `policy` as they are: token ids and
         the log-probabilities that they were drawn with; as `decoding.decoded` does it.
 
-        Nothing follows a prompt that leaves no room for it. Raises MachineFailed where vLLM has other weights.
+        Nothing follows a prompt that leaves no room for it. Raises MachineFailed where vLLM has other weights, and
+        Refused for a sequence that it has no room for.
         """
         request = self.hold(policy)
         reach, limit = architecture.reach(policy.model.config), u.shape[1]
+        if self.reach < (most := max((min(reach, len(p) + limit) for p in prompts if len(p) < reach), default=0)):
+            raise Refused(f"vLLM has room for {self.reach:,} tokens a sequence, not {most:,}; leave out --sampler vllm")
         asked = []
         for prompt, numbers in zip(prompts, u.tolist(), strict=True):
             told = {"numbers": numbers, "temperature": temperature}
@@ -166,19 +172,18 @@ class VllmSampler:
         """Have the weights of a policy; what a request has to name for its adapters, None where it has none."""
         whole = policy.base() if policy.lora else policy
         self.start(whole, policy.lora.rank if policy.lora else 0)
-        changed = False
         if (mark := marked(whole.weights().values())) != self.whole:
             tensors = list(whole.filed(whole.weights()).items())
             self.engine.apply_model(lambda model: model.load_weights(iter(tensors)))
             self.engine.reset_prefix_cache()
-            self.whole, changed = mark, True
+            self.check(whole, None)
+            self.whole = mark
         if not policy.lora:
-            self.check(policy, None, changed)
             return None
         if (mark := marked(policy.weights().values())) != self.adapters:
             self.renew(policy)
-            self.adapters, changed = mark, True
-        self.check(policy, self.request, changed)
+            self.check(policy, self.request)
+            self.adapters = mark
         return self.request
 
     def renew(self, policy: Any) -> None:
@@ -193,31 +198,36 @@ class VllmSampler:
             self.engine.llm_engine.add_lora(self.request)
 
     def start(self, policy: Any, rank: int) -> None:
-        """Start vLLM for models like that of a policy and adapters up to some rank; again, where it has no room."""
-        if self.engine and rank <= self.rank:
+        """Start vLLM for models like that of a policy and adapters up to some rank; again, where it has no room.
+
+        Refused where that would be a second one of several processes: it would take the first's ways of talking along.
+        """
+        config, runtime = policy.model.config, policy.runtime
+        shape = {**config.to_dict(), "_name_or_path": "", "dtype": runtime.dtype, "device": runtime.device}
+        if self.engine and rank <= self.rank and shape == self.shape:
             return
-        if VllmSampler.running:
-            VllmSampler.running.stop()
-        for name, value in VARIABLES.items():
-            os.environ.setdefault(name, value)
+        several = {"distributed_executor_backend": "external_launcher"} if "WORLD_SIZE" in os.environ else {}
+        if self.engine and several:
+            raise Refused("each of several processes has one vLLM, and two are asked for; leave out --sampler vllm")
+        self.stop()
         vllm = import_module("vllm")
         logging.getLogger("vllm").setLevel(logging.ERROR)
-        if policy.runtime.device == "cpu":  # oneDNN packs weights when it starts, and reads the packed ones ever after
+        kind = runtime.device.partition(":")[0]
+        if kind == "cpu":  # oneDNN packs weights when it starts, and reads the packed ones ever after
             setattr(import_module("vllm._custom_ops"), "_supports_onednn", False)  # noqa: B010
-        config = policy.model.config
         config.save_pretrained(self.folder.name)
+        self.reach = min(architecture.reach(config), SLOTS[kind] // 2)
         self.rank = next(room for room in RANKS if room >= rank) if rank else 0
         lora = {"enable_lora": True, "max_lora_rank": self.rank, "max_loras": 1} if rank else {}
-        several = {"distributed_executor_backend": "external_launcher"} if "WORLD_SIZE" in os.environ else {}
-        kind = policy.runtime.device.partition(":")[0]
         self.engine = vllm.LLM(
             model=self.folder.name,
             skip_tokenizer_init=True,
             load_format="dummy",  # the policy's own weights come next
-            dtype=policy.runtime.dtype,
+            dtype=runtime.dtype,
+            max_model_len=self.reach,
             enforce_eager=kind == "cpu",
             gpu_memory_utilization=0.05,  # vLLM asks for so much to be free; what it takes is said by the next
-            kv_cache_memory_bytes=SLOTS[kind] * slot(config, policy.runtime.dtype),
+            kv_cache_memory_bytes=SLOTS[kind] * slot(config, runtime.dtype),
             async_scheduling=False,
             generation_config="vllm",
             logits_processors=[Inversion],
@@ -225,34 +235,31 @@ class VllmSampler:
             **lora,
             **several,
         )
-        VllmSampler.running = self
-        self.whole, self.adapters, self.request, self.floor, self.probe = (), (), None, None, None
+        self.shape, self.whole, self.adapters, self.request, self.floor, self.probe = shape, (), (), None, None, None
 
     def stop(self) -> None:
-        """End vLLM, and give its memory back."""
-        core, self.engine, VllmSampler.running = self.engine.llm_engine.engine_core, None, None
-        core.shutdown()
-        gc.collect()
+        """End vLLM, where it runs, and give its memory back."""
+        if self.engine:
+            core, self.engine = self.engine.llm_engine.engine_core, None
+            core.shutdown()
+            gc.collect()
 
     # --- weights that did not arrive
 
-    def check(self, policy: Any, request: Any, changed: bool) -> None:
-        """Compare what vLLM and a policy say of some texts, where weights have been exchanged."""
-        if not changed:
-            return
-        probed = self.probed(policy, request)
-        if self.floor is None:
-            self.floor = probed.distance
-        most = min(max(4 * self.floor, 1e-4), ROUNDING[policy.runtime.dtype])
-        before, self.probe = self.probe, probed
+    def check(self, policy: Any, request: Any) -> None:
+        """Compare what vLLM and a policy say of some texts, after weights have been exchanged."""
+        probed, before = self.probed(policy, request), self.probe
+        floor = probed.distance if self.floor is None else self.floor
+        most = min(max(4 * floor, 1e-4), ROUNDING[policy.runtime.dtype])
         still = before is not None and torch.equal(before.there, probed.there)
         if probed.distance > most or (before and still and rms(probed.here - before.here) > MOVED):
             self.whole, self.adapters, self.probe = (), (), None  # whoever asks again gets no answer either
             raise MachineFailed(
                 f"vLLM does not have the weights that are trained: its logits of some texts are off by "
                 f"{probed.distance:.2g}, where rounding explains {most:.2g}"
-                f"{', and just as it did before they were exchanged' if still else ''}; sample with --sampler own"
+                f"{', and just as it did before they were exchanged' if still else ''}; leave out --sampler vllm"
             )
+        self.floor, self.probe = floor, probed
 
     def probed(self, policy: Any, request: Any) -> Probe:
         """What both say of some texts. First comes what may be answered from keys that vLLM has kept; what it says of
@@ -312,6 +319,12 @@ class VllmSampler:
                     done[output.request_id] = output
                     engine.abort_request([output.request_id])
         return [done[str(i)] for i in range(len(asked))]
+
+
+@cache
+def vllm_sampler() -> VllmSampler:
+    """The sampler of this process, which has room for one: vLLM keeps much of its state in modules."""
+    return VllmSampler()
 
 
 def steps(output: Any) -> Iterator[tuple[int, Any]]:
