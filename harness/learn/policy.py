@@ -142,9 +142,6 @@ class Accountable(Policy, Protocol):
 class LowRank(Policy, Protocol):
     """A policy that can be adapted by low-rank matrices beside its frozen weights (arXiv 2106.09685)."""
 
-    lora: Any
-    """How its adapters count, and on which maps they are; None where it has none."""
-
     def low_rank(self, rank: int) -> "LowRank":
         """A copy whose `parameters` are adapters of that rank, at first without effect; its base is this one's.
 

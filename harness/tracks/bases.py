@@ -21,7 +21,7 @@ from razorbench.harness.core.registry import find, imported, make
 from razorbench.harness.learn.checkpoint import INDEX, Report, files
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
-from razorbench.harness.learn.policy import Counted, LowRank, Policy, Weightless, adapters
+from razorbench.harness.learn.policy import Counted, Policy, Weightless, adapters
 from razorbench.harness.learn.runtime import AUTO, Runtime
 from razorbench.harness.tracks.origins import Served, described, file_sha256, obtained, readable
 from razorbench.harness.tracks.spec import Base
@@ -260,6 +260,6 @@ def policy_digest(policy: Policy) -> str:
         digest.update(
             parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
         )  # numpy has no bf16
-    if isinstance(policy, LowRank) and policy.lora:
-        digest.update(str(policy.lora).encode())
+    if lora := getattr(policy, "lora", None):
+        digest.update(str(lora).encode())
     return digest.hexdigest()
