@@ -39,6 +39,7 @@ from razorbench import (
 from razorbench.agents.language.mini_lm import FOLDER, TEMPLATE, mini_lm, train_tokenizer
 from razorbench.agents.language.packing import packed
 from razorbench.agents.language.policy import CausalLM
+from razorbench.agents.language.vllm_sampler import inverted
 from razorbench.harness.core.rollout import demonstrations, rollout
 from razorbench.harness.learn import checkpoint
 from razorbench.harness.learn.loop import Adaptation
@@ -804,3 +805,21 @@ def test_shipped_tokenizer_speaks_chatml(lm):
     text = lm.chat.render([{"role": "user", "content": "hi"}])
     assert text == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     assert lm.chat.tokenizer.convert_ids_to_tokens(lm.chat.tokens(text)[0]) == "<|im_start|>"
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 0.0])
+def test_another_engine_is_left_one_token_a_row_the_one_that_we_would_draw(temperature):
+    logits = 3 * torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
+    numbers = np.random.default_rng(0).random((4, 3)).tolist()
+    requests = {row: (numbers[row], temperature, [7] * row) for row in (0, 1, 3, 9)}  # the last has no row any more
+    told = inverted(logits.clone(), requests)
+    for row, (u, _, said) in requests.items():
+        if row == 9:
+            continue
+        dist = Categorical(logits=logits[row])
+        at = min(len(said), 2)
+        code = draw(Categorical(logits=logits[row][None, None]), np.array([[u[at]]]), temperature)[0, 0]
+        assert told[row].isfinite().nonzero().flatten().tolist() == [int(code)]
+        warm = Categorical(logits=dist.logits / temperature) if temperature else None
+        assert float(told[row, code]) == pytest.approx(float(warm.log_prob(code)) if warm else 0.0, abs=1e-5)
+    assert torch.equal(told[2], logits[2])  # who draws by itself there is left alone

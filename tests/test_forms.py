@@ -78,6 +78,7 @@ def world(tmp_path_factory: Any) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # peft and transformers warn of what we want to see refused
 @pytest.mark.parametrize("name", FORMS)
 def test_each_form_has_its_verdict_and_the_score_of_its_plain_weights(name, world, scores, tmp_path):

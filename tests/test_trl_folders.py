@@ -16,7 +16,11 @@ from razorbench.submissions import queue
 from razorbench.submissions.gate import Reference
 from tests.forms import CLAIM, LM, LORA
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.slow(seconds=20),
+    pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning"),
+]
 
 USUAL: dict[str, Any] = {
     "report_to": "none",

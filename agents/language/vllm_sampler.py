@@ -1,6 +1,6 @@
 """Replies drawn by vLLM, with a policy's weights as they are now and with the episodes' own random numbers.
 
-vLLM computes logits; `Inversion`, a logits processor of ours, draws from them as our own loop does: by inverting the
+vLLM computes logits; a logits processor of ours, `inversion`, draws from them as our own loop does: by inverting the
 distribution function, with the number that an episode has for this token. So it does not matter who samples, but for
 rounding: answers do not depend on companions, base and adapted share their random numbers, a run resumes exactly.
 """
@@ -10,7 +10,7 @@ import logging
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -37,7 +37,6 @@ VARIABLES = {
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
 """What vLLM is told by the environment, unless the user has told it otherwise. It looks when it is imported."""
-os.environ.update({name: value for name, value in VARIABLES.items() if name not in os.environ})
 SLOTS = {"cpu": 2**15, "cuda": 2**17}
 """Tokens whose keys vLLM may keep at once; what does not fit waits. One sequence may have half as many."""
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -50,45 +49,53 @@ MOVED = 1e-3
 LONG, DRAWN = 300, 16
 """Tokens of the texts that are compared, and of what is drawn behind them."""
 
-processors: Any = import_module("vllm.v1.sample.logits_processor")
+Request = tuple[list[float], float, list[int]]
+"""What a row of logits is drawn with: the numbers of its request, its temperature, its tokens so far."""
 
 
-class Inversion(processors.LogitsProcessor):
-    """Leaves of each row of logits one: the token that its request's next number draws, with the log-probability it was
-    drawn with in the place of its logit. vLLM takes the likeliest, which is it, and tells its logit.
+@cache
+def inversion() -> type:
+    """A logits processor that leaves of each row of logits one: see `inverted`. vLLM takes the likeliest, which is it,
+    and tells its logit.
     """
+    processors: Any = import_module("vllm.v1.sample.logits_processor")
 
-    def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool):
-        """As vLLM makes one, for an engine."""
-        self.requests: dict[int, tuple[list[float], float, list[int]]] = {}
-        """Row of the batch → numbers of the request, its temperature, its tokens so far."""
+    class Inversion(processors.LogitsProcessor):
+        def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool):
+            self.requests: dict[int, Request] = {}
 
-    def is_argmax_invariant(self) -> bool:
-        """No: it says which is the likeliest."""
-        return False
+        def is_argmax_invariant(self) -> bool:
+            return False
 
-    def update_state(self, batch_update: Any) -> None:
-        """Who has come, gone and moved since the last step."""
-        processors.process_dict_updates(self.requests, batch_update, begun)
+        def update_state(self, batch_update: Any) -> None:
+            processors.process_dict_updates(self.requests, batch_update, begun)
 
-    def apply(self, logits: Tensor) -> Tensor:
-        """Draw a token in each row of `logits` [n, V] that has numbers."""
-        by_temperature: dict[float, list[tuple[int, float]]] = defaultdict(list)
-        for row, (numbers, temperature, said) in self.requests.items():
-            if row < len(logits):
-                by_temperature[temperature].append((row, numbers[min(len(said), len(numbers) - 1)]))
-        for temperature, drawing in by_temperature.items():
-            rows = torch.tensor([row for row, _ in drawing], device=logits.device)
-            u = np.array([number for _, number in drawing])[:, None]
-            dist = Categorical(logits=logits[rows][:, None].float(), validate_args=False)  # [n, 1]
-            code = draw(dist, u, temperature)
-            nats = drawn_with(dist, code, temperature)
-            logits[rows] = -math.inf
-            logits[rows, code[:, 0]] = nats[:, 0].to(logits)
-        return logits
+        def apply(self, logits: Tensor) -> Tensor:
+            return inverted(logits, self.requests)
+
+    return Inversion
 
 
-def begun(params: Any, prompt: Any, said: list[int]) -> tuple[list[float], float, list[int]] | None:
+def inverted(logits: Tensor, requests: Mapping[int, Request]) -> Tensor:
+    """`logits` [n, V] with one left in each row that has a request: of the token that its next number draws, with the
+    log-probability it was drawn with in the place of its logit. In place.
+    """
+    by_temperature: dict[float, list[tuple[int, float]]] = defaultdict(list)
+    for row, (numbers, temperature, said) in requests.items():
+        if row < len(logits):
+            by_temperature[temperature].append((row, numbers[min(len(said), len(numbers) - 1)]))
+    for temperature, drawing in by_temperature.items():
+        rows = torch.tensor([row for row, _ in drawing], device=logits.device)
+        u = np.array([number for _, number in drawing])[:, None]
+        dist = Categorical(logits=logits[rows][:, None].float(), validate_args=False)  # [n, 1]
+        code = draw(dist, u, temperature)
+        nats = drawn_with(dist, code, temperature)
+        logits[rows] = -math.inf
+        logits[rows, code[:, 0]] = nats[:, 0].to(logits)
+    return logits
+
+
+def begun(params: Any, prompt: Any, said: list[int]) -> Request | None:
     """The state of a new request; None where vLLM draws by itself."""
     told = params.extra_args or {}
     return (told["numbers"], told["temperature"], said) if "numbers" in told else None
@@ -120,7 +127,10 @@ class VllmSampler:
     """
 
     def __init__(self) -> None:
-        """Nothing is started yet."""
+        """Nothing is started yet. Raises ModuleNotFoundError where there is no vLLM."""
+        os.environ.update({name: value for name, value in VARIABLES.items() if name not in os.environ})
+        self.vllm: Any = import_module("vllm")
+        logging.getLogger("vllm").setLevel(logging.ERROR)
         self.engine: Any = None
         self.folder = TemporaryDirectory(prefix="razorbench-vllm-")
         self.shape: dict[str, Any] = {}
@@ -210,8 +220,6 @@ class VllmSampler:
         if self.engine and several:
             raise Refused("each of several processes has one vLLM, and two are asked for; leave out --sampler vllm")
         self.stop()
-        vllm = import_module("vllm")
-        logging.getLogger("vllm").setLevel(logging.ERROR)
         kind = runtime.device.partition(":")[0]
         if kind == "cpu":  # oneDNN packs weights when it starts, and reads the packed ones ever after
             setattr(import_module("vllm._custom_ops"), "_supports_onednn", False)  # noqa: B010
@@ -219,7 +227,7 @@ class VllmSampler:
         self.reach = min(architecture.reach(config), SLOTS[kind] // 2)
         self.rank = next(room for room in RANKS if room >= rank) if rank else 0
         lora = {"enable_lora": True, "max_lora_rank": self.rank, "max_loras": 1} if rank else {}
-        self.engine = vllm.LLM(
+        self.engine = self.vllm.LLM(
             model=self.folder.name,
             skip_tokenizer_init=True,
             load_format="dummy",  # the policy's own weights come next
@@ -230,7 +238,7 @@ class VllmSampler:
             kv_cache_memory_bytes=SLOTS[kind] * slot(config, runtime.dtype),
             async_scheduling=False,
             generation_config="vllm",
-            logits_processors=[Inversion],
+            logits_processors=[inversion()],
             logprobs_mode="processed_logits",
             **lora,
             **several,
