@@ -811,7 +811,7 @@ def test_shipped_tokenizer_speaks_chatml(lm):
 def test_another_engine_is_left_one_token_a_row_the_one_that_we_would_draw(temperature):
     logits = 3 * torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
     numbers = np.random.default_rng(0).random((4, 3)).tolist()
-    requests = {row: (numbers[row], temperature, [7] * row) for row in (0, 1, 3, 9)}  # the last has no row any more
+    requests = {row: (numbers[row % 4], temperature, [7] * row) for row in (0, 1, 3, 9)}  # the last has no row any more
     told = inverted(logits.clone(), requests)
     for row, (u, _, said) in requests.items():
         if row == 9:
