@@ -161,7 +161,6 @@ def qwen(size: Size, how: Runtime) -> CausalLM:
     return CausalLM(model, Qwen2Tokenizer.from_pretrained(WORDS), limit=size.tokens, runtime=how)
 
 
-@torch.inference_mode()
 def drawn(policy: CausalLM, prompts: list[list[int]], u: np.ndarray) -> float:
     """How many tokens follow the prompts, where nothing ends them."""
     return float(sum(map(len, policy.decoded(prompts, u, 1.0, [])[0])))

@@ -144,7 +144,6 @@ def answering(url: str) -> bool:
     return True
 
 
-@torch.inference_mode()
 def speed(home: Path) -> None:
     """Tokens a processor second of our own loop and of vLLM: distinct prompts, and 8 replies to each."""
     print("| prompts × replies | own, tokens/s | vLLM | ours / vLLM, time |\n| --- | ---: | ---: | ---: |")

@@ -124,6 +124,7 @@ class CausalLM(OneModel):
         errors = [None if len(prompt) < self.reach else TOO_LONG.format(len(prompt), self.reach) for prompt in prompts]
         return Actions(replies, codes, logp, errors)
 
+    @torch.inference_mode()
     def decoded(
         self,
         prompts: list[list[int]],
