@@ -69,7 +69,7 @@ def main() -> None:
     )
     for name in told.cases:
         ran("base", name.split()[0], "--json", "--home", str(told.home))
-        (told.home / "bases").mkdir(exist_ok=True)
+        (told.home / "bases").mkdir(parents=True, exist_ok=True)
         case(name, told.home / "bases")
 
 
