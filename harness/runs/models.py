@@ -122,8 +122,7 @@ def compare_models(
     tell(f"reading {base}")
     bench = Bench(track, home, runtime, tasks)
     tell(f"reading {adapted}")
-    if second.adapters:
-        other_base(first, second)
+    trained_on = other_base(first, second) if second.adapters else ""
     policy = loaded(second, first, bench, runtime)
     checkpoint, told = policy_digest(policy), {"content": origin_key(second.base.origin)}  # type: ignore[arg-type]
     manifest = Manifest(track.id, "brought", settings=told, provenance={"from": adapted})
@@ -146,7 +145,7 @@ def compare_models(
             tell=lambda what: tell("drift" if what == "drift" else f"{adapted} answers {what}"),
         )
     store.add(record)
-    notes += remarks(first, second, bench, policy, checkpoint)
+    notes += remarks(first, second, bench, policy, checkpoint, trained_on)
     return of_record(home, record, base, adapted, notes)
 
 
@@ -234,8 +233,12 @@ def loaded(second: Brought, first: Brought, bench: Bench, runtime: Runtime) -> P
     return policy
 
 
-def remarks(first: Brought, second: Brought, bench: Bench, policy: Policy, checkpoint: str) -> list[str]:
-    """What a reader of the numbers should know of the two, in sentences."""
+def remarks(
+    first: Brought, second: Brought, bench: Bench, policy: Policy, checkpoint: str, trained_on: str
+) -> list[str]:
+    """What a reader of the numbers should know of the two, in sentences; `trained_on` is the base that a LoRA names,
+    where nobody knows whether it is the first.
+    """
     notes = []
     notes += [
         f"{each.name} is known by address and name alone: which weights answer there, nobody here can tell."
@@ -248,10 +251,10 @@ def remarks(first: Brought, second: Brought, bench: Bench, policy: Policy, check
         notes.append(f"{first.name} and {second.name} hold the same weights.")
     if not second.words and not second.adapters:
         notes.append(f"{second.name} has no tokenizer, so that of {first.name} is used.")
-    if second.adapters and (other := other_base(first, second)):
+    if trained_on:
         notes.append(
-            f"{second.name} says that it was trained on {other}; if {first.name} has other weights, its numbers say "
-            "nothing."
+            f"{second.name} says that it was trained on {trained_on}; if {first.name} has other weights, its numbers "
+            "say nothing."
         )
     return notes
 
