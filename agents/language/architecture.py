@@ -38,6 +38,13 @@ def reach(config: Any) -> int:
     return min([config.max_position_embeddings, *short])
 
 
+def key_bytes(config: Any, size: int) -> int:
+    """Bytes of the keys and values of one token in all layers, of numbers of `size` bytes."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * width * size
+
+
 def cap(config: Any) -> float | None:
     """What bounds the logits, cap · tanh(logit / cap), where the architecture does so (Gemma 2)."""
     return getattr(config, "final_logit_softcapping", None)

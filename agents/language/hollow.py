@@ -76,10 +76,7 @@ class Hollow(CausalLM):
     @property
     def key(self) -> int:
         """Bytes of what is kept of a token while replies are drawn."""
-        config = self.model.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return 2 * config.num_hidden_layers * heads * size * self.keys
+        return architecture.key_bytes(self.model.config, self.keys)
 
     def attention(self, pairs: float) -> float:
         """Operations of so many pairs of a token and a key that it looks at."""

@@ -235,7 +235,7 @@ class VllmSampler:
             max_model_len=self.reach,
             enforce_eager=kind == "cpu",
             gpu_memory_utilization=0.05,  # vLLM asks for so much to be free; what it takes is said by the next
-            kv_cache_memory_bytes=SLOTS[kind] * slot(config, runtime.dtype),
+            kv_cache_memory_bytes=SLOTS[kind] * architecture.key_bytes(config, getattr(torch, runtime.dtype).itemsize),
             async_scheduling=False,
             generation_config="vllm",
             logits_processors=[inversion()],
@@ -351,13 +351,6 @@ def texts(policy: Any) -> list[int]:
     ids = [token for text in PROBES for token in policy.chat.tokens(text)]
     length = min(LONG, architecture.reach(policy.model.config) - DRAWN)
     return (ids * (length // len(ids) + 1))[:length]
-
-
-def slot(config: Any, dtype: str) -> int:
-    """Bytes of the keys and values of one token."""
-    heads = config.num_key_value_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * heads * width * getattr(torch, dtype).itemsize
 
 
 def rms(x: Tensor) -> float:
