@@ -34,10 +34,9 @@ from razorbench.agents.openvla.tiny import FOLDER as TINY
 from razorbench.harness.learn.loop import Adaptation
 from razorbench.harness.learn.methods import METHODS
 from razorbench.harness.learn.settings import Settings
+from razorbench.harness.runs.clocks import DEVICES
 from razorbench.tasks.tabletop import Green
 
-PEAKS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40S": 362.0}
-"""TFLOP/s of dense products in bf16, as the maker tells them, by a part of the device's name."""
 QWEN: dict[str, Any] = {
     "hidden_size": 2048,
     "num_hidden_layers": 36,
@@ -134,9 +133,8 @@ def language(rows: Rows, size: Size, device: str) -> None:
     rows.take(f"{n} replies of {size.tokens} tokens, own loop", lambda: drawn(policy, prompts, u), "tokens/s")
     pairs = [(prompt, [7] * 64) for prompt in prompts[: size.texts]]
     read = sum(len(prompt) + 64 for prompt in prompts[: size.texts])
-    peak = next(
-        (peak for name, peak in PEAKS.items() if device != "cpu" and name in torch.cuda.get_device_name()), None
-    )
+    name = torch.cuda.get_device_name() if device != "cpu" else ""
+    peak = next((each.bfloat16 / 1e12 for part, each in DEVICES.items() if part.upper() in name), None)
     share = 2e-12 * weights / (peak or 1.0)
     rows.take(
         f"{len(pairs)} texts rated, {read:,} tokens of which prompts are shared",
