@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from razorbench import Refused
+from razorbench.harness.learn.saved import ADAPTER_CONFIG, ADAPTERS, INDEX, WEIGHTS
 from razorbench.submissions.claim import FILE
 from razorbench.submissions.strict import shown
 
@@ -24,16 +25,15 @@ MIB = 2**20
 TIMES, SPARE = 8, 64 * MIB
 """A submission may have so many times the bytes of the base's weights a seed, and so many bytes besides."""
 
-INDEX = "model.safetensors.index.json"
 SHARD = re.compile(r"model-[0-9]{5}-of-[0-9]{5}\.safetensors")
-"""Weights in several files, as transformers saves large models: which is where, and each."""
+"""One of several files with weights, as transformers saves large models; an index tells which is where."""
 
 WHOLE = 2**62
 """For weights: no cap but what is left of the limit."""
 
 FILES = {
-    "model.safetensors": WHOLE,
-    "adapter_model.safetensors": WHOLE,
+    WEIGHTS: WHOLE,
+    ADAPTERS: WHOLE,
     "tokenizer.json": 32 * MIB,
     "vocab.json": 32 * MIB,
     "merges.txt": 32 * MIB,
@@ -60,7 +60,7 @@ MOST_ENTRIES = 4096
 """What is passed over included, which may be the pictures or logs of a run."""
 ALSO = 200
 """Characters in which other names that are refused are told."""
-BEGINNINGS = ("model.safetensors", "adapter_model.safetensors", INDEX)
+BEGINNINGS = (WEIGHTS, ADAPTERS, INDEX)
 """The files that weights begin with."""
 
 LEFTOVERS = (
@@ -287,7 +287,7 @@ def _check_file(name: str, at: str) -> int:
     """The most bytes of a file of that name in the folder `at`. Refused where there may be none."""
     where = shown(at + name)
     if at.endswith(f"{WAYPOINTS}/"):
-        if name == "adapter_config.json":  # `razorbench adapt` writes it beside adapters
+        if name == ADAPTER_CONFIG:  # `razorbench adapt` writes it beside adapters
             return MIB
         if name == BASE_POINT:
             raise Refused(f"{where} is step 0, which is the base and is scored already: remove it")

@@ -8,15 +8,24 @@ from hashlib import sha256
 from pathlib import Path
 
 from razorbench import Refused
-from razorbench.harness.learn.saved import Description, adapted_maps, cut, described, prefixed, repeated
+from razorbench.harness.learn.saved import (
+    ADAPTER_CONFIG,
+    ADAPTERS,
+    INDEX,
+    WEIGHTS,
+    Description,
+    adapted_maps,
+    cut,
+    described,
+    prefixed,
+    repeated,
+)
 from razorbench.submissions import tensors
-from razorbench.submissions.copying import INDEX, WAYPOINTS
+from razorbench.submissions.copying import WAYPOINTS
 from razorbench.submissions.strict import parse, shown
 
-FULL, LORA = "model.safetensors", "adapter_model.safetensors"
-KINDS = {FULL: "full", INDEX: "full", LORA: "lora"}
+KINDS = {WEIGHTS: "full", INDEX: "full", ADAPTERS: "lora"}
 """The files that weights begin with, and what they hold."""
-ADAPTER = "adapter_config.json"
 RANK = 256
 """The largest rank of adapters."""
 SINGLE = ("F32", "F16", "BF16")
@@ -55,20 +64,24 @@ def find(folder: Path, files: Mapping[str, str], at: str, file: str, base: tenso
         last = _full(tensors.header(home / file), base, file)
         points = sorted((home / WAYPOINTS).glob("*.safetensors"))
         return Found(file, last, tuple(_full(tensors.header(each), base, _point(each)) for each in points), None)
-    if f"{at}/{ADAPTER}".lstrip("/") not in files:
-        raise Refused(f"{at or 'the folder'} lacks {ADAPTER}: add the one that peft saves beside the adapters")
-    told = _described(home / ADAPTER)
+    if f"{at}/{ADAPTER_CONFIG}".lstrip("/") not in files:
+        raise Refused(f"{at or 'the folder'} lacks {ADAPTER_CONFIG}: add the one that peft saves beside the adapters")
+    told = _described(home / ADAPTER_CONFIG)
     last = _lora(tensors.header(home / file), told, base, file)
     early = []
     points = sorted((home / WAYPOINTS).glob("*"))
-    if points and home / WAYPOINTS / ADAPTER not in points:
+    if points and home / WAYPOINTS / ADAPTER_CONFIG not in points:
         where = f"{at}/{WAYPOINTS}".lstrip("/")
-        raise Refused(f"{where} holds adapters and nothing says how they are scaled: copy {ADAPTER} into {WAYPOINTS}/")
+        raise Refused(
+            f"{where} holds adapters and nothing says how they are scaled: copy {ADAPTER_CONFIG} into {WAYPOINTS}/"
+        )
     for each in points:
-        if each.name != ADAPTER:
+        if each.name != ADAPTER_CONFIG:
             early.append(_lora(tensors.header(each), told, base, _point(each)))
         elif _described(each).scale != told.scale:
-            raise Refused(f"{WAYPOINTS}/{ADAPTER} scales other adapters than those beside it: copy that of the weights")
+            raise Refused(
+                f"{WAYPOINTS}/{ADAPTER_CONFIG} scales other adapters than those beside it: copy that of the weights"
+            )
     return Found(file, last, tuple(early), told)
 
 

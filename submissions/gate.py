@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from razorbench import Refused
+from razorbench.harness.learn.saved import ADAPTER_CONFIG, ADAPTERS, INDEX, WEIGHTS
 from razorbench.submissions import claim as claims
 from razorbench.submissions import fit, language, tensors
 from razorbench.submissions.claim import Claim
-from razorbench.submissions.copying import HASHES, INDEX, SHARD, WAYPOINTS, inventory
-from razorbench.submissions.fit import ADAPTER, FULL, KINDS, LORA
+from razorbench.submissions.copying import HASHES, SHARD, WAYPOINTS, inventory
+from razorbench.submissions.fit import KINDS
 from razorbench.submissions.strict import SMALL, parse, shown, text
 
 CURVE = "curve.jsonl"
@@ -120,7 +121,7 @@ def _folders(files: Mapping[str, str], claim: Claim) -> tuple[str, dict[str, str
             raise Refused(
                 f"{home} is the folder of a seed, and the claim names {told}: add the seed or remove the folder"
             )
-        if file in (*KINDS, ADAPTER) or at.endswith(WAYPOINTS):
+        if file in (*KINDS, ADAPTER_CONFIG) or at.endswith(WAYPOINTS):
             if home not in folders:
                 raise Refused(f"{name} lies beside the folders of seeds: move it into that of its seed")
             if file in KINDS and (first := file_of.setdefault(home, file)) != file:
@@ -133,14 +134,14 @@ def _folders(files: Mapping[str, str], claim: Claim) -> tuple[str, dict[str, str
         if shards and file_of.get(home) != INDEX:
             raise Refused(f"{min(shards)} is a part of weights, and no {INDEX} names it: add that, or remove the part")
         if home not in file_of:
-            raise Refused(f"{home or 'the folder'} holds neither {FULL} nor {LORA}: save the weights there")
+            raise Refused(f"{home or 'the folder'} holds neither {WEIGHTS} nor {ADAPTERS}: save the weights there")
     kinds = {KINDS[file] for file in file_of.values()}
     if len(kinds) > 1:
         raise Refused("some seeds bring full weights and some adapters: submit the two on their own")
     kind = kinds.pop()
     for name in files:
-        if kind == "full" and name.endswith(ADAPTER):
-            raise Refused(f"{name} describes adapters, and there are none: remove it, or save {LORA}")
+        if kind == "full" and name.endswith(ADAPTER_CONFIG):
+            raise Refused(f"{name} describes adapters, and there are none: remove it, or save {ADAPTERS}")
     return kind, {home: file_of[home] for home in folders}
 
 

@@ -14,7 +14,9 @@ from typing import Any
 from razorbench.harness.core.errors import Refused
 from razorbench.harness.learn.checkpoint import ADAPTER_CONFIG as ADAPTER_CONFIG
 from razorbench.harness.learn.checkpoint import ADAPTERS as ADAPTERS
-from razorbench.harness.learn.checkpoint import INDEX, WEIGHTS, files
+from razorbench.harness.learn.checkpoint import INDEX as INDEX
+from razorbench.harness.learn.checkpoint import WEIGHTS as WEIGHTS
+from razorbench.harness.learn.checkpoint import files
 
 ADAPTER = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 """How the matrices of adapters are named in their file: of which map, and which of the two."""
